@@ -1,0 +1,146 @@
+"""The lake's values: frozen, checked where they are made, free of I/O.
+
+Times are integers: nanoseconds since 1970, UTC (``_ns``), or microseconds where Postgres keeps them (``_us``).
+Ids are lower-case hyphenated UUID text; ``wire.identifiers.canonical_uuid`` makes them so at the rim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NewType
+
+ProcessId = NewType("ProcessId", str)
+StreamId = NewType("StreamId", str)
+BlockId = NewType("BlockId", str)
+ViewSetName = NewType("ViewSetName", str)
+
+GLOBAL_INSTANCE: Final = "global"
+BUCKET_SECONDS: Final = 3600  # the insert-time hour: chains of thread spans end at its edges, so it can never change
+NS_PER_US: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One run of an instrumented program, as its first registration described it."""
+
+    process_id: ProcessId
+    exe: str
+    username: str
+    realname: str
+    computer: str
+    distro: str
+    cpu_brand: str
+    tsc_frequency: int  # ticks per second; 0 = unknown
+    start_time_ns: int  # whole microseconds, because Postgres keeps no more
+    start_ticks: int
+    insert_time_ns: int
+    parent_process_id: ProcessId | None
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An ordered sequence of blocks of one kind, with the type tables that decode them."""
+
+    stream_id: StreamId
+    process_id: ProcessId
+    dependencies_metadata: bytes  # CBOR array of user-defined types
+    objects_metadata: bytes
+    tags: tuple[str, ...]
+    properties: Mapping[str, str]
+    format: str
+    insert_time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The envelope of one payload. Native ticks are relative to the process's ``start_ticks``."""
+
+    block_id: BlockId
+    stream_id: StreamId
+    process_id: ProcessId
+    begin_time_ns: int
+    begin_ticks: int
+    end_time_ns: int
+    end_ticks: int
+    nb_objects: int
+    object_offset: int
+    payload_size: int
+    insert_time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastTiming:
+    """The largest ``end_ticks`` and ``end_time`` of all blocks of one process: the estimate of an unknown clock."""
+
+    end_ticks: int
+    end_time_ns: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TimeRange:
+    """Closed range of event time in nanoseconds; ``None`` is open on that side."""
+
+    begin_ns: int | None = None
+    end_ns: int | None = None
+
+    def intersect(self, other: TimeRange) -> TimeRange:
+        begins = [t for t in (self.begin_ns, other.begin_ns) if t is not None]
+        ends = [t for t in (self.end_ns, other.end_ns) if t is not None]
+        return TimeRange(max(begins, default=None), min(ends, default=None))
+
+    def union(self, other: TimeRange) -> TimeRange:
+        """The smallest range that covers both."""
+        begin = None if self.begin_ns is None or other.begin_ns is None else min(self.begin_ns, other.begin_ns)
+        end = None if self.end_ns is None or other.end_ns is None else max(self.end_ns, other.end_ns)
+        return TimeRange(begin, end)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.begin_ns is not None and self.end_ns is not None and self.begin_ns > self.end_ns
+
+
+EVERYTHING: Final = TimeRange()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ViewKey:
+    """One view instance: ``log_entries`` of ``global``, ``thread_spans`` of one stream."""
+
+    view_set: str
+    instance: str  # ``global`` or a UUID
+
+
+class InstanceKind(Enum):
+    """What an instance id names, other than ``global``."""
+
+    PROCESS = "process"
+    STREAM = "stream"
+
+
+class BlockOrder(Enum):
+    """How blocks must be taken. ``INSERT_TIME``: each stands alone, so a bucket grows by deltas."""
+
+    INSERT_TIME = "insert_time"
+    EVENT_TIME = "event_time"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. Everybody is the same until identities exist, but the type goes everywhere from the start."""
+
+    name: str = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
+    """What a request's headers say beside its SQL."""
+
+    query_id: str
+    time_range: TimeRange = EVERYTHING
+    row_limit: int | None = None
+    strict: bool = False
+    deadline_s: float | None = None
+    client: Mapping[str, str] = field(default_factory=dict)

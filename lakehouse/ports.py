@@ -1,0 +1,133 @@
+"""What this floor asks of others: an object store to keep bytes in, and views that turn blocks into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from lakehouse.model import Block, BlockId, BlockOrder, InstanceKind, LastTiming, Process, Stream
+
+
+class ObjectStore(Protocol):
+    """Write-once objects under relative keys such as ``blobs/p/s/b``. Nothing outside an adapter sees a path of a key.
+
+    Errors: ``BackendUnavailableError`` for every trouble of the store, an absent object included.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the catalog calls this store: its URL without credentials."""
+        ...
+
+    async def put_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[int]:
+        """Create each object unless its key exists; return the stored sizes, in order, once all are durable.
+
+        An existing object is left as it is (its size is what comes back), unless it is the torn remainder of a
+        crash: a strict prefix of the new bytes, which is replaced.
+        """
+        ...
+
+    async def put_file(self, key: str, source: Path) -> None:
+        """Move a local file to ``key``, durable when this returns. ``FileExistsError`` if the key is taken."""
+        ...
+
+    async def localize(self, keys: Sequence[str]) -> list[Path]:
+        """Local, readable, immutable files with the objects' bytes, in order."""
+        ...
+
+    async def get(self, key: str) -> bytes: ...
+
+    async def size(self, key: str) -> int | None:
+        """Bytes of the object, ``None`` if there is none."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; absent ones are no error."""
+        ...
+
+    async def list(self, prefix: str) -> list[str]: ...
+
+    async def probe(self) -> None:
+        """One cheap round trip for ``/ready`` and ``doctor``."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class BucketSource(Protocol):
+    """The blocks of one bucket as a view sees them, in the view's ``block_order``."""
+
+    @property
+    def instance(self) -> str: ...
+
+    @property
+    def blocks(self) -> Sequence[Block]: ...
+
+    def process_of(self, block: Block) -> Process: ...
+
+    def stream_of(self, block: Block) -> Stream: ...
+
+    def timing_of(self, process: Process) -> LastTiming:
+        """The timing of the process over all of its known blocks, fixed when the bucket is made."""
+        ...
+
+    def payload(self, block: Block) -> bytes:
+        """The stored object: a CBOR map of two LZ4 frames (native)."""
+        ...
+
+    def quarantine(self, block: Block, error: Exception) -> None:
+        """Leave this block out, and say so."""
+        ...
+
+    def count_repaired(self, events: int) -> None: ...
+
+
+class View(Protocol):
+    """One view set that is made from blocks. Says what it needs and yields rows; when and where is not its business."""
+
+    @property
+    def view_set(self) -> str: ...
+
+    @property
+    def writer_version(self) -> int:
+        """Raised when stored rows would differ: older partitions then count as stale."""
+        ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns as users see them. Times are naive ``timestamp[ns]`` and mean UTC; strings are plain ``string``."""
+        ...
+
+    @property
+    def instance_kind(self) -> InstanceKind: ...
+
+    @property
+    def has_global(self) -> bool: ...
+
+    @property
+    def stream_tag(self) -> str | None:
+        """Only blocks of streams with this tag are read; ``None``: the instance is the stream."""
+        ...
+
+    @property
+    def block_order(self) -> BlockOrder: ...
+
+    @property
+    def begin_column(self) -> str:
+        """A row is in a range if this is at or before its end …"""
+        ...
+
+    @property
+    def end_column(self) -> str:
+        """… and this is at or after its begin."""
+        ...
+
+    def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
+        """Rows of the bucket, in the order they are to be stored. String columns may be dictionary-encoded."""
+        ...
+
+
+__all__ = ["BlockId", "BucketSource", "ObjectStore", "View"]

@@ -1,0 +1,1 @@
+"""The processes: the Flight SQL edge, HTTP ingestion, the workers, and the command."""
