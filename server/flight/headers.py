@@ -1,0 +1,138 @@
+"""Request metadata -> ``QueryOptions``: time range, row limit, strictness, deadline, output profile, who says to ask.
+
+Headers are hostile text. What changes a result must parse or the request is refused; what only describes the client is
+cut short and passed on. Nothing here gives authority to anybody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from lakehouse.errors import QueryError
+from lakehouse.model import EVERYTHING, QueryOptions, TimeRange
+
+RANGE_BEGIN: Final = "query_range_begin"
+RANGE_END: Final = "query_range_end"
+LIMIT: Final = "limit"
+STRICT: Final = "x-lakeflight-strict"
+OUTPUT_PROFILE: Final = "x-output-profile"
+CLIENT_TYPE: Final = "x-client-type"
+PRESERVE_DICTIONARY: Final = "preserve_dictionary"
+PROFILES: Final = ("default", "grafana", "micromegas")
+
+DESCRIPTION_CHARS_MAX: Final = 256  # of each header that only describes the client
+_DESCRIPTIONS: Final = (
+    "user-agent",
+    CLIENT_TYPE,
+    "x-client-agent",
+    "x-client-entrypoint",
+    "x-client-session",
+    "x-client-notebook",
+    "x-client-cell",
+    "x-request-id",
+    "x-user-id",
+    "x-user-email",
+    "x-user-name",
+    "x-org-id",
+)
+_INT64_MAX: Final = (1 << 63) - 1
+_INT64_MIN: Final = -(1 << 63)
+_RFC3339: Final = re.compile(
+    r"(\d{4})-(\d{2})-(\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9})\d*)?(?:[Zz]|([+-])(\d{2}):(\d{2}))", re.ASCII
+)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_rfc3339_ns(text: str) -> int:
+    """Nanoseconds since 1970 of an RFC 3339 time with any offset; finer digits are dropped, far years clamped to int64.
+
+    Raises:
+        ValueError: The text is no such time.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not an RFC 3339 time: {text[:64]!r}")
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    whole = datetime(year, month, day, hour, minute, second, tzinfo=UTC) - _EPOCH
+    offset_s = 0
+    if match[8]:
+        offset_hours, offset_minutes = int(match[9]), int(match[10])
+        if offset_hours > 23 or offset_minutes > 59:
+            raise ValueError(f"not an RFC 3339 time: {text[:64]!r}")
+        offset_s = (offset_hours * 3600 + offset_minutes * 60) * (1 if match[8] == "+" else -1)
+    ns = (whole.days * 86_400 + whole.seconds - offset_s) * 1_000_000_000 + int((match[7] or "0").ljust(9, "0"))
+    return max(_INT64_MIN, min(_INT64_MAX, ns))
+
+
+def time_range(begin: str | None, end: str | None) -> TimeRange:
+    """The range two headers name; an absent or empty half is open."""
+    if not begin and not end:
+        return EVERYTHING
+    return TimeRange(_instant(RANGE_BEGIN, begin), _instant(RANGE_END, end))
+
+
+def _instant(name: str, text: str | None) -> int | None:
+    if not text:
+        return None
+    try:
+        return parse_rfc3339_ns(text)
+    except ValueError as error:
+        raise QueryError(f"{name} must be an RFC 3339 time such as 2024-01-31T12:00:00Z, not {text[:64]!r}") from error
+
+
+def row_limit(text: str | None) -> int | None:
+    """The row limit a header names, ``None`` if it is absent or empty."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= _INT64_MAX):
+        raise QueryError(f"{LIMIT} must be a whole number of rows, not {text[:64]!r}")
+    return int(text)
+
+
+def _flag(name: str, text: str | None) -> bool:
+    match (text or "").lower():
+        case "true" | "1":
+            return True
+        case "" | "false" | "0":
+            return False
+        case _:
+            raise QueryError(f"{name} must be true or false, not {(text or '')[:64]!r}")
+
+
+def output_profile(metadata: Mapping[str, str]) -> str:
+    """How results are spelled for this client: as it asks, or as its kind is known to need."""
+    asked = metadata.get(OUTPUT_PROFILE, "").lower()
+    if asked:
+        if asked not in PROFILES:
+            raise QueryError(f"{OUTPUT_PROFILE} must be one of {', '.join(PROFILES)}, not {asked[:64]!r}")
+        return asked
+    match metadata.get(CLIENT_TYPE, "").lower():
+        case "grafana":
+            return "grafana"
+        case "python" | "web":
+            return "micromegas"
+        case _:
+            return "default"
+
+
+def query_options(metadata: Mapping[str, str], query_id: str, deadline_s: float | None) -> QueryOptions:
+    """Bind one request's options. ``client`` has ``profile``, ``preserve_dictionary`` and the describing headers.
+
+    Raises:
+        QueryError: A header that changes results does not parse.
+    """
+    client = {name: metadata[name][:DESCRIPTION_CHARS_MAX] for name in _DESCRIPTIONS if metadata.get(name)}
+    client["profile"] = output_profile(metadata)
+    # Upstream reads anything but "true" as false, and its clients rely on that.
+    client[PRESERVE_DICTIONARY] = "true" if metadata.get(PRESERVE_DICTIONARY, "").lower() == "true" else "false"
+    return QueryOptions(
+        query_id=query_id,
+        time_range=time_range(metadata.get(RANGE_BEGIN), metadata.get(RANGE_END)),
+        row_limit=row_limit(metadata.get(LIMIT)),
+        strict=_flag(STRICT, metadata.get(STRICT)),
+        deadline_s=deadline_s,
+        client=client,
+    )

@@ -1,0 +1,93 @@
+"""What the Flight edge asks of the rest: somebody who prepares and runs statements.
+
+The edge itself runs no SQL and decodes no block. Everything here may be called from the event loop only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from lakehouse.model import Caller, QueryOptions
+
+
+class PreparedQuery(Protocol):
+    """What can be said of a statement without running it."""
+
+    @property
+    def schema(self) -> bytes:
+        """Encapsulated IPC schema message of the result: the very schema, nullability included, that ``execute`` sends."""
+        ...
+
+    @property
+    def parameter_schema(self) -> bytes:
+        """Encapsulated IPC schema message, one field per parameter; present also for none."""
+        ...
+
+    @property
+    def missing_blocks(self) -> int | None:
+        """Blocks known to be missing from what the statement reads; ``None`` if nobody has looked yet."""
+        ...
+
+
+class QueryStream(Protocol):
+    """The result of one running statement: serialized ``FlightData`` messages, the schema first, also without rows.
+
+    Nothing runs before the first item is asked for. Iteration raises errors of the ``LakeflightError`` tree.
+    """
+
+    def __aiter__(self) -> QueryStream: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    @property
+    def missing_blocks(self) -> int:
+        """Valid after the end."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop the statement if it still runs and free what it holds; may be called at any time, and twice."""
+        ...
+
+
+class TableDescription(Protocol):
+    """A table as users see it, in catalog ``lakeflight``, schema ``main``."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Literal["TABLE", "VIEW"]: ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """What ``SELECT * FROM name`` sends."""
+        ...
+
+
+class QueryService(Protocol):
+    """Prepares and runs statements, and knows the tables."""
+
+    async def prepare(
+        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
+    ) -> PreparedQuery:
+        """Bind without running. ``parameters`` has exactly one row, one column per parameter, by position."""
+        ...
+
+    def execute(
+        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
+    ) -> QueryStream: ...
+
+    async def tables(self, caller: Caller) -> Sequence[TableDescription]:
+        """The tables this caller may read."""
+        ...
+
+    def cancel(self, caller: Caller, sql_or_query_id: str) -> int:
+        """Stop the caller's running statements of this text or id; how many there were."""
+        ...
+
+    def progress(self, query_id: str) -> Mapping[str, object] | None:
+        """What is known of a running statement, as JSON values; ``None`` if it does not run."""
+        ...
