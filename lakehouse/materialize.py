@@ -38,7 +38,7 @@ from lakehouse.failpoints import failpoint
 from lakehouse.model import GLOBAL_INSTANCE, Block, BlockOrder, TimeRange, ViewKey
 from lakehouse.planning import Action, is_stale_by_timing, latest_timing, plan_bucket, split_jobs
 from lakehouse.ports import ObjectStore, View
-from lakehouse.storage.paths import partition_key, payload_key
+from lakehouse.storage.paths import blob_key, partition_key
 
 log = structlog.get_logger(__name__)
 
@@ -128,9 +128,7 @@ class Materializer:
         self._slots = asyncio.Semaphore(limits.buckets_at_once)
         self._owner = f"{os.uname().nodename}/{os.getpid()}"
 
-    async def ensure(
-        self, view: View, instance: str, wanted: TimeRange, progress: Progress | None = None
-    ) -> Freshened:
+    async def ensure(self, view: View, instance: str, wanted: TimeRange, progress: Progress | None = None) -> Freshened:
         """Make the partitions of ``view`` for ``instance`` that rows in ``wanted`` may be in, and list them.
 
         Every block that was acknowledged before this call is in them, or counted as missing.
@@ -186,9 +184,7 @@ class Materializer:
     async def _look(
         self, stored: InstanceId, scope: InstanceScope, wanted: TimeRange, view: View
     ) -> list[StoredBucket]:
-        buckets = await self._catalog.look(
-            stored, scope, wanted if self._prune else TimeRange(), self._limits.margin_s
-        )
+        buckets = await self._catalog.look(stored, scope, wanted if self._prune else TimeRange(), self._limits.margin_s)
         if view.block_order is BlockOrder.EVENT_TIME and any(bucket.timing is not None for bucket in buckets):
             clock = await self._catalog.unknown_clock(scope)
             if clock is not None:
@@ -269,10 +265,8 @@ class Materializer:
         whole: bool,
     ) -> None:
         timing = latest_timing(source.timings, view.block_order)
-        plan = plan_bucket(
-            source, view.block_order, view.writer_version, timing, 0 if whole else self._limits.deltas_max
-        )
-        if plan.action is Action.KEEP and not whole:
+        plan = plan_bucket(source, view.block_order, view.writer_version, timing, self._limits.deltas_max, whole=whole)
+        if plan.action is Action.KEEP:
             await self._catalog.mark_clean(stored, begin, source.state)
             return
         if building is not None:
@@ -286,8 +280,17 @@ class Materializer:
             results = await asyncio.gather(
                 *(self._run(view, stored.key, source, run, scratch, index) for index, run in enumerate(runs))
             )
-            await self._publish(view, stored, begin, source, plan.action, plan.digest, plan.first_ordinal, timing,
-                                list(zip(runs, results, strict=True)))
+            await self._publish(
+                view,
+                stored,
+                begin,
+                source,
+                plan.action,
+                plan.digest,
+                plan.first_ordinal,
+                timing,
+                list(zip(runs, results, strict=True)),
+            )
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
@@ -372,7 +375,7 @@ class Materializer:
         return killers
 
     async def _localize(self, blocks: Sequence[Block]) -> dict[str, Path]:
-        keys = [payload_key(block.process_id, block.stream_id, block.block_id) for block in blocks]
+        keys = [blob_key(block.process_id, block.stream_id, block.block_id) for block in blocks]
         paths = await self._store.localize(keys)
 
         def check() -> None:
@@ -380,7 +383,9 @@ class Materializer:
                 try:
                     size = path.stat().st_size
                 except FileNotFoundError:
-                    raise BackendUnavailableError(f"the payload of block {block.block_id} is not in the store") from None
+                    raise BackendUnavailableError(
+                        f"the payload of block {block.block_id} is not in the store"
+                    ) from None
                 if size != block.payload_size:
                     raise BackendUnavailableError(
                         f"the payload of block {block.block_id} has {size} bytes in the store, not {block.payload_size}"
@@ -404,10 +409,9 @@ class Materializer:
         """Move the files into the store and swap the catalog rows; on failure the objects go again."""
         blocks = {block.block_id: block for block in source.blocks}
         files = [file for _, result in built for file in result.files]
-        keys = [partition_key(stored.key.view_set, stored.key.instance, begin) for _ in files]
-        quarantined = [
-            (blocks[block_id], error) for _, result in built for block_id, error in result.quarantined
-        ]
+        begin_ns = int(begin.timestamp()) * 1_000_000_000
+        keys = [partition_key(stored.key.view_set, stored.key.instance, begin_ns) for _ in files]
+        quarantined = [(blocks[block_id], error) for _, result in built for block_id, error in result.quarantined]
         replaces = action is not Action.EXTEND
         intents = await self._catalog.reserve(keys, timedelta(seconds=self._limits.lease_s), self._owner)
         failpoint("reserve")
@@ -422,7 +426,9 @@ class Materializer:
                     bucket_begin=begin,
                     state=source.state,
                     replace=replaces,
-                    partitions=tuple(_partitions(built, dict(zip([f.path for f in files], keys, strict=True)), first_ordinal)),
+                    partitions=tuple(
+                        _partitions(built, dict(zip([f.path for f in files], keys, strict=True)), first_ordinal)
+                    ),
                     intents=intents,
                     digest=digest,
                     blocks=len(source.blocks),

@@ -11,7 +11,9 @@ from typing import Final
 from lakehouse.catalog.partitions import Source, StoredBucket
 from lakehouse.model import Block, BlockOrder, LastTiming, ProcessId
 
-TIMING_SHIFT_NS_MAX: Final = 100_000  # an estimated clock may move an event by this much before its bucket is made again
+TIMING_SHIFT_NS_MAX: Final = (
+    100_000  # an estimated clock may move an event by this much before its bucket is made again
+)
 
 
 class Action(Enum):
@@ -63,15 +65,24 @@ def _described(source: Source, process_id: ProcessId) -> tuple[object, ...]:
 
 
 def plan_bucket(
-    source: Source, block_order: BlockOrder, writer_version: int, timing: LastTiming | None, deltas_max: int
+    source: Source,
+    block_order: BlockOrder,
+    writer_version: int,
+    timing: LastTiming | None,
+    deltas_max: int,
+    *,
+    whole: bool = False,
 ) -> BucketPlan:
     """Choose the cheapest change that makes a bucket hold exactly the blocks of ``source``.
 
     Args:
         block_order: Only blocks that stand alone can be added; a chain of blocks is always built whole.
         deltas_max: With this many partitions the bucket is built whole, so that readers do not open ever more files.
+        whole: Build it whole in any case.
     """
     digest = source_digest(source, writer_version, timing)
+    if whole:
+        return BucketPlan(Action.REPLACE, source.blocks, 0, digest)
     included = frozenset[str]().union(*source.included.values())
     present = {block.block_id for block in source.blocks}
     missing = tuple(block for block in source.blocks if block.block_id not in included)

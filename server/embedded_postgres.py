@@ -1,8 +1,8 @@
 """The Postgres that comes with lakeflight: made, started, watched and stopped as a child of this process.
 
-It listens on a unix socket in a private folder, never on the network. It dies with its parent, survives every kind of kill,
-and a leftover server of the same folder is ended before a new one starts. The caller holds the lock of the data folder:
-whatever still runs there is therefore an orphan.
+It listens on a unix socket in a private folder, never on the network. It dies with its parent, survives every kind of
+kill, and a leftover server of the same folder is ended before a new one starts. The caller holds the lock of the data
+folder: whatever still runs there is therefore an orphan.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 from urllib.parse import quote
 
 import asyncpg
@@ -144,7 +144,7 @@ class EmbeddedPostgres:
     async def start(self) -> None:
         """Make the database if there is none, start the server, return when it answers.
 
-        The child dies with the thread that started it: call this on a thread that lives as long as the server, the main one.
+        The child dies with the thread that started it: call this on a thread that lives as long as the server.
 
         Raises:
             EmbeddedPostgresError: Nothing is left running then.
@@ -368,20 +368,12 @@ async def _exit_of(child: subprocess.Popen[bytes]) -> int:
     return code if code is not None else await asyncio.to_thread(child.wait)
 
 
-def _open_server_log(folder: Path) -> contextlib.AbstractContextManager[int]:
+def _open_server_log(folder: Path) -> BinaryIO:
     path = _server_log(folder)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > SERVER_LOG_BYTES_MAX:
             path.unlink()
-    return _closing_fd(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-
-
-@contextlib.contextmanager
-def _closing_fd(fd: int):  # type: ignore[no-untyped-def]
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    return path.open("ab", buffering=0)
 
 
 def _server_log(folder: Path) -> Path:

@@ -1,8 +1,9 @@
-"""Become the user that a database server may run as, then become that server. Run as a script, never imported for its effects.
+"""Become the user that a database server may run as, then become that server. A script, not a module to import.
 
-Postgres refuses to run as root. Started by root, this script gives up root for an unprivileged user; where that user could
-not even reach the data folder or the program (a folder below a private home), it keeps the capability to pass, and nothing
-else. It also ties the child's life to its parent's. Standard library alone: it starts without site-packages, in some 20 ms.
+Postgres refuses to run as root. Started by root, this script gives up root for an unprivileged user; where that user
+could not even reach the data folder or the program (a folder below a private home), it keeps the capability to pass,
+and nothing else. It also ties the child's life to its parent's. Standard library alone: it starts without
+site-packages, in some 20 ms.
 """
 
 from __future__ import annotations
@@ -57,9 +58,12 @@ def _needed_capabilities(folder: str, program: str) -> tuple[int, ...]:
     if not stat.S_IMODE(os.stat(program).st_mode) & stat.S_IXOTH:
         return CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH  # only this one lets it execute a private file
     libraries = os.path.join(os.path.dirname(os.path.dirname(program)), "lib")
-    if os.access(folder, os.R_OK | os.W_OK | os.X_OK) and os.access(program, os.X_OK) and os.access(libraries, os.R_OK | os.X_OK):
-        return ()
-    return (CAP_DAC_READ_SEARCH,)
+    reachable = (
+        os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        and os.access(program, os.X_OK)
+        and os.access(libraries, os.R_OK | os.X_OK)
+    )
+    return () if reachable else (CAP_DAC_READ_SEARCH,)
 
 
 def _drop_root(uid: int, gid: int, folder: str, program: str) -> None:
@@ -82,9 +86,8 @@ def main(arguments: list[str]) -> None:
         try:
             _drop_root(uid, gid, folder, program)
         except OSError as error:
-            sys.stderr.write(
-                f"cannot start the database as uid {uid}: {error.strerror}; run lakeflight as an ordinary user instead\n"
-            )
+            reason = error.strerror
+            sys.stderr.write(f"cannot start as uid {uid}: {reason}; run lakeflight as an ordinary user instead\n")
             sys.exit(LAUNCH_FAILED)
     if parent:
         _prctl(PR_SET_PDEATHSIG, signal.SIGINT)  # after the change of user, which clears it

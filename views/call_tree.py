@@ -5,17 +5,17 @@ gives back spans in preorder (a parent before its children, siblings by time). R
 every index is checked or bounded by how it was made, an end without a begin is repaired or ignored, and both time and
 memory are linear in the number of events.
 
-A thread's first span may have begun before its first event was recorded, and its last may still be open. So every tree
-has a range, and what lies outside is cut there: a span that ends without having begun begins with the range, a span that
-never ends ends with it. As soon as one span has closed with nothing around it, a synthetic root, named after the thread,
-holds it and all that follow. When later a span ends that nobody saw begin, it must have been around everything so far:
-the root becomes that span, and a new root is put around it.
+A thread's first span may have begun before its first event was recorded, and its last may still be open. So every
+tree has a range, and what lies outside is cut there: a span that ends without having begun begins with the range, a
+span that never ends ends with it. As soon as one span has closed with nothing around it, a synthetic root, named after
+the thread, holds it and all that follow. When later a span ends that nobody saw begin, it must have been around
+everything so far: the root becomes that span, and a new root is put around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -41,8 +41,8 @@ UInt8s = npt.NDArray[np.uint8]
 _NODES, _OPEN, _ROOTS, _REPAIRED = 0, 1, 2, 3
 _REGISTERS: Final = 4
 
-# What a run of the machine may say.
-_DONE, _ROOTS_FULL, _BAD_SCOPE = -1, 0, -2
+# What a run of the machine may say, beside the event to go on with.
+_DONE, _BAD_SCOPE = -1, -2
 
 
 @njit(nogil=True, cache=True)
@@ -165,7 +165,7 @@ def _advance(
 
 @njit(nogil=True, cache=True)
 def _is_sorted(values: Int64s) -> bool:
-    for i in range(1, values.size):
+    for i in range(1, values.size):  # noqa: SIM110  numba compiles the loop
         if values[i] < values[i - 1]:
             return False
     return True
@@ -246,6 +246,10 @@ class SpanRows:
     end: Int64s
     duration: Int64s
     scope: Int32s
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[SpanRows]) -> SpanRows:
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
 
 class CallTree:

@@ -2,9 +2,9 @@
 
 Reading is liberal in what older and other senders write (key order, unknown keys, indefinite lengths, byte-string
 keys, bytes after the item) and strict in what a row could not hold: missing or doubled keys, wrong kinds, numbers out
-of range, times that int64 nanoseconds cannot express. Nothing is refused for what it *means*: type layouts, counts and the
-order of times are judged when a block is decoded, because a refused body is lost for ever. Writing gives the bytes of
-the original's Rust sink.
+of range, times that int64 nanoseconds cannot express. Nothing is refused for what it *means*: type layouts, counts and
+the order of times are judged when a block is decoded, because a refused body is lost for ever. Writing gives the bytes
+of the original's Rust sink.
 
 Refuses every CBOR tag but self-described CBOR (55799): the others make a decoder build regular expressions, giant
 numbers and cycles out of somebody else's bytes.
@@ -256,6 +256,18 @@ def encode_payload(dependencies: bytes, objects: bytes) -> bytes:
     )
 
 
+def decode_types(metadata: bytes) -> list[dict[str, Any]]:
+    """Read a type table: maps with the keys of user-defined types (``name size members is_reference``) and members.
+
+    Raises:
+        MalformedRequestError: It is no array of such maps.
+    """
+    loaded = _loads(metadata, "type table")
+    if not isinstance(loaded, (list, tuple)):
+        raise _wrong_kind("a type table", "an array", loaded)
+    return _checked_types(loaded)
+
+
 def encode_types(types: Iterable[Mapping[str, Any]]) -> bytes:
     """A type table in its one spelling, from maps with the keys of user-defined types and members.
 
@@ -439,38 +451,34 @@ def _properties(fields: Mapping[str, Any]) -> dict[str, str]:
 
 def _types(types: Iterable[Any]) -> bytes:
     """Write a type table again in one spelling: known keys alone, in the order of the original's structs."""
-    return _dumps(
-        [
-            {
-                "name": _text(udt, "name"),
-                "size": _integer(udt, "size", _UINT64),
-                "members": [
-                    {
-                        "name": _text(member, "name"),
-                        "type_name": _text(member, "type_name"),
-                        "offset": _integer(member, "offset", _UINT64),
-                        "size": _integer(member, "size", _UINT64),
-                        "is_reference": _boolean(member, "is_reference"),
-                    }
-                    for member in map(_member, _array(udt, "members"))
-                ],
-                "is_reference": _boolean(udt, "is_reference"),
-            }
-            for udt in map(_udt, types)
-        ]
-    )
+    return _dumps(_checked_types(types))
 
 
-def _udt(value: Any) -> Mapping[str, Any]:
+def _checked_types(types: Iterable[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": _text(udt, "name"),
+            "size": _integer(udt, "size", _UINT64),
+            "members": [
+                {
+                    "name": _text(member, "name"),
+                    "type_name": _text(member, "type_name"),
+                    "offset": _integer(member, "offset", _UINT64),
+                    "size": _integer(member, "size", _UINT64),
+                    "is_reference": _boolean(member, "is_reference"),
+                }
+                for member in (_shaped(entry, "a member") for entry in _array(udt, "members"))
+            ],
+            "is_reference": _boolean(udt, "is_reference"),
+        }
+        for udt in (_shaped(entry, "a user-defined type") for entry in types)
+    ]
+
+
+def _shaped(value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise _wrong_kind("a user-defined type", "a map", value)
-    return _by_text_key(value, "a user-defined type")
-
-
-def _member(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _wrong_kind("a member", "a map", value)
-    return _by_text_key(value, "a member")
+        raise _wrong_kind(what, "a map", value)
+    return _by_text_key(value, what)
 
 
 def _boolean(fields: Mapping[str, Any], name: str) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
@@ -19,7 +19,6 @@ CONNECT_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 10.0
 IDLE_CONNECTION_S: Final = 300.0
 INGEST_TRANSACTION_S: Final = 10.0  # "sealed" rests on it: no ingest transaction is older
-TRANSACTION_TIMEOUT_SINCE: Final = 17  # the first Postgres that has transaction_timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,6 @@ class Limits:
     statement_timeout_s: float = 30.0
     lock_timeout_s: float = 10.0
     idle_in_transaction_timeout_s: float = 30.0
-    transaction_timeout_s: float | None = None  # needs Postgres 17; older ones are bounded by the two others
 
     @property
     def command_timeout_s(self) -> float:
@@ -38,11 +36,10 @@ class Limits:
 
 
 QUERY_LIMITS: Final = Limits()
-INGEST_LIMITS: Final = Limits(
+INGEST_LIMITS: Final = Limits(  # each ingest transaction is one statement, so these cut the transaction
     statement_timeout_s=INGEST_TRANSACTION_S,
     lock_timeout_s=INGEST_TRANSACTION_S,
     idle_in_transaction_timeout_s=INGEST_TRANSACTION_S,
-    transaction_timeout_s=INGEST_TRANSACTION_S,
 )
 MIGRATION_LIMITS: Final = Limits(statement_timeout_s=600.0, lock_timeout_s=600.0, idle_in_transaction_timeout_s=600.0)
 
@@ -54,30 +51,22 @@ async def connect(url: str, limits: Limits = QUERY_LIMITS) -> asyncpg.Connection
         BackendUnavailableError: The database does not answer.
     """
     with database_errors():
-        connection = await asyncpg.connect(
+        return await asyncpg.connect(
             url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=limits.command_timeout_s,
             server_settings=_server_settings(limits),
         )
-        try:
-            await _limit_transactions(connection, limits)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
 
 
-async def open_pool(url: str, *, connections_max: int, connections_min: int = 0, limits: Limits = QUERY_LIMITS) -> asyncpg.Pool:
+async def open_pool(
+    url: str, *, connections_max: int, connections_min: int = 0, limits: Limits = QUERY_LIMITS
+) -> asyncpg.Pool:
     """A pool whose every connection carries ``limits``; pass ``timeout=ACQUIRE_TIMEOUT_S`` to ``acquire``.
 
     Raises:
         BackendUnavailableError: ``connections_min`` is above 0 and the database does not answer.
     """
-
-    async def prepare(connection: asyncpg.Connection) -> None:
-        await _limit_transactions(connection, limits)
-
     with database_errors():
         return await asyncpg.create_pool(
             url,
@@ -87,7 +76,6 @@ async def open_pool(url: str, *, connections_max: int, connections_min: int = 0,
             command_timeout=limits.command_timeout_s,
             max_inactive_connection_lifetime=IDLE_CONNECTION_S,
             server_settings=_server_settings(limits),
-            setup=prepare if limits.transaction_timeout_s is not None else None,
         )
 
 
@@ -151,16 +139,5 @@ def _server_settings(limits: Limits) -> dict[str, str]:
     }
 
 
-async def _limit_transactions(connection: asyncpg.Connection, limits: Limits) -> None:
-    """A setting that older servers refuse at connection time, so it is made afterwards."""
-    if limits.transaction_timeout_s is None or connection.get_server_version().major < TRANSACTION_TIMEOUT_SINCE:
-        return
-    await connection.execute(f"SET transaction_timeout = {_milliseconds(limits.transaction_timeout_s)}")
-
-
 def _milliseconds(seconds: float) -> str:
     return str(round(seconds * 1000))
-
-
-Pool = Any  # asyncpg is untyped: the names say what is meant
-Connection = Any

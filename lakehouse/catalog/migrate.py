@@ -1,7 +1,7 @@
 """Bring a database to this program's schema: numbered files, forward only, one transaction each.
 
-Any number of servers may do it at once; each step is made by one of them. A database that a newer program has changed is
-left alone, and so is one whose steps are not the ones that we know.
+Any number of servers may do it at once; each step is made by one of them. A database that a newer program has changed
+is left alone, and so is one whose steps are not the ones that we know.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Migration:
 
 def migrations() -> list[Migration]:
     """The steps that ship with this program, in order."""
-    found = []
-    for entry in resources.files("migrations").iterdir():
-        if match := FILE_NAME.fullmatch(entry.name):
-            found.append(Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8")))
+    found = [
+        Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8"))
+        for entry in resources.files("migrations").iterdir()
+        if (match := FILE_NAME.fullmatch(entry.name))
+    ]
     found.sort(key=lambda migration: migration.version)
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise SchemaError("the installed migrations are not numbered without gaps: the installation is broken")

@@ -18,7 +18,7 @@ class PreparedQuery(Protocol):
 
     @property
     def schema(self) -> bytes:
-        """Encapsulated IPC schema message of the result: the very schema, nullability included, that ``execute`` sends."""
+        """Encapsulated IPC schema message of the result: what ``execute`` sends first, equal to the nullability bit."""
         ...
 
     @property

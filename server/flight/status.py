@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -30,6 +31,7 @@ from wire.errors import CorruptPayloadError, MalformedRequestError, WireError
 _log = structlog.get_logger(__name__)
 
 MESSAGE_BYTES_MAX: Final = 2048  # it travels percent-encoded in a header, and clients limit those
+STATUS_WAIT_S: Final = 2.0
 
 # FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE and UNKNOWN are avoided: ADBC folds all four into one unspecific error.
 STATUS: Final[Mapping[type[Exception], Any]] = {
@@ -60,15 +62,20 @@ def status_of(error: BaseException, query_id: str) -> tuple[Any, str]:
     return code, _one_line(sentence, MESSAGE_BYTES_MAX - len(suffix)) + suffix
 
 
-async def refuse(context: Any, error: Exception, query_id: str) -> NoReturn:
-    """End the call with the error's status; a fault of ours is logged here, once."""
+async def refuse(context: Any, error: Exception, query_id: str) -> None:
+    """End the call with the error's status; a fault of ours is logged here, once.
+
+    Raises:
+        grpc.aio.AbortError: Always, but when nobody reads: the status then lies behind data in the peer's window, and
+            is delivered if it ever goes on reading, while the call no longer counts here.
+    """
     code, message = status_of(error, query_id)
-    if code is grpc.StatusCode.INTERNAL:
+    if code is grpc.StatusCode.INTERNAL or not isinstance(error, (LakeflightError, WireError)):
         _log.error("flight.internal_error", query_id=query_id, exc_info=error)
-    elif not isinstance(error, (LakeflightError, WireError)):
-        _log.error("flight.unexpected_error", query_id=query_id, exc_info=error)
-    await context.abort(code, message)
-    raise AssertionError("abort returned")
+    try:
+        await asyncio.wait_for(context.abort(code, message), STATUS_WAIT_S)
+    except TimeoutError:
+        return
 
 
 def _one_line(text: str, bytes_max: int) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -59,13 +60,22 @@ class Case:
             yield Request(described["path"], described["headers"], meta.with_suffix(".body").read_bytes())
 
     def expected(self, query: str) -> list[dict[str, Any]]:
-        """The recorded answer; a query without rows has no file."""
+        """The recorded answer, times as nanoseconds; a query without rows has no file."""
         path = self.folder / "expected" / f"{query}.parquet"
         if not path.exists():
             assert self.description["queries"][query]["rows"] == 0, f"{path} is missing"
             return []
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        return rows
+        return rows_of(pq.read_table(path))
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as dictionaries; times are integers, because Python's own drop the last three digits."""
+    columns = [
+        column.cast(pa.timestamp("ns")).cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+        for column in table.columns
+    ]
+    rows: list[dict[str, Any]] = pa.table(columns, names=table.column_names).to_pylist()
+    return rows
 
 
 def shared_folder(relative: str) -> Path:

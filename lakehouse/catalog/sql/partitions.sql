@@ -85,7 +85,7 @@ JOIN blocks b ON b.process_id = p.process_id AND b.ingest_xid < seen.looked_xmin
 JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text];
 
 -- name: has_fresh
--- The common look: nothing is new, nothing is written. {seen} and {fresh} are texts of this file.
+-- The common look: nothing is new, nothing is written. The names in braces stand for texts of this file.
 WITH seen AS ({seen}),
 fresh AS ({fresh})
 SELECT EXISTS (
@@ -331,7 +331,7 @@ INSERT INTO lakehouse_partitions (
     writer_version, block_ids
 )
 SELECT
-    i.vid, i.view_set, i.instance_id, $2, $3, $4, $2, $2 + interval '1 hour',
+    i.vid, i.view_set, i.instance_id, $2, $3, $4, $2, $2::timestamptz + interval '1 hour',
     $16, $17,
     $5, $6, clock_timestamp(), $7, $8, i.schema_hash,
     $9, $10, 2, $11, $12, $13, $14,
@@ -422,7 +422,8 @@ DELETE FROM staged_writes WHERE state = 'reaped' AND lease_expires_at < clock_ti
 -- Objects of partitions that no row names, released longer ago than any reader can hold them ($3).
 SELECT o.object_id, o.path
 FROM lake_objects o
-WHERE o.store = $1 AND o.schema_name = 'lake' AND o.touched_at < clock_timestamp() - $3::interval
+WHERE o.store = $1 AND o.schema_name = 'lake'
+    AND (o.state = 'deleting' OR o.touched_at < clock_timestamp() - $3::interval)
     AND NOT EXISTS (SELECT FROM lakehouse_partitions p WHERE p.object_id = o.object_id)
     AND NOT EXISTS (
         SELECT FROM lake_releases r

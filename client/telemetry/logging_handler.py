@@ -1,0 +1,126 @@
+"""Log lines from the standard ``logging`` module.
+
+The message is the line's text; what was passed as ``extra`` becomes properties, and an exception becomes the properties
+``exception.type``, ``exception.message`` and ``exception.stacktrace``. Readers let properties named ``target`` and
+``level`` override the event's own, as the original does.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping
+from itertools import islice
+from time import perf_counter_ns
+from typing import Final
+
+from client.telemetry import recorder as _recorder
+from client.telemetry.recorder import LogEvent, Recorder, clean_properties, is_suppressed
+
+FATAL: Final = 1
+ERROR: Final = 2
+WARN: Final = 3
+INFO: Final = 4
+DEBUG: Final = 5
+TRACE: Final = 6
+
+_OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OWN_FIELDS_COUNT: Final = len(vars(logging.makeLogRecord({})))
+
+
+def level_of(levelno: int) -> int:
+    """The lake's level of a level of ``logging``."""
+    if levelno >= logging.CRITICAL:
+        return FATAL
+    if levelno >= logging.ERROR:
+        return ERROR
+    if levelno >= logging.WARNING:
+        return WARN
+    if levelno >= logging.INFO:
+        return INFO
+    return DEBUG if levelno >= logging.DEBUG else TRACE
+
+
+def log(target: str, level: int, message: str, properties: Mapping[str, object] | None = None) -> None:
+    """Record one line directly; ``level`` is 1 (fatal) to 6 (trace)."""
+    recorder = _recorder.current
+    if recorder is None or is_suppressed():
+        return
+    try:
+        cleaned = clean_properties(properties, recorder.limits) if properties else None
+        text = message[: recorder.limits.message_chars_max]
+        recorder.add_log(LogEvent(perf_counter_ns(), target, level, "", "", "", 0, text, cleaned))
+    except Exception:
+        recorder.errors += 1
+
+
+class TelemetryHandler(logging.Handler):
+    """Hands log records to the recorder in use. Holds no lock: each thread has buffers of its own."""
+
+    def createLock(self) -> None:
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        verdict = self.filter(record)
+        if isinstance(verdict, logging.LogRecord):
+            record = verdict
+        if verdict:
+            self.emit(record)
+        return bool(verdict)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        recorder = _recorder.current
+        if recorder is None or is_suppressed():
+            return
+        try:
+            recorder.add_log(_event_of(record, recorder))
+        except Exception:
+            recorder.errors += 1
+
+
+def _event_of(record: logging.LogRecord, recorder: Recorder) -> LogEvent:
+    ticks = perf_counter_ns()
+    try:
+        message = record.getMessage()
+    except Exception:  # arguments that do not fit the format: the line is worth more than they are
+        message = str(record.msg)
+    if len(message) > recorder.limits.message_chars_max:
+        message = message[: recorder.limits.message_chars_max]
+    properties: dict[str, str] | None = None
+    if len(record.__dict__) > _OWN_FIELDS_COUNT or record.exc_info or record.exc_text or record.stack_info:
+        properties = _properties_of(record, recorder)
+    return LogEvent(
+        ticks,
+        record.name,
+        level_of(record.levelno),
+        record.msg if record.args and type(record.msg) is str else "",
+        record.module,
+        record.pathname,
+        record.lineno,
+        message,
+        properties or None,
+    )
+
+
+def _properties_of(record: logging.LogRecord, recorder: Recorder) -> dict[str, str]:
+    # what a record is born with comes first
+    later = islice(record.__dict__.items(), _OWN_FIELDS_COUNT, None)
+    found: dict[str, object] = {key: value for key, value in later if key not in _OWN_FIELDS}
+    if record.exc_info:
+        kind, error, _ = record.exc_info
+        if kind is not None:
+            found["exception.type"] = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+            found["exception.message"] = _text_of(error)
+            found["exception.stacktrace"] = "".join(traceback.format_exception(*record.exc_info))
+    elif record.exc_text:
+        found["exception.stacktrace"] = record.exc_text
+    if record.stack_info:
+        found["stack"] = record.stack_info
+    return clean_properties(found, recorder.limits)
+
+
+def _text_of(error: BaseException | None) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(an exception without a text)"

@@ -1,0 +1,273 @@
+"""Where events wait between the program that makes them and the thread that encodes them.
+
+Each thread appends to buffers of its own, without a lock: a span or a measurement is one packed record added by one
+call, which no other thread, signal handler or finalizer can cut in two; the encoding thread takes whole records off
+the front. Every buffer has a limit; beyond it events are counted and dropped, and the program goes on.
+
+Refuses to encode, to send, and to raise: telemetry never breaks the program it watches.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from time import perf_counter_ns, time_ns
+from typing import Final, NamedTuple
+from uuid import uuid4
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Everything here that can grow, and how far."""
+
+    span_bytes_per_thread_max: int = 8 << 20  # 17 bytes an event: about 500,000 between two flushes
+    metric_bytes_per_thread_max: int = 4 << 20  # 25 bytes each
+    tagged_metrics_per_thread_max: int = 50_000
+    logs_per_thread_max: int = 50_000
+    log_chars_per_thread_max: int = 8 << 20
+    threads_max: int = 1024  # at once; more are not recorded
+    message_chars_max: int = 1 << 18  # a longer log message is cut
+    properties_max: int = 64  # of one event
+    property_chars_max: int = 1 << 16  # a longer value is cut
+    outbox_bytes_max: int = 64 << 20  # encoded and waiting for the server; spans may fill half of it
+
+
+class LogEvent(NamedTuple):
+    """One log line as its thread left it; ``ticks`` first, so that lines of several threads sort by time."""
+
+    ticks: int
+    target: str
+    level: int
+    template: str  # the format string, if the message was made from one
+    module: str
+    file: str
+    line: int
+    message: str
+    properties: dict[str, str] | None
+
+
+class TaggedMetric(NamedTuple):
+    """One measurement with properties."""
+
+    ticks: int
+    code: int
+    value: int | float
+    properties: dict[str, str]
+
+
+class Stamp(NamedTuple):
+    """One instant on both clocks."""
+
+    ticks: int
+    time_ns: int
+
+
+TICKS_PER_SECOND: Final = 1_000_000_000
+_SAMPLES: Final = 5
+
+
+def stamp() -> Stamp:
+    """Read both clocks together: of a few tries the one with the least time between the readings."""
+    best: tuple[int, Stamp] | None = None
+    for _ in range(_SAMPLES):
+        before = perf_counter_ns()
+        now = time_ns()
+        after = perf_counter_ns()
+        if best is None or after - before < best[0]:
+            best = after - before, Stamp((before + after) // 2, now)
+    assert best is not None
+    return best[1]
+
+
+class _Pulse:
+    """Lives as long as its thread, because only the thread's own storage refers to it."""
+
+    __slots__ = ("__weakref__",)
+
+
+class ThreadBuffers:
+    """What one thread has recorded and nobody has taken yet. Written by its thread, taken from by one other."""
+
+    __slots__ = (
+        "async_spans",
+        "block_begin",
+        "dropped_logs",
+        "dropped_metrics",
+        "dropped_spans",
+        "log_chars_added",
+        "log_chars_taken",
+        "logs",
+        "metrics",
+        "pulse",
+        "span_count",
+        "spans",
+        "stream_id",
+        "tagged_metrics",
+        "thread_id",
+        "thread_name",
+    )
+
+    def __init__(self, pulse: _Pulse) -> None:
+        self.spans = bytearray()
+        self.async_spans = bytearray()
+        self.metrics = bytearray()
+        self.tagged_metrics: list[TaggedMetric] = []
+        self.logs: list[LogEvent] = []
+        self.log_chars_added = 0  # by the thread; the taker has a counter of its own, so that neither loses an update
+        self.log_chars_taken = 0
+        self.dropped_logs = 0
+        self.dropped_metrics = 0
+        self.dropped_spans = 0
+        self.thread_id = threading.get_native_id()
+        self.thread_name = threading.current_thread().name
+        self.pulse = weakref.ref(pulse)
+        self.stream_id = str(uuid4())
+        self.span_count = 0  # objects in earlier blocks
+        self.block_begin = stamp()  # before the thread's first event
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.spans or self.async_spans or self.metrics or self.tagged_metrics or self.logs)
+
+
+class Recorder:
+    """The buffers of all threads of one process."""
+
+    def __init__(self, limits: Limits, start: Callable[[], None], wake: Callable[[], None]) -> None:
+        """``start`` is called when a thread records for the first time, ``wake`` to ask for an early flush."""
+        self.limits = limits
+        self.span_wake_bytes = limits.span_bytes_per_thread_max // 2
+        self.metric_wake_bytes = limits.metric_bytes_per_thread_max // 2
+        self.dropped_threads = 0
+        self.errors = 0  # events that could not be recorded, of any kind
+        self._start = start
+        self._wake = wake
+        self._local = threading.local()
+        self._lock = threading.RLock()  # a signal handler may make the first event of a thread that is making it
+        self._threads: list[ThreadBuffers] = []
+
+    def buffers(self) -> ThreadBuffers | None:
+        """This thread's buffers; ``None`` where there are too many threads."""
+        try:
+            known: ThreadBuffers | None = self._local.buffers
+        except AttributeError:
+            return self._enter_thread()
+        return known
+
+    def threads(self) -> list[ThreadBuffers]:
+        with self._lock:
+            return list(self._threads)
+
+    def forget(self, gone: list[ThreadBuffers]) -> None:
+        with self._lock:
+            self._threads = [buffers for buffers in self._threads if buffers not in gone]
+
+    def admit_span(self, buffers: ThreadBuffers, pending_bytes: int) -> bool:
+        """Decide about one more span, past the mark where the encoder must hurry."""
+        self._wake()
+        if pending_bytes < self.limits.span_bytes_per_thread_max:
+            return True
+        buffers.dropped_spans += 1
+        return False
+
+    def admit_metric(self, buffers: ThreadBuffers, pending_bytes: int) -> bool:
+        self._wake()
+        if pending_bytes < self.limits.metric_bytes_per_thread_max:
+            return True
+        buffers.dropped_metrics += 1
+        return False
+
+    def add_tagged_metric(self, buffers: ThreadBuffers, metric: TaggedMetric) -> None:
+        pending = len(buffers.tagged_metrics)
+        if pending >= self.limits.tagged_metrics_per_thread_max // 2:
+            self._wake()
+            if pending >= self.limits.tagged_metrics_per_thread_max:
+                buffers.dropped_metrics += 1
+                return
+        buffers.tagged_metrics.append(metric)
+
+    def add_log(self, event: LogEvent) -> None:
+        buffers = self.buffers()
+        if buffers is None:
+            return
+        limits = self.limits
+        pending = len(buffers.logs)
+        chars = buffers.log_chars_added - buffers.log_chars_taken
+        if pending >= limits.logs_per_thread_max // 2 or chars >= limits.log_chars_per_thread_max // 2:
+            self._wake()
+            if pending >= limits.logs_per_thread_max or chars >= limits.log_chars_per_thread_max:
+                buffers.dropped_logs += 1
+                return
+        buffers.log_chars_added += len(event.message)
+        buffers.logs.append(event)
+
+    def _enter_thread(self) -> ThreadBuffers | None:
+        with self._lock:
+            pulse = _Pulse()
+            buffers: ThreadBuffers | None = None
+            if len(self._threads) < self.limits.threads_max:
+                buffers = ThreadBuffers(pulse)
+                self._threads.append(buffers)
+            else:
+                self.dropped_threads += 1
+            self._local.pulse = pulse
+            self._local.buffers = buffers
+        self._start()
+        return buffers
+
+
+def property_text(value: object) -> str:
+    """The text of a property: as it is, ``true`` and ``false``, else what ``str`` makes of it."""
+    if type(value) is str:
+        return value
+    if value is True or value is False:
+        return "true" if value else "false"
+    return str(value)
+
+
+def clean_properties(properties: Mapping[str, object], limits: Limits) -> dict[str, str]:
+    """Text keys and values within the limits; what has no value is left out."""
+    cleaned: dict[str, str] = {}
+    for key, value in properties.items():
+        if value is None:
+            continue
+        if len(cleaned) == limits.properties_max:
+            break
+        text = property_text(value)
+        cleaned[property_text(key)] = (
+            text if len(text) <= limits.property_chars_max else text[: limits.property_chars_max]
+        )
+    return cleaned
+
+
+# --- the recorder in use --------------------------------------------------------------------------------------------
+
+current: Recorder | None = None  # read on every event, so it is a plain name
+
+_suppressed: Final[ContextVar[bool]] = ContextVar("lakeflight_telemetry_suppressed", default=False)
+is_suppressed: Final = _suppressed.get
+
+
+def install(recorder: Recorder | None) -> None:
+    """Send the events of this process to ``recorder``; ``None`` to nobody."""
+    global current
+    current = recorder
+
+
+def suppress_for_good() -> None:
+    """For threads of the telemetry itself: nothing they do is telemetry."""
+    _suppressed.set(True)
+
+
+@contextmanager
+def suppressed() -> Iterator[None]:
+    """Record nothing inside: for a server that is handling its own telemetry, which would never come to an end."""
+    token = _suppressed.set(True)
+    try:
+        yield
+    finally:
+        _suppressed.reset(token)

@@ -1,0 +1,94 @@
+"""Requests to an ingestion server, and what its answers mean for them.
+
+2xx is done. 4xx, and whatever a server should not answer, is final: the request would fail again. 5xx and trouble of
+the connection are worth another try, so a server sheds load with 503. Refuses to retry by itself, and to raise.
+"""
+
+from __future__ import annotations
+
+import http.client
+from enum import Enum
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+ATTEMPT_TIMEOUT_S: Final = 10.0
+PROCESS_HEADER: Final = "x-telemetry-process"  # lets a server know its own telemetry before it reads the body
+_ANSWER_BYTES_MAX: Final = 64 << 10  # read so that the connection can be used again; a longer one is closed
+
+
+class Outcome(Enum):
+    """What became of a request."""
+
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class Sink(Protocol):
+    """Where requests go."""
+
+    def post(self, path: str, body: bytes, *, process_id: str, timeout_s: float) -> Outcome:
+        """Send one request. Never raises."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class HttpSink:
+    """One kept-alive connection to ``http://host:port[/base]``; used by one thread."""
+
+    def __init__(self, endpoint: str, *, api_key: str | None = None) -> None:
+        """``ValueError`` if the endpoint is no HTTP URL."""
+        parts = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not an http endpoint: {endpoint!r}")
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = parts.port
+        self._base = parts.path.rstrip("/")
+        self._headers = {"Content-Type": "application/cbor", "User-Agent": "lakeflight-telemetry"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._connection: http.client.HTTPConnection | None = None
+
+    def post(self, path: str, body: bytes, *, process_id: str, timeout_s: float) -> Outcome:
+        reused = self._connection is not None
+        try:
+            return self._attempt(path, body, process_id, timeout_s)
+        except (http.client.RemoteDisconnected, ConnectionError, http.client.CannotSendRequest):
+            self.close()
+            if not reused:
+                return Outcome.FAILED
+        except Exception:
+            self.close()
+            return Outcome.FAILED
+        try:  # the server had closed an idle connection: that says nothing about this request
+            return self._attempt(path, body, process_id, timeout_s)
+        except Exception:
+            self.close()
+            return Outcome.FAILED
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except Exception:  # the socket is gone either way
+                return
+
+    def _attempt(self, path: str, body: bytes, process_id: str, timeout_s: float) -> Outcome:
+        connection = self._connection
+        if connection is None:
+            make = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+            connection = self._connection = make(self._host, self._port, timeout=timeout_s)
+        connection.timeout = timeout_s
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout_s)
+        connection.request("POST", self._base + path, body, {**self._headers, PROCESS_HEADER: process_id})
+        response = connection.getresponse()
+        response.read(_ANSWER_BYTES_MAX)
+        if not response.isclosed():
+            self.close()
+        if 200 <= response.status < 300:
+            return Outcome.DELIVERED
+        return Outcome.FAILED if response.status >= 500 else Outcome.REFUSED

@@ -1,0 +1,74 @@
+"""Which of DuckDB's functions a statement may call: one reviewed verdict for every name of the pinned version.
+
+The verdicts are data (``function_verdicts.csv``). A name without a verdict is refused, and a test fails when the
+engine has one, so that a new version cannot add a function unseen.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+VIEW_INSTANCE: Final = "view_instance"
+PLAIN_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+
+# The parser knows these, the engine's function list does not.
+_SYNTAX_FUNCTIONS: Final = ("grouping", "grouping_id", "unnest")
+# Their second argument is the name of an aggregate: it must be a literal, and allowed itself.
+CALLS_BY_NAME: Final = frozenset({"list_aggregate", "list_aggr", "array_aggregate", "array_aggr", "aggregate"})
+# What may stand in a constant that is compared with a time column; all are cheap and free of side effects.
+CONSTANT_FUNCTIONS: Final = frozenset(
+    "+ - * now today current_date get_current_timestamp transaction_timestamp current_localtimestamp ago date_trunc "
+    "date_add date_sub make_timestamp make_timestamp_ns make_timestamp_ms make_date to_timestamp to_years to_months "
+    "to_weeks to_days to_hours to_minutes to_seconds to_milliseconds to_microseconds timezone epoch_ms".split()
+)
+# Answers that follow the clock of the statement, also as keywords without parentheses.
+CLOCK_FUNCTIONS: Final = frozenset(
+    "now today ago current_date current_timestamp localtimestamp get_current_timestamp transaction_timestamp "
+    "current_localtimestamp".split()
+)
+CLOCK_KEYWORDS: Final = frozenset({"current_timestamp", "current_date", "localtimestamp"})
+
+
+class Verdict(Enum):
+    ALLOW = "allow"
+    TABLE = "table"  # in FROM as well
+    OPERATOR = "operator"  # as an operator only, never by its name
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRule:
+    """The verdict on one name, and the reason where it is a refusal."""
+
+    name: str
+    kinds: frozenset[str]  # scalar, aggregate, window, macro, table, table_macro, pragma
+    verdict: Verdict
+    reason: str
+
+    @property
+    def is_row_wise(self) -> bool:
+        """Answers depend on one row only. Macros do not count: an aggregate may hide in them."""
+        return self.kinds <= {"scalar"}
+
+
+@cache
+def function_rules() -> Mapping[str, FunctionRule]:
+    """Rules by lower-case name."""
+    text = files("lakehouse.engine").joinpath("function_verdicts.csv").read_text(encoding="utf-8")
+    rules = {
+        row["name"].lower(): FunctionRule(
+            row["name"], frozenset(row["kinds"].split("+")), Verdict(row["verdict"]), row["reason"]
+        )
+        for row in csv.DictReader(text.splitlines())
+    }
+    for name in _SYNTAX_FUNCTIONS:
+        known = rules.get(name)
+        rules[name] = FunctionRule(name, frozenset({"syntax"}), known.verdict if known else Verdict.ALLOW, "")
+    return rules

@@ -1,0 +1,629 @@
+"""The SQL gate: a statement is parsed by DuckDB's own parser and its tree is held against allow-lists.
+
+What the gate does not know it refuses, with a sentence that names it. It runs nothing, binds nothing and opens
+nothing. The text that will run is the user's own; only text that the parser itself refuses is repaired, and only by
+the repairs listed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import duckdb
+
+from lakehouse.engine.functions import CALLS_BY_NAME, PLAIN_NAME, VIEW_INSTANCE, Verdict, function_rules
+from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.errors import (
+    ForbiddenSqlError,
+    LimitExceededError,
+    QueryError,
+    SqlSyntaxError,
+    UnsupportedError,
+)
+from wire.errors import WireError
+from wire.identifiers import canonical_uuid
+
+Node = dict[str, Any]
+Kind = Literal["query", "explain", "describe", "show_tables"]
+
+CATALOG_NAME: Final = "lakeflight"
+SCHEMA_NAME: Final = "main"
+INFORMATION_SCHEMA: Final = "information_schema"
+INFORMATION_TABLES: Final = frozenset({"tables", "columns", "schemata"})
+INFORMATION_STAND_IN: Final = "lakeflight_information"  # our tables; DuckDB's own would show more than ours
+NIL_INSTANCE: Final = "00000000-0000-0000-0000-000000000000"
+
+_PARSE: Final = "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)"
+_QUERY_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE", "VALUES_NODE"})
+_TABLE_REFERENCES: Final = frozenset(
+    {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "SHOW_REF"}
+)
+_EXPRESSIONS: Final = frozenset(
+    {
+        *("CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA"),
+        *("OPERATOR", "PARAMETER", "POSITIONAL_REFERENCE", "STAR", "SUBQUERY", "WINDOW", "BETWEEN", "TYPE"),
+    }
+)
+_MODIFIERS: Final = frozenset({"LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER", "ORDER_MODIFIER", "DISTINCT_MODIFIER"})
+_TYPES: Final = frozenset(
+    "json varchar array bigint bignum binary bit bitstring blob bool boolean bpchar bytea char date datetime dec "
+    "decimal double enum float float4 float8 guid hugeint int int1 int128 int16 int2 int32 int4 int64 int8 integer "
+    "integral interval list logical long map null numeric nvarchar oid real row short signed smallint string struct "
+    "text time time_ns timestamp timestamp_ms timestamp_ns timestamp_s timestamp_us timestamptz timestamptz_ns timetz "
+    "tinyint tuple ubigint uhugeint uint128 uint16 uint32 uint64 uint8 uinteger union usmallint utinyint uuid "
+    "varbinary varchar varint".split()
+) | {"time with time zone", "timestamp with time zone"}
+_ZONED_TYPES: Final = frozenset({"timestamptz", "timestamptz_ns", "timestamp with time zone"})
+_TIMESTAMP_TYPES: Final = frozenset(
+    {"timestamp", "timestamp_ns", "timestamp_us", "timestamp_ms", "timestamp_s", "datetime"}
+)
+_ORDER_COMPARISONS: Final = frozenset(
+    {
+        "COMPARE_LESSTHAN",
+        "COMPARE_GREATERTHAN",
+        "COMPARE_LESSTHANOREQUALTO",
+        "COMPARE_GREATERTHANOREQUALTO",
+    }
+)
+_INSTANCE_TEXT: Final = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
+_UUID_TEXT: Final = re.compile(r"[0-9A-Fa-f]{32}\Z|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
+_OFFSET_LITERAL: Final = re.compile(
+    r"\s*(\d{4}-\d\d?-\d\d?)(?:[T ]\s*(\d\d?:\d\d(?::\d\d(?:\.\d+)?)?))?\s*([+-])(\d\d?)(?::?(\d\d))?(?::\d\d)?\s*\Z"
+)
+_FOREIGN_CTE: Final = re.compile(r"(duckdb_|pg_|pragma_|sqlite_|vi_|__|lakeflight_)|[/\\*?.:]", re.IGNORECASE)
+_LEADING_NOISE: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)*")
+_EXPLAIN: Final = re.compile(r"EXPLAIN\b(?:\s+(ANALYZE)\b)?(?:\s+VERBOSE\b)?", re.IGNORECASE)
+_SERIALIZED_ONLY: Final = "Only SELECT statements can be serialized"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceCall:
+    """One ``view_instance`` call. ``instance`` is ``None`` while its parameter has no value."""
+
+    view_set: str
+    instance: str | None
+
+
+@dataclass(slots=True)
+class Checked:
+    """A statement that passed: what runs, and what it reads."""
+
+    text: str  # what is given to the engine; the user's text unless a repair was needed
+    kind: Kind
+    analyze: bool  # EXPLAIN ANALYZE
+    tree: Node  # the query node at the top
+    parameters: int
+    tables: frozenset[str] = frozenset()  # lower-case names of global tables
+    calls: frozenset[InstanceCall] = frozenset()
+    reads_information: bool = False
+    functions: frozenset[str] = frozenset()
+    splices: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+def relation_name(view_set: str, instance: str) -> str:
+    """The name under which ``view_instance(view_set, instance)`` is looked for. Nobody can write it by accident."""
+    return "vi_" + hashlib.sha256(f"{view_set}/{instance}".encode()).hexdigest()
+
+
+def canonical_instance(text: str) -> str:
+    """One spelling per instance, before it becomes a name, a key or a path."""
+    if not _INSTANCE_TEXT.match(text):
+        raise ForbiddenSqlError("the instance of view_instance must be 'global' or an id")
+    if _UUID_TEXT.match(text):
+        try:
+            return canonical_uuid(text)
+        except WireError as error:
+            raise ForbiddenSqlError("the instance of view_instance must be 'global' or an id") from error
+    return text
+
+
+class Gate:
+    """Parses with the connection it is given, which must be locked and hold nothing of anybody."""
+
+    def __init__(self, connection: Any, limits: EngineLimits = DEFAULT_LIMITS) -> None:
+        self._connection = connection
+        self._limits = limits
+
+    def check(
+        self,
+        sql: str,
+        *,
+        tables: Container[str],
+        view_sets: Container[str],
+        time_columns: Container[str] = frozenset(),
+        other_columns: Container[str] = frozenset(),
+        parameters: Sequence[Any] | None = None,
+    ) -> Checked:
+        """Hold ``sql`` against the lists.
+
+        Args:
+            tables: Lower-case names of the global tables.  view_sets: What ``view_instance`` may name.
+            time_columns: Names of declared timestamp columns.  other_columns: Names of columns of other types.
+            parameters: Bound values in order; ``None`` at prepare.
+        Raises:
+            SqlSyntaxError: It does not parse.  ForbiddenSqlError: It uses something that is not on a list.
+            LimitExceededError: It is too long, too deep or too wide.
+        """
+        text, explain, analyze = self._strip_explain(self._accept_text(sql))
+        text, statement = self._parse_or_repair(text)
+        node = statement.get("node")
+        if not isinstance(node, dict):
+            raise ForbiddenSqlError("only SELECT statements are allowed")
+        checked = Checked(
+            text=text,
+            kind="explain" if explain else _kind_of(node),
+            analyze=analyze,
+            tree=node,
+            parameters=self._count_parameters(statement),
+        )
+        if explain and _kind_of(node) != "query":
+            raise ForbiddenSqlError("only SELECT statements can be explained")
+        walk = _Walk(self._limits, tables, view_sets, time_columns, other_columns, parameters, checked)
+        if checked.kind != "show_tables":
+            walk.run(node)
+        return checked
+
+    def _accept_text(self, sql: str) -> str:
+        try:
+            size = len(sql.encode("utf-8"))
+        except UnicodeEncodeError:
+            raise SqlSyntaxError("the statement is not valid UTF-8") from None
+        if size > self._limits.sql_bytes_max:
+            raise LimitExceededError(f"the statement has {size} bytes, the limit is {self._limits.sql_bytes_max}")
+        if "\0" in sql:
+            raise SqlSyntaxError("the statement contains a NUL character")
+        return sql
+
+    @staticmethod
+    def _strip_explain(sql: str) -> tuple[str, bool, bool]:
+        noise = _LEADING_NOISE.match(sql)
+        start = noise.end() if noise else 0
+        match = _EXPLAIN.match(sql, start)
+        if match is None:
+            return sql, False, False
+        return sql[match.end() :], True, match.group(1) is not None
+
+    def _parse_or_repair(self, text: str) -> tuple[str, Node]:
+        answer = self._serialize(text)
+        for _ in range(self._limits.repairs_max):
+            if not answer["error"]:
+                break
+            position = int(answer["position"]) if str(answer.get("position", "")).isdigit() else None
+            repaired = repair(text, position)
+            if repaired is None:
+                break
+            text = repaired
+            answer = self._serialize(text)
+        if answer["error"]:
+            raise _parse_error(text, answer)
+        statements = answer.get("statements") or []
+        if not statements:
+            raise SqlSyntaxError("the statement is empty")
+        if len(statements) > 1:
+            raise ForbiddenSqlError(f"one statement at a time: the text has {len(statements)}")
+        return text, statements[0]
+
+    def _serialize(self, text: str) -> Node:
+        try:
+            row = self._connection.execute(_PARSE, [text]).fetchone()
+            answer: Node = json.loads(row[0])
+        except RecursionError:
+            raise LimitExceededError("the statement is nested too deep") from None
+        except duckdb.InterruptException:
+            raise
+        except (duckdb.Error, UnicodeError, ValueError) as error:
+            first = str(error).partition("\n")[0][:300]
+            raise SqlSyntaxError(f"the statement cannot be parsed: {first}") from None
+        return answer
+
+    def _count_parameters(self, statement: Node) -> int:
+        names = [str(entry["key"]) for entry in statement.get("named_param_map", [])]
+        if any(not name.isdigit() for name in names):
+            raise UnsupportedError("named parameters are not supported: write ? or $1, $2")
+        numbers = {int(name) for name in names}
+        if numbers != set(range(1, len(numbers) + 1)):
+            raise QueryError(f"parameters must be numbered from $1 without gaps, not {sorted(numbers)}")
+        if len(numbers) > self._limits.parameters_max:
+            raise LimitExceededError(
+                f"the statement has {len(numbers)} parameters, the limit is {self._limits.parameters_max}"
+            )
+        return len(numbers)
+
+
+def _kind_of(node: Node) -> Kind:
+    """``SHOW TABLES`` and ``DESCRIBE x`` parse as a SELECT over a special reference."""
+    source = node.get("from_table") or {}
+    if node.get("type") == "SELECT_NODE" and source.get("type") == "SHOW_REF" and "query_location" not in source:
+        if source.get("show_type") == "SHOW_SPECIAL" and source.get("table_name") == '"tables"':
+            return "show_tables"
+        if source.get("show_type") == "DESCRIBE" and "query" in source:
+            return "describe"
+    return "query"
+
+
+def _parse_error(text: str, answer: Node) -> Exception:
+    message = str(answer.get("error_message", "the statement cannot be parsed")).partition("\n")[0]
+    if _SERIALIZED_ONLY in message:
+        word = re.search(r"[A-Za-z]+", _LEADING_NOISE.sub("", text, count=1))
+        what = word.group(0).upper() if word else "this"
+        hint = " with PIVOT, list the values: add IN (…)" if what == "PIVOT" else ""
+        return ForbiddenSqlError(f"only SELECT statements are allowed, not {what}{hint}")
+    position = str(answer.get("position", ""))
+    if position.isdigit():
+        before = text.encode()[: int(position)].decode("utf-8", "replace")
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        return SqlSyntaxError(f"{message} (line {line}, column {column})")
+    return SqlSyntaxError(message)
+
+
+# --- dialect repairs: tried one by one, only where the parser stumbled ------------------------------------------------
+
+
+def _quote_bare_end(text: str, before: bytes, after: bytes) -> str | None:
+    """``end`` is a column of span views and a keyword of DuckDB."""
+    match = re.match(rb"end\b", after, re.IGNORECASE)
+    if match is None:
+        return None
+    return (before + b'"' + match.group(0).lower() + b'"' + after[match.end() :]).decode()
+
+
+def _join_unsigned(text: str, before: bytes, after: bytes) -> str | None:
+    """``INT UNSIGNED`` is spelled ``UINTEGER``."""
+    word = re.search(rb"\b(TINYINT|SMALLINT|INT|INTEGER|BIGINT)\s+\Z", before, re.IGNORECASE)
+    unsigned = re.match(rb"UNSIGNED\b", after, re.IGNORECASE)
+    if word is None or unsigned is None:
+        return None
+    name = word.group(1).upper()
+    return (before[: word.start()] + b"U" + (b"INTEGER" if name == b"INT" else name) + after[unsigned.end() :]).decode()
+
+
+REPAIRS: Final[tuple[Callable[[str, bytes, bytes], str | None], ...]] = (_quote_bare_end, _join_unsigned)
+
+
+def repair(text: str, position: int | None) -> str | None:
+    """The text with the word at byte ``position`` mended, or ``None`` if no repair knows it."""
+    if position is None:
+        return None
+    data = text.encode()
+    for attempt in REPAIRS:
+        mended = attempt(text, data[:position], data[position:])
+        if mended is not None:
+            return mended
+    return None
+
+
+# --- the walk -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    value: Any
+    depth: int
+    lambdas: int
+    scope: frozenset[str]  # CTEs that a name at this place may mean
+
+
+class _Walk:
+    """Visits every node once, without recursion: depth is the attacker's. CTE names count only where they are seen."""
+
+    def __init__(
+        self,
+        limits: EngineLimits,
+        tables: Container[str],
+        view_sets: Container[str],
+        time_columns: Container[str],
+        other_columns: Container[str],
+        parameters: Sequence[Any] | None,
+        checked: Checked,
+    ) -> None:
+        self._limits = limits
+        self._known_tables = tables
+        self._view_sets = view_sets
+        self._time_columns = time_columns
+        self._other_columns = other_columns
+        self._parameters = parameters
+        self._checked = checked
+        self._rules = function_rules()
+        self._references = 0
+        self._ctes = 0
+        self._tables: set[str] = set()
+        self._calls: set[InstanceCall] = set()
+        self._functions: set[str] = set()
+
+    def run(self, root: Node) -> None:
+        todo = [_Frame(root, 0, 0, frozenset())]
+        nodes = 0
+        while todo:
+            frame = todo.pop()
+            nodes += 1
+            if nodes > self._limits.nodes_max:
+                raise LimitExceededError(f"the statement is too complex: more than {self._limits.nodes_max} nodes")
+            if frame.depth > self._limits.tree_depth_max:
+                raise LimitExceededError("the statement is nested too deep")
+            if isinstance(frame.value, list):
+                todo.extend(_Frame(item, frame.depth + 1, frame.lambdas, frame.scope) for item in frame.value)
+            elif isinstance(frame.value, dict):
+                todo.extend(self._visit(frame.value, frame))
+        if len(self._calls) > self._limits.view_instances_max:
+            raise LimitExceededError(
+                f"the statement reads {len(self._calls)} view instances, the limit is {self._limits.view_instances_max}"
+            )
+        self._checked.tables = frozenset(self._tables)
+        self._checked.calls = frozenset(self._calls)
+        self._checked.functions = frozenset(self._functions)
+        if self._checked.splices:
+            self._checked.text = _splice(self._checked.text, self._checked.splices)
+
+    def _visit(self, node: Node, frame: _Frame) -> Iterator[_Frame]:
+        lambdas = frame.lambdas
+        kind, name = node.get("class"), node.get("type")
+        if kind is not None:
+            if kind not in _EXPRESSIONS:
+                raise ForbiddenSqlError(f"expressions of class {kind} are not allowed")
+            if kind == "LAMBDA":
+                lambdas += 1
+                if lambdas > self._limits.lambda_depth_max:
+                    raise LimitExceededError(f"lambdas are nested deeper than {self._limits.lambda_depth_max}")
+            self._expression(kind, node)
+        elif isinstance(name, str):
+            self._structure(name, node, frame)
+        scope = frame.scope
+        ctes = (node.get("cte_map") or {}).get("map", [])
+        for entry in ctes:
+            key = self._cte_name(entry["key"])
+            yield _Frame(entry["value"], frame.depth + 1, lambdas, scope)
+            scope = scope | {key}
+        recursive = self._cte_name(node["cte_name"]) if name == "RECURSIVE_CTE_NODE" else None
+        for key, value in node.items():
+            if key == "cte_map" or not isinstance(value, (dict, list)):
+                continue
+            if name == "TABLE_FUNCTION" and key == "function":  # judged above, as a table function
+                value = [part for part in value.values() if isinstance(part, (dict, list))]
+            seen = scope | {recursive} if recursive is not None and key == "right" else scope
+            yield _Frame(value, frame.depth + 1, lambdas, seen)
+
+    def _cte_name(self, name: str) -> str:
+        self._ctes += 1
+        if self._ctes > 2 * self._limits.ctes_max:  # a recursive one is met twice
+            raise LimitExceededError(f"the statement has more than {self._limits.ctes_max} common table expressions")
+        if _FOREIGN_CTE.search(name) or name.lower() == INFORMATION_SCHEMA:
+            raise ForbiddenSqlError(f"a common table expression must not be called {name!r}")
+        return name.lower()
+
+    # what is not an expression
+
+    def _structure(self, name: str, node: Node, frame: _Frame) -> None:
+        if name.endswith("_NODE"):
+            if name not in _QUERY_NODES:
+                what = name.removesuffix("_NODE").replace("_", " ").lower()
+                raise ForbiddenSqlError(f"only SELECT statements are allowed, not {what}")
+        elif name in _TABLE_REFERENCES:
+            if name == "BASE_TABLE":
+                self._base_table(node, frame.scope)
+            elif name == "TABLE_FUNCTION":
+                self._table_function(node)
+            elif name == "SHOW_REF":
+                self._show(node)
+            elif name == "PIVOT" and node.get("pivot_enum"):
+                raise ForbiddenSqlError("PIVOT over an enum is not allowed: add IN (…)")
+        elif name not in _MODIFIERS and not name.startswith("ORDER_"):
+            raise ForbiddenSqlError(f"{name.lower()} is not allowed here")
+
+    def _count_reference(self) -> None:
+        self._references += 1
+        if self._references > self._limits.relations_max:
+            raise LimitExceededError(f"the statement reads more than {self._limits.relations_max} relations")
+
+    def _base_table(self, node: Node, scope: frozenset[str]) -> None:
+        self._count_reference()
+        if node.get("at_clause"):
+            raise ForbiddenSqlError("AT is not allowed")
+        path = [str(part) for part in node["qualified_name"]["path"]]
+        shown = ".".join(path)
+        names = [part.lower() for part in path]
+        if not shown.isascii():  # the engine folds ASCII letters only
+            raise ForbiddenSqlError(f"unknown table {shown!r}")
+        if len(names) == 1 and names[0] in scope:
+            return
+        if names[-2:-1] == [INFORMATION_SCHEMA] and names[:-2] in ([], [CATALOG_NAME]):
+            self._information_table(node, names[-1], shown)
+            return
+        if names[:-1] not in ([], [SCHEMA_NAME], [CATALOG_NAME], [CATALOG_NAME, SCHEMA_NAME]):
+            raise ForbiddenSqlError(f"unknown table {shown!r}: tables are in {CATALOG_NAME}.{SCHEMA_NAME}")
+        if names[-1] not in self._known_tables:
+            hint = ""
+            if path[-1] in self._view_sets:
+                hint = f": read it as view_instance('{path[-1]}', '<id>')"
+            raise ForbiddenSqlError(f"unknown table {shown!r}{hint}")
+        self._tables.add(names[-1])
+
+    def _information_table(self, node: Node, name: str, shown: str) -> None:
+        if name not in INFORMATION_TABLES:
+            raise ForbiddenSqlError(f"unknown table {shown!r}")
+        location = node.get("query_location")
+        if not isinstance(location, int):
+            raise ForbiddenSqlError(f"{shown} can only be read with SELECT")
+        after = self._checked.text.encode()[location:]
+        match = re.match(rb'("?lakeflight"?\s*\.\s*)?("?information_schema"?)(?=\s*\.)', after, re.IGNORECASE)
+        if match is None:
+            raise ForbiddenSqlError(f"{shown} must be written without comments in its name")
+        begin, end = match.span(2)
+        self._checked.splices.append((location + begin, location + end, INFORMATION_STAND_IN))
+        self._checked.reads_information = True
+
+    def _table_function(self, node: Node) -> None:
+        self._count_reference()
+        call = node.get("function") or {}
+        path = (call.get("qualified_name") or {}).get("path") or []
+        name = str(call.get("function_name", "")).lower()
+        if call.get("class") != "FUNCTION" or len(path) != 1:
+            raise ForbiddenSqlError(f"table function {'.'.join(map(str, path))!r} is not allowed")
+        if name == VIEW_INSTANCE:
+            self._calls.add(self._instance_call(call.get("arguments") or []))
+            return
+        rule = self._rules.get(name)
+        if rule is None or rule.verdict is not Verdict.TABLE:
+            if name.isascii() and rule is None:
+                raise ForbiddenSqlError(f"unknown table function {name!r}")
+            raise ForbiddenSqlError(f"table function {name!r} is not allowed")
+
+    def _instance_call(self, arguments: list[Node]) -> InstanceCall:
+        if len(arguments) != 2:
+            raise ForbiddenSqlError(f"view_instance takes a view set and an instance, not {len(arguments)} arguments")
+        if any(argument.get("name") for argument in arguments):
+            raise ForbiddenSqlError("view_instance takes its arguments by position")
+        first, second = (argument.get("expression") or {} for argument in arguments)
+        view_set = _string_literal(first)
+        if view_set is None:
+            raise ForbiddenSqlError("the first argument of view_instance must be a string literal")
+        if view_set not in self._view_sets:
+            raise ForbiddenSqlError(f"view set {view_set!r} not found")
+        instance = _string_literal(second)
+        if instance is None and second.get("class") == "PARAMETER":
+            instance = self._instance_parameter(second)
+            if instance is None:
+                return InstanceCall(view_set, None)
+        if instance is None:
+            raise ForbiddenSqlError(
+                "the second argument of view_instance must be a string literal or a parameter: "
+                "it cannot depend on rows or expressions"
+            )
+        return InstanceCall(view_set, canonical_instance(instance))
+
+    def _instance_parameter(self, node: Node) -> str | None:
+        if self._parameters is None:
+            return None
+        index = int(node.get("identifier", "0")) - 1
+        value = self._parameters[index] if 0 <= index < len(self._parameters) else None
+        if not isinstance(value, str):
+            raise ForbiddenSqlError("the instance of view_instance must be bound to a string")
+        return value
+
+    @staticmethod
+    def _show(node: Node) -> None:
+        if node.get("show_type") not in ("DESCRIBE", "SUMMARY") or "query" not in node:
+            raise ForbiddenSqlError("only SHOW TABLES, DESCRIBE and SUMMARIZE of a table or query are allowed")
+
+    # expressions
+
+    def _expression(self, kind: str, node: Node) -> None:
+        if kind in ("FUNCTION", "WINDOW"):
+            self._function(node)
+        elif kind == "TYPE":
+            self._type(node)
+        elif kind == "CAST":
+            target = str((node.get("type_expr") or {}).get("type_name", "")).lower()
+            if target in _TIMESTAMP_TYPES:
+                self._refuse_offset(node.get("child"))
+        elif kind == "COMPARISON":
+            ordered = node.get("type") in _ORDER_COMPARISONS
+            left, right = node.get("left"), node.get("right")
+            self._refuse_offset_against(left, right, ordered)
+            self._refuse_offset_against(right, left, ordered)
+        elif kind == "BETWEEN":
+            for bound in (node.get("lower"), node.get("upper")):
+                self._refuse_offset_against(node.get("input"), bound, True)
+        elif kind == "OPERATOR" and node.get("type") in ("COMPARE_IN", "COMPARE_NOT_IN"):
+            tested, *values = node.get("children") or [None]
+            for value in values:
+                self._refuse_offset_against(tested, value, False)
+        elif kind == "SUBQUERY" and node.get("subquery_type") not in ("SCALAR", "EXISTS", "NOT_EXISTS", "ANY"):
+            raise ForbiddenSqlError(f"subqueries of type {node.get('subquery_type')} are not allowed")
+
+    def _function(self, node: Node) -> None:
+        written = str(node.get("function_name") or "")
+        if not written and str(node.get("type", "")).startswith("WINDOW_"):
+            written = str(node["type"]).removeprefix("WINDOW_")
+        name = written.lower()
+        rule = self._rules.get(name) if name.isascii() else None
+        if node.get("is_operator"):
+            if rule is None or rule.verdict is not Verdict.OPERATOR:
+                raise ForbiddenSqlError(f"operator {written!r} is not allowed")
+            return
+        if rule is None and PLAIN_NAME.match(written):
+            raise ForbiddenSqlError(f"unknown function {written!r}")
+        if rule is None or not PLAIN_NAME.match(written) or rule.verdict not in (Verdict.ALLOW, Verdict.TABLE):
+            reason = f": {rule.reason}" if rule is not None and rule.reason else ""
+            raise ForbiddenSqlError(f"function {written!r} is not allowed{reason}")
+        if name in CALLS_BY_NAME:
+            self._called_by_name(written, node.get("arguments") or [])
+        self._functions.add(name)
+
+    def _called_by_name(self, written: str, arguments: list[Node]) -> None:
+        """``list_aggregate(list, 'sum')`` would reach every aggregate; as a method, the list is not an argument."""
+        named = [_string_literal(argument.get("expression") or {}) for argument in arguments[:2]]
+        names = [name.lower() for name in named if name is not None]
+        if not names or any(
+            (rule := self._rules.get(name)) is None or rule.verdict is not Verdict.ALLOW for name in names
+        ):
+            raise ForbiddenSqlError(f"{written} needs the name of an allowed aggregate as a string literal")
+
+    @staticmethod
+    def _type(node: Node) -> None:
+        path = (node.get("qualified_name") or {}).get("path") or [node.get("type_name", "")]
+        if len(path) != 1 or str(path[0]).lower() not in _TYPES:
+            raise ForbiddenSqlError(f"type {'.'.join(map(str, path))} is not allowed")
+
+    def _refuse_offset_against(self, tested: Any, constant: Any, ordered: bool) -> None:
+        """A comparison reads the text as a timestamp if its other side is one."""
+        if not isinstance(tested, dict) or tested.get("class") == "CONSTANT":
+            return
+        if tested.get("class") == "COLUMN_REF":
+            column = str(tested.get("column_names", [""])[-1]).lower()
+            if column in self._time_columns:
+                self._refuse_offset(constant)
+                return
+            if column in self._other_columns:
+                return
+        elif tested.get("class") == "CAST":
+            target = str((tested.get("type_expr") or {}).get("type_name", "")).lower()
+            if target not in _TIMESTAMP_TYPES:
+                return
+        if ordered:
+            self._refuse_offset(constant)
+
+    def _refuse_offset(self, node: Any) -> None:
+        """DuckDB drops the offset of a text that it reads as a timestamp without zone."""
+        if not isinstance(node, dict):
+            return
+        text = _string_literal(node)
+        if text is None and node.get("class") == "PARAMETER" and self._parameters is not None:
+            index = int(node.get("identifier", "0")) - 1
+            value = self._parameters[index] if 0 <= index < len(self._parameters) else None
+            text = value if isinstance(value, str) else None
+        if text is None:
+            return
+        match = _OFFSET_LITERAL.match(text)
+        if match is None or (int(match.group(4)) == 0 and int(match.group(5) or 0) == 0):
+            return
+        raise ForbiddenSqlError(f"the timestamp {text!r} has an offset: write it in UTC{_utc_hint(match)}")
+
+
+def _utc_hint(match: re.Match[str]) -> str:
+    date, time, sign, hours, minutes = match.groups()
+    try:
+        offset = f"{sign}{int(hours):02d}:{int(minutes or 0):02d}"
+        moment = datetime.fromisoformat(f"{date}T{time or '00:00:00'}{offset}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return ""
+    return f", as '{moment.replace(tzinfo=None).isoformat()}Z'"
+
+
+def _string_literal(node: Node) -> str | None:
+    literal = node.get("literal") if node.get("class") == "CONSTANT" else None
+    if isinstance(literal, dict) and literal.get("kind") == "STRING":
+        return str(literal.get("text", ""))
+    return None
+
+
+def _splice(text: str, splices: list[tuple[int, int, str]]) -> str:
+    data = text.encode()
+    for begin, end, new in sorted(splices, reverse=True):
+        data = data[:begin] + new.encode() + data[end:]
+    return data.decode()

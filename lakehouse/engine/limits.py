@@ -1,0 +1,34 @@
+"""What one statement and one database of the engine may cost. Every number is a default that a caller may lower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Limits of one worker. The parser's cost grows faster than the text, so most of them bound the text's shape."""
+
+    sql_bytes_max: int = 64 << 10  # beyond it the parser alone takes seconds
+    nodes_max: int = 60_000  # of the parse tree
+    expression_depth_max: int = 250  # the engine's own default overflows a small stack
+    tree_depth_max: int = 800  # a level of SQL nesting is two to four levels of the tree
+    relations_max: int = 64  # planning doubles its time with every few relations
+    view_instances_max: int = 64
+    ctes_max: int = 256
+    lambda_depth_max: int = 8  # planning doubles with every level
+    parameters_max: int = 1_000
+    repairs_max: int = 64  # words of the other dialect that are mended in one statement
+    bound_expansions_max: int = 256  # uses of CTEs that are followed for time bounds; past it nothing is bounded
+    bound_constants_max: int = 512  # constants that are evaluated for time bounds
+
+    memory_bytes_max: int = 1 << 30
+    threads: int = 2
+    async_threads: int = 2
+
+    batch_rows_max: int = 65_536
+    batch_bytes_max: int = (2 << 20) - (64 << 10)  # an IPC message of it, padding and header included, stays below 2 MiB
+    statements_remembered_max: int = 256
+
+
+DEFAULT_LIMITS = EngineLimits()

@@ -1,0 +1,218 @@
+"""Results as the Flight edge shows them: names, types and nullability from a bound statement, batches converted to match.
+
+One rule for every timestamp: nanoseconds, UTC. DuckDB's 128-bit sums are 64-bit integers, differences of timestamps
+are durations. What cannot be converted exactly is an error, never another value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.engine.gate import Node
+from lakehouse.errors import QueryError, UnsupportedError
+
+EDGE_TIMESTAMP: Final = pa.timestamp("ns", "UTC")
+_NS_PER_DAY: Final = 86_400_000_000_000
+_COUNTS: Final = frozenset({"count_star", "count"})
+_INTERVAL_LAYOUT: Final = np.dtype([("months", "<i4"), ("days", "<i4"), ("ns", "<i8")])
+
+_EDGE_SIMPLE: Final[dict[str, Any]] = {
+    "boolean": pa.bool_(),
+    "tinyint": pa.int8(),
+    "smallint": pa.int16(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "hugeint": pa.int64(),
+    "uhugeint": pa.int64(),
+    "utinyint": pa.uint8(),
+    "usmallint": pa.uint16(),
+    "uinteger": pa.uint32(),
+    "ubigint": pa.uint64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "varchar": pa.string(),
+    "uuid": pa.string(),
+    "enum": pa.string(),
+    "blob": pa.binary(),
+    "bit": pa.binary(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "time_ns": pa.time64("ns"),
+    "time with time zone": pa.time64("us"),
+    "timestamp": EDGE_TIMESTAMP,
+    "timestamp_ns": EDGE_TIMESTAMP,
+    "timestamp_ms": EDGE_TIMESTAMP,
+    "timestamp_s": EDGE_TIMESTAMP,
+    "timestamp with time zone": EDGE_TIMESTAMP,
+    "timestamptz_ns": EDGE_TIMESTAMP,
+    "interval": pa.duration("ns"),
+    "null": pa.null(),
+}
+
+
+def edge_type(kind: Any, *, nested: bool = False) -> Any:
+    """The Arrow type at the edge of a DuckDB result type (``DuckDBPyType``)."""
+    name = str(kind.id)
+    if name == "interval":
+        return pa.month_day_nano_interval() if nested else pa.duration("ns")
+    simple = _EDGE_SIMPLE.get(name)
+    if simple is not None:
+        return simple
+    build = _NESTED.get(name)
+    if build is None:
+        raise UnsupportedError(f"results of type {kind} are not supported")
+    return build(kind)
+
+
+def _decimal(kind: Any) -> Any:
+    children = dict(kind.children)
+    return pa.decimal128(int(children["precision"]), int(children["scale"]))
+
+
+def _list(kind: Any) -> Any:
+    return pa.list_(pa.field("l", edge_type(dict(kind.children)["child"], nested=True)))
+
+
+def _array(kind: Any) -> Any:
+    children = dict(kind.children)
+    return pa.list_(pa.field("", edge_type(children["child"], nested=True)), int(children["size"]))
+
+
+def _struct(kind: Any) -> Any:
+    return pa.struct([pa.field(name, edge_type(child, nested=True)) for name, child in kind.children])
+
+
+def _tuple(kind: Any) -> Any:
+    return pa.struct(
+        [
+            pa.field(f"element{position}", edge_type(child, nested=True))
+            for position, (_, child) in enumerate(kind.children, 1)
+        ]
+    )
+
+
+def _map(kind: Any) -> Any:
+    children = dict(kind.children)
+    return pa.map_(edge_type(children["key"], nested=True), edge_type(children["value"], nested=True))
+
+
+_NESTED: Final[dict[str, Callable[[Any], Any]]] = {
+    "decimal": _decimal,
+    "list": _list,
+    "array": _array,
+    "struct": _struct,
+    "tuple": _tuple,
+    "map": _map,
+}
+
+
+def edge_schema(names: Sequence[str], kinds: Sequence[Any], tree: Node | None) -> Any:
+    """The schema a client sees.
+
+    Args:
+        names, kinds: Columns of the bound statement.
+        tree: The statement's query node; its counts are the only columns that are never null.
+    """
+    counts = never_null(tree, len(names)) if tree is not None else frozenset()
+    return pa.schema(
+        [
+            pa.field(name.replace("count_star()", "count(*)"), edge_type(kind), nullable=position not in counts)
+            for position, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        ]
+    )
+
+
+def never_null(tree: Node, width: int) -> frozenset[int]:
+    """Positions of the top select list that are plain counts. A ``*`` hides positions, so they are found from both ends."""
+    if tree.get("type") != "SELECT_NODE":
+        return frozenset()
+    items = tree.get("select_list") or []
+    found: set[int] = set()
+    for step, positions in ((1, range(width)), (-1, range(width - 1, -1, -1))):
+        for item, position in zip(items[::step], positions, strict=False):
+            if item.get("class") == "STAR" or _may_widen(item):
+                break
+            if item.get("class") == "FUNCTION" and str(item.get("function_name")).lower() in _COUNTS:
+                found.add(position)
+    return frozenset(found)
+
+
+def _may_widen(item: Node) -> bool:
+    """``COLUMNS(…)`` inside an expression makes several columns of it."""
+    todo: list[Any] = [item]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, list):
+            todo.extend(node)
+        elif isinstance(node, dict):
+            if node.get("class") == "STAR" or node.get("function_name") in ("unnest", "struct_extract"):
+                return True
+            todo.extend(value for key, value in node.items() if key != "subquery")
+    return False
+
+
+class EdgeConverter:
+    """Brings record batches of one result to its edge schema. Columns that match are passed on as they are."""
+
+    def __init__(self, source: Any, target: Any) -> None:
+        self.schema = target
+        self._converts = [
+            _conversion(given.type, wanted.type) for given, wanted in zip(source, target, strict=True)
+        ]
+
+    def convert(self, batch: Any) -> Any:
+        columns = []
+        for convert, column, wanted in zip(self._converts, batch.columns, self.schema, strict=True):
+            try:
+                columns.append(column if convert is None else convert(column))
+            except (pa.ArrowInvalid, OverflowError) as error:
+                raise QueryError(
+                    f"Out of Range Error: a value of column {wanted.name!r} does not fit {wanted.type}"
+                ) from error
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def _conversion(given: Any, wanted: Any) -> Callable[[Any], Any] | None:
+    if given == wanted:
+        return None
+    if given == pa.timestamp("ns") and wanted == EDGE_TIMESTAMP:
+        return lambda column: column.view(EDGE_TIMESTAMP)
+    if pa.types.is_interval(given):
+        return _interval_to_duration
+    if pa.types.is_dictionary(given):
+        return lambda column: pc.cast(column.dictionary_decode(), wanted)
+    return lambda column: pc.cast(column, wanted)
+
+
+def _interval_to_duration(column: Any) -> Any:
+    """Months have no fixed length: a value with months is an error."""
+    if len(column) == 0:
+        return pa.array([], pa.duration("ns"))
+    parts = np.frombuffer(column.buffers()[1], dtype=_INTERVAL_LAYOUT)[column.offset : column.offset + len(column)]
+    valid = np.asarray(column.is_valid()) if column.null_count else np.ones(len(column), dtype=bool)
+    if np.any(parts["months"][valid]):
+        raise QueryError("an interval of months or years has no fixed length: cast it to VARCHAR")
+    days, ns = parts["days"].astype(np.int64), parts["ns"]
+    if np.any(np.abs(days[valid]) > 100_000):
+        raise OverflowError
+    total = np.where(valid, days * _NS_PER_DAY + ns, 0)
+    return pa.array(total.view("timedelta64[ns]"), mask=~valid if column.null_count else None)
+
+
+def split_by_bytes(batch: Any, bytes_max: int) -> Iterator[Any]:
+    """Slices of at most ``bytes_max``, in order; a single row may be larger."""
+    todo = [batch]
+    while todo:
+        part = todo.pop()
+        size = part.nbytes
+        if size <= bytes_max or part.num_rows <= 1:
+            yield part
+            continue
+        pieces = min(part.num_rows, -(-size // bytes_max))
+        step = -(-part.num_rows // pieces)
+        todo.extend(part.slice(start, step) for start in reversed(range(0, part.num_rows, step)))

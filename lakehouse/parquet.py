@@ -1,0 +1,127 @@
+"""Writes record batches as one Parquet file, and says what a catalog must know about it.
+
+The settings are for files that DuckDB reads and that are written once: whole numbers and times as deltas, text and
+small numbers by dictionary, statistics that allow row groups to be skipped. Nothing in the file is of Arrow, so that a
+file is what its Parquet schema says and every reader sees the same types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+ROW_GROUP_ROWS_MAX: Final = 1 << 17
+"""The unit in which a reader skips rows and shares work."""
+
+_COMPRESSION_LEVEL: Final = 1
+_SPARE_DICTIONARY_VALUES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FileSummary:
+    """True bounds over all rows, in nanoseconds."""
+
+    rows: int
+    size_bytes: int
+    min_event_ns: int
+    max_event_ns: int
+    max_sort_key_ns: int
+
+
+def write_file(
+    path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch], begin_column: str, end_column: str
+) -> FileSummary:
+    """Write ``batches`` as rows of ``schema``; string columns of the batches may be dictionary-encoded.
+
+    Every batch becomes row groups of its own, so small ones make poor files.
+
+    Raises:
+        ValueError: There are no rows, a batch does not follow the schema, or a time is null.
+    """
+    if not batches:
+        raise ValueError("a file needs rows")
+    rows = 0
+    bounds: list[tuple[int, int, int]] = []
+    written_schema = pa.schema(
+        [_as_written(declared, batches[0].schema.field(i).type) for i, declared in enumerate(schema)]
+    )
+    with pa.OSFile(str(path), "wb") as file:
+        with pq.ParquetWriter(file, written_schema, **_settings(written_schema)) as writer:
+            for batch in batches:
+                _check(batch, written_schema)
+                table = pa.Table.from_batches([_with_small_dictionaries(batch, written_schema)])
+                groups = -(-table.num_rows // ROW_GROUP_ROWS_MAX)
+                if groups == 0:
+                    continue
+                writer.write_table(table, row_group_size=-(-table.num_rows // groups))
+                bounds.append(_bounds(batch, begin_column, end_column))
+                rows += table.num_rows
+        size_bytes = file.tell()
+    if rows == 0:
+        raise ValueError("a file needs rows")
+    least, most, latest_begin = zip(*bounds, strict=True)
+    return FileSummary(rows, size_bytes, min(least), max(most), max(latest_begin))
+
+
+def _settings(schema: pa.Schema) -> dict[str, Any]:
+    """Encodings by type. Dictionary where values repeat: text, and small whole numbers; deltas for large ones."""
+    by_dictionary = [f.name for f in schema if pa.types.is_dictionary(f.type) or f.type in _SMALL_NUMBERS]
+    return {
+        "version": "2.6",
+        "compression": "zstd",
+        "compression_level": _COMPRESSION_LEVEL,
+        "use_dictionary": by_dictionary,
+        "column_encoding": {f.name: _encoding(f.type) for f in schema if f.name not in by_dictionary},
+        "write_statistics": True,
+        "store_schema": False,
+        "data_page_version": "1.0",
+    }
+
+
+_SMALL_NUMBERS: Final = (pa.int32(), pa.uint32())
+
+
+def _encoding(type_: pa.DataType) -> str:
+    if pa.types.is_int64(type_) or pa.types.is_timestamp(type_):
+        return "DELTA_BINARY_PACKED"
+    return "PLAIN"
+
+
+def _as_written(declared: pa.Field, given: pa.DataType) -> pa.Field:
+    if given == declared.type or (pa.types.is_dictionary(given) and given.value_type == declared.type):
+        return declared.with_type(given)
+    raise ValueError(f"column {declared.name} is {given}, not {declared.type}")
+
+
+def _check(batch: pa.RecordBatch, schema: pa.Schema) -> None:
+    if batch.schema.names != schema.names or batch.schema.types != schema.types:
+        raise ValueError("batches of one file differ in type")
+    for declared, column in zip(schema, batch.columns, strict=True):
+        if not declared.nullable and column.null_count:
+            raise ValueError(f"column {declared.name} has nulls")
+
+
+def _with_small_dictionaries(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A dictionary much longer than its rows (those of a larger batch) would be written in full with each file."""
+    arrays = [
+        column.dictionary_decode().dictionary_encode()
+        if pa.types.is_dictionary(column.type) and len(column.dictionary) > len(column) + _SPARE_DICTIONARY_VALUES
+        else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _bounds(batch: pa.RecordBatch, begin_column: str, end_column: str) -> tuple[int, int, int]:
+    begins = pc.min_max(batch.column(begin_column).view(pa.int64()))
+    ends = pc.min_max(batch.column(end_column).view(pa.int64()))
+    least, latest_begin, most = begins["min"].as_py(), begins["max"].as_py(), ends["max"].as_py()
+    if least is None or most is None:
+        raise ValueError("a row has no time")
+    return least, max(most, least), latest_begin

@@ -1,0 +1,228 @@
+"""Objects in whatever fsspec reaches. Used over ``memory://`` so far; written for stores that are far away.
+
+Relies on no rename, no listing and no lock of the store: objects are created under their final key with one request
+that fails if the key is taken, and read whole into a local cache of immutable files. Conditional creation is checked
+once, when the store is first written to: a store that would overwrite in silence is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import fsspec
+
+from lakehouse.errors import BackendUnavailableError
+from lakehouse.storage.blobs import StoredBlob
+from lakehouse.storage.paths import checked_key, checked_prefix
+
+REQUESTS_MAX: Final = 16
+REQUEST_TIMEOUT_S: Final = 60.0
+CACHE_BYTES_MAX: Final = 4 << 30
+
+T = TypeVar("T")
+Keys = list[str]  # inside the class, "list" is a method
+
+
+class FsspecStore:
+    """An ``ObjectStore`` over an fsspec URL.
+
+    Args:
+        url: ``protocol://bucket/prefix``.
+        cache: Folder for local copies; may be emptied between runs. Kept below ``cache_bytes_max`` (least recently
+            used copies go first; files in use stay readable through their open handles).
+    """
+
+    def __init__(
+        self, url: str, *, cache: Path, name: str | None = None, cache_bytes_max: int = CACHE_BYTES_MAX
+    ) -> None:
+        parts = urlsplit(url)
+        try:
+            self._files: Any = fsspec.filesystem(parts.scheme, use_listings_cache=False, skip_instance_cache=True)
+        except (ValueError, ImportError) as error:
+            raise ValueError(f"no store for {parts.scheme}:// is installed: {error}") from error
+        self._root = f"{parts.netloc}{parts.path}".strip("/")
+        self._name = name or urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+        self._cache = cache
+        self._cache_bytes_max = cache_bytes_max
+        self._downloads: dict[str, asyncio.Future[Path]] = {}
+        self._threads = ThreadPoolExecutor(REQUESTS_MAX, thread_name_prefix="store")
+        self._creates_only: bool | None = None
+        self._checking = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def put_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[int]:
+        return [stored.size for stored in await self.create_blobs(objects)]
+
+    async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[StoredBlob]:
+        checked = [(checked_key(key), data) for key, data in objects]
+        await self._require_conditional_creation()
+        return list(await asyncio.gather(*(self._run(self._create_or_keep, key, data) for key, data in checked)))
+
+    async def put_file(self, key: str, source: Path) -> None:
+        checked_key(key)
+        await self._require_conditional_creation()
+        await self._run(self._upload, key, source)
+
+    async def localize(self, keys: Sequence[str]) -> list[Path]:
+        return list(await asyncio.gather(*(self._local_copy(checked_key(key)) for key in keys)))
+
+    async def get(self, key: str) -> bytes:
+        return await self._run(self._read, checked_key(key))
+
+    async def size(self, key: str) -> int | None:
+        return await self._run(self._size, checked_key(key))
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        checked = [checked_key(key) for key in keys]
+        await asyncio.gather(*(self._run(self._remove, key) for key in checked))
+
+    async def list(self, prefix: str) -> list[str]:
+        return await self._run(self._list, checked_prefix(prefix))
+
+    async def probe(self) -> None:
+        await self._run(self._files.exists, self._path("probe"))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+
+    # --- local copies ----------------------------------------------------------------------------------------------
+
+    async def _local_copy(self, key: str) -> Path:
+        """One download per key, however many ask. A caller that gives up does not stop it for the others."""
+        path = self._cache / hashlib.sha256(key.encode()).hexdigest()
+        if path.exists():
+            with contextlib.suppress(OSError):
+                os.utime(path)
+            return path
+        running = self._downloads.get(key)
+        if running is None:
+            running = asyncio.ensure_future(self._run(self._download, key, path))
+            self._downloads[key] = running
+            running.add_done_callback(lambda done: self._forget_download(key, done))
+        return await asyncio.shield(running)
+
+    def _forget_download(self, key: str, done: asyncio.Future[Path]) -> None:
+        self._downloads.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # somebody has seen it, or nobody waits any more
+
+    def _download(self, key: str, path: Path) -> Path:
+        data = self._read(key)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        self._make_room(len(data))
+        fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        try:
+            fresh.write_bytes(data)
+            fresh.rename(path)
+        finally:
+            fresh.unlink(missing_ok=True)
+        return path
+
+    def _make_room(self, needed: int) -> None:
+        entries = []
+        for entry in os.scandir(self._cache):
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat()
+                entries.append((status.st_mtime_ns, status.st_size, entry.path))
+        total = sum(size for _, size, _ in entries) + needed
+        for _, size, path in sorted(entries):
+            if total <= self._cache_bytes_max:
+                return
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            total -= size
+
+    # --- requests: each runs in a thread of the bounded pool -------------------------------------------------------
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key}" if self._root else key
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        with _store_errors():
+            waiting: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments))
+            return await asyncio.wait_for(waiting, REQUEST_TIMEOUT_S)
+
+    async def _require_conditional_creation(self) -> None:
+        if self._creates_only is None:
+            async with self._checking:
+                if self._creates_only is None:
+                    self._creates_only = await self._run(self._refuses_to_overwrite)
+        if not self._creates_only:
+            raise BackendUnavailableError("the object store cannot create an object only if it is absent")
+
+    def _refuses_to_overwrite(self) -> bool:
+        key = f"_staging/probe-{uuid.uuid4().hex}"
+        self._create(key, b"1")
+        try:
+            self._create(key, b"2")
+        except FileExistsError:
+            return True
+        finally:
+            self._remove(key)
+        return False
+
+    def _create(self, key: str, data: bytes) -> None:
+        self._files.pipe_file(self._path(key), data, mode="create")
+
+    def _create_or_keep(self, key: str, data: bytes) -> StoredBlob:
+        try:
+            self._create(key, data)
+        except FileExistsError:
+            size = self._size(key)
+            if size is None:
+                raise BackendUnavailableError("an object came and went in the store") from None
+            return StoredBlob(size, False)  # such a store shows an object whole or not at all: no remainders to repair
+        return StoredBlob(len(data), True)
+
+    def _upload(self, key: str, source: Path) -> None:
+        self._create(key, source.read_bytes())
+        source.unlink()
+
+    def _read(self, key: str) -> bytes:
+        data: bytes = self._files.cat_file(self._path(key))
+        return data
+
+    def _size(self, key: str) -> int | None:
+        try:
+            size = self._files.info(self._path(key))["size"]
+        except FileNotFoundError:
+            return None
+        return int(size)
+
+    def _remove(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(self._path(key))
+
+    def _list(self, prefix: str) -> Keys:
+        try:
+            found = self._files.find(self._path(prefix) if prefix else self._root)
+        except FileNotFoundError:
+            return []
+        cut = len(self._root) + 1 if self._root else 0
+        return sorted(path.lstrip("/")[cut:] for path in found)
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, BackendUnavailableError):
+        raise
+    except FileNotFoundError as error:
+        raise BackendUnavailableError("an object is missing in the store") from error
+    except TimeoutError as error:
+        raise BackendUnavailableError(f"the object store did not answer within {REQUEST_TIMEOUT_S:.0f} s") from error
+    except OSError as error:
+        raise BackendUnavailableError("the object store failed") from error

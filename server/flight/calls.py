@@ -1,0 +1,70 @@
+"""One RPC in progress: who calls, under which id, with which options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc.aio
+
+from lakehouse.model import Caller, QueryOptions
+from server.flight.headers import query_options
+from server.flight.sessions import read_session
+
+Authenticate = Callable[[Mapping[str, str]], Caller]
+
+_ANONYMOUS = Caller()
+
+
+def anonymous(metadata: Mapping[str, str]) -> Caller:
+    """Everybody is the same caller until identities exist, whatever credentials a client brings along."""
+    return _ANONYMOUS
+
+
+class ReaderGoneError(Exception):
+    """The peer is gone; there is nobody to tell."""
+
+
+class Call:
+    """Made at the beginning of every RPC; cheap, because options are bound only when asked for."""
+
+    __slots__ = ("caller", "context", "metadata", "query_id")
+
+    def __init__(self, context: Any, authenticate: Authenticate) -> None:
+        self.context = context
+        self.metadata: dict[str, str] = dict(context.invocation_metadata())
+        self.query_id = os.urandom(16).hex()
+        self.caller = authenticate(self.metadata)
+
+    def options(self) -> QueryOptions:
+        """Headers over the session's options.
+
+        Raises:
+            QueryError: A header that changes results does not parse.
+        """
+        session = read_session(self.metadata)
+        metadata = {**session, **self.metadata} if session else self.metadata
+        return query_options(metadata, self.query_id, self.context.time_remaining())
+
+    # grpc raises an unpublished class when the peer is gone, and nothing else can fail in these three.
+
+    async def send_initial_metadata(self, name: str, value: str) -> None:
+        try:
+            await self.context.send_initial_metadata(((name, value),))
+        except Exception as error:
+            raise ReaderGoneError from error
+
+    async def read(self) -> bytes | None:
+        """The next message, ``None`` at the end."""
+        try:
+            message = await self.context.read()
+        except Exception as error:
+            raise ReaderGoneError from error
+        return None if message is grpc.aio.EOF else message
+
+    async def write(self, message: bytes) -> None:
+        try:
+            await self.context.write(message)
+        except Exception as error:
+            raise ReaderGoneError from error

@@ -1,0 +1,88 @@
+"""The DoGet calls that run in this process: who may be cancelled, and who has stopped reading.
+
+gRPC tells neither: a reader that does not read only makes a write wait. One task looks at all streams now and then,
+which costs a stream two assignments per frame, where a timer per write would cost more than the write itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from lakehouse.errors import LakeflightError, LimitExceededError, QueryCancelledError
+from lakehouse.model import Caller
+
+FINISHED_REMEMBERED_MAX: Final = 4_096
+
+
+@dataclass(slots=True, eq=False)
+class RunningStatement:
+    """One DoGet. ``cut`` is set before its task is cancelled by us; a cancel without it came from the client."""
+
+    query_id: str
+    caller: Caller
+    handle: bytes
+    task: asyncio.Task[Any]
+    blocked_since: float | None = None  # loop time at which the write that still waits was begun
+    cut: LakeflightError | None = field(default=None)
+
+    def stop(self, reason: LakeflightError) -> None:
+        if self.cut is None:
+            self.cut = reason
+            self.task.cancel()
+
+
+class RunningStatements:
+    """Registry of running statements, and the watch over stalled readers."""
+
+    def __init__(
+        self, *, stall_limit_s: float, stall_limit_while_awaited_s: float, somebody_waits: Callable[[], bool]
+    ) -> None:
+        self._running: dict[str, RunningStatement] = {}
+        self._finished: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._stall_limit_s = stall_limit_s
+        self._stall_limit_while_awaited_s = min(stall_limit_s, stall_limit_while_awaited_s)
+        self._somebody_waits = somebody_waits
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def enter(self, query_id: str, caller: Caller, handle: bytes) -> RunningStatement:
+        task = asyncio.current_task()
+        assert task is not None
+        statement = self._running[query_id] = RunningStatement(query_id, caller, handle, task)
+        return statement
+
+    def leave(self, statement: RunningStatement) -> None:
+        del self._running[statement.query_id]
+        key = (statement.caller.name, statement.handle[:256])
+        self._finished[key] = None
+        self._finished.move_to_end(key)
+        if len(self._finished) > FINISHED_REMEMBERED_MAX:
+            self._finished.popitem(last=False)
+
+    def of_handle(self, caller: Caller, handle: bytes) -> list[RunningStatement]:
+        return [s for s in self._running.values() if s.handle == handle and s.caller.name == caller.name]
+
+    def has_finished(self, caller: Caller, handle: bytes) -> bool:
+        """Whether this caller ran the handle here lately; long handles are told apart by their beginning only."""
+        return (caller.name, handle[:256]) in self._finished
+
+    async def watch(self) -> None:
+        """Cut stalled readers until cancelled."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(min(1.0, self._stall_limit_while_awaited_s / 4))
+            limit_s = self._stall_limit_while_awaited_s if self._somebody_waits() else self._stall_limit_s
+            now = clock()
+            for statement in list(self._running.values()):
+                blocked_since = statement.blocked_since
+                if blocked_since is not None and now - blocked_since > limit_s:
+                    statement.stop(LimitExceededError(f"reader stalled: took no data for {limit_s:g} s"))
+
+
+def cancelled_by_caller() -> QueryCancelledError:
+    return QueryCancelledError("cancelled by the caller")

@@ -1,0 +1,150 @@
+"""The Flight SQL server: gRPC options, start, health, drain. Knows no command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc.aio
+
+from server.flight.calls import Authenticate, anonymous
+from server.flight.handles import HandleSealer
+from server.flight.health import Health
+from server.flight.ports import QueryService
+from server.flight.running import RunningStatements
+from server.flight.service import FlightService
+
+
+@dataclass(frozen=True, slots=True)
+class FlightLimits:
+    """What one server takes from its clients. Statement length and running statements are the query service's."""
+
+    message_bytes_max: int = 16 << 20  # of a received message
+    metadata_bytes_max: int = 64 << 10  # of a request's headers: room for a fat token, refused above
+    streams_per_connection_max: int = 100
+    rpcs_max: int = 1_000  # at once, stalled readers included
+    stalled_reader_s: float = 300.0  # a write that waits longer ends the statement
+    stalled_reader_while_awaited_s: float = 30.0  # the same, while another statement waits for a slot
+
+
+_KEEPALIVE_MS: Final = 60_000  # load balancers cut idle connections after 4 to 6 minutes
+_KEEPALIVE_TIMEOUT_MS: Final = 20_000
+_CLIENT_PING_INTERVAL_MIN_MS: Final = 10_000  # stock servers cut a client that pings more often than every 5 minutes
+_CONNECTION_AGE_MAX_MS: Final = 3_600_000  # so that balancers may rebalance; running calls finish
+
+
+class FlightServer:
+    """One listening server on the running event loop."""
+
+    def __init__(
+        self,
+        queries: QueryService,
+        *,
+        address: str,
+        handle_key: bytes,
+        product_version: str,
+        limits: FlightLimits = FlightLimits(),
+        authenticate: Authenticate = anonymous,
+        somebody_waits: Callable[[], bool] = lambda: False,
+        reuse_port: bool = False,
+    ) -> None:
+        """``address`` is ``host:port``, port 0 for any, or ``unix:/path``. ``handle_key`` is one per installation.
+
+        Raises:
+            ValueError: The address is not of this machine alone, or the key is too short.
+        """
+        _refuse_other_than_loopback(address)
+        self._address = address
+        self._running = RunningStatements(
+            stall_limit_s=limits.stalled_reader_s,
+            stall_limit_while_awaited_s=limits.stalled_reader_while_awaited_s,
+            somebody_waits=somebody_waits,
+        )
+        self._service = FlightService(
+            queries,
+            HandleSealer(handle_key),
+            self._running,
+            product_version=product_version,
+            authenticate=authenticate,
+        )
+        self._limits = limits
+        self._reuse_port = reuse_port
+        self._health = Health()
+        self._server: Any = None
+        self._watch: asyncio.Task[None] | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The bound port; 0 before ``start``."""
+        return self._port
+
+    @property
+    def running_statements(self) -> int:
+        return len(self._running)
+
+    async def start(self) -> None:
+        """Listen. Health says "not serving" until ``set_serving``."""
+        self._server = grpc.aio.server(
+            options=_grpc_options(self._limits, reuse_port=self._reuse_port),
+            maximum_concurrent_rpcs=self._limits.rpcs_max,
+        )
+        self._server.add_generic_rpc_handlers((self._service.handler(), self._health.handler()))
+        self._port = self._server.add_insecure_port(self._address)
+        await self._server.start()
+        self._watch = asyncio.create_task(self._running.watch(), name="flight-stalled-readers")
+
+    def set_serving(self, serving: bool) -> None:
+        """What health says: true once everything a query needs answers."""
+        self._health.set_serving(serving)
+
+    async def stop(self, grace_s: float) -> None:
+        """Drain: refuse new calls, let running ones end within the grace, then cut them.
+
+        May be called again while it waits, with a shorter grace, and then cuts sooner.
+        """
+        if self._server is None:
+            return
+        self._health.set_serving(False)
+        await self._server.stop(grace_s)
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+        await self._service.closed()
+
+
+def _grpc_options(limits: FlightLimits, *, reuse_port: bool) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", limits.message_bytes_max),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", limits.metadata_bytes_max),
+        ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max * 2),
+        ("grpc.max_concurrent_streams", limits.streams_per_connection_max),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _CLIENT_PING_INTERVAL_MIN_MS),
+        ("grpc.max_connection_age_ms", _CONNECTION_AGE_MAX_MS),
+        ("grpc.so_reuseport", int(reuse_port)),
+    ]
+
+
+def _refuse_other_than_loopback(address: str) -> None:
+    if address.startswith("unix:"):
+        return
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise ValueError(
+        f"cannot listen on {address!r}: callers are not identified yet, so only loopback addresses are served"
+    )

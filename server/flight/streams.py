@@ -1,0 +1,74 @@
+"""Result streams made at the edge: frames that exist already, and one query run once per row of bound values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pyarrow as pa
+
+from lakehouse.errors import QueryError
+from server.flight.ports import QueryStream
+
+
+class ReadyFrames:
+    """A stream whose frames are known: metadata, and results without rows."""
+
+    def __init__(self, frames: Iterable[bytes]) -> None:
+        self._frames = iter(frames)
+        self.missing_blocks = 0
+
+    def __aiter__(self) -> ReadyFrames:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for frame in self._frames:
+            return frame
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._frames = iter(())
+
+
+class RepeatedQuery:
+    """The results of one statement for several rows of values, one after the other, as one stream.
+
+    The statement's row limit and deadline hold for each run. Types that depend on the values fail the stream.
+    """
+
+    def __init__(self, execute: Callable[[pa.RecordBatch], QueryStream], values: pa.RecordBatch) -> None:
+        self._execute = execute
+        self._values = values
+        self._next_row = 0
+        self._schema: bytes | None = None
+        self._current: QueryStream | None = None
+        self.missing_blocks = 0  # runs may read the same partitions, so the most that one of them missed
+
+    def __aiter__(self) -> RepeatedQuery:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            if self._current is None:
+                if self._next_row == self._values.num_rows:
+                    raise StopAsyncIteration
+                self._current = self._execute(self._values.slice(self._next_row, 1))
+                self._next_row += 1
+                schema = await anext(self._current)
+                if self._schema is None:
+                    self._schema = schema
+                    return schema
+                if schema != self._schema:
+                    raise QueryError(
+                        f"the values of row {self._next_row} give the result other types than those of row 1"
+                    )
+            try:
+                return await anext(self._current)
+            except StopAsyncIteration:
+                self.missing_blocks = max(self.missing_blocks, self._current.missing_blocks)
+                await self._current.aclose()
+                self._current = None
+
+    async def aclose(self) -> None:
+        self._next_row = self._values.num_rows
+        if self._current is not None:
+            await self._current.aclose()

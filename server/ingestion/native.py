@@ -1,0 +1,65 @@
+"""The three native requests: a CBOR body in, rows and payloads durable when the call returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import asyncpg
+import structlog
+
+from lakehouse.catalog.telemetry import insert_process, insert_stream
+from server.ingestion.group_commit import GroupCommit
+from wire.envelope import decode_block, decode_process, decode_stream
+
+log = structlog.get_logger(__name__)
+
+DECODE_INLINE_BYTES_MAX: Final = 256 << 10  # above, decoding would hold up every other request
+DECODE_THREADS: Final = 2
+RESERVED_PREFIX: Final = "micromegas."  # of property keys that only servers may set
+
+T = TypeVar("T")
+
+
+class NativeIngestion:
+    """Decodes and stores. Raises ``MalformedRequestError`` and ``BackendUnavailableError``."""
+
+    def __init__(self, pool: asyncpg.Pool, blocks: GroupCommit) -> None:
+        self._pool = pool
+        self._blocks = blocks
+        self._threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
+
+    async def insert_process(self, body: bytes) -> None:
+        process = await self._decode(decode_process, body)
+        _drop_reserved(process.properties, process_id=process.process_id)
+        await insert_process(self._pool, process)
+
+    async def insert_stream(self, body: bytes) -> None:
+        stream = await self._decode(decode_stream, body)
+        _drop_reserved(stream.properties, stream_id=stream.stream_id)
+        await insert_stream(self._pool, stream)
+
+    async def insert_block(self, body: bytes) -> None:
+        if len(body) > DECODE_INLINE_BYTES_MAX:
+            block = await self._decode(decode_block, body)
+        else:
+            block = decode_block(body)
+        await self._blocks.put(block)
+
+    async def _decode(self, decode: Callable[[bytes], T], body: bytes) -> T:
+        if len(body) <= DECODE_INLINE_BYTES_MAX:
+            return decode(body)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, decode, body)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _drop_reserved(properties: dict[str, str], **about: Any) -> None:
+    reserved = [key for key in properties if key.startswith(RESERVED_PREFIX)]
+    for key in reserved:
+        del properties[key]
+    if reserved:
+        log.warning("ingestion.reserved_properties_dropped", keys=reserved[:10], **about)

@@ -1,0 +1,158 @@
+"""Runs ingestion: makes its services, serves one listening socket, closes everything in reverse.
+
+``serve_ingestion`` for a process that does other things as well; ``run_ingestion_process`` is the whole life of a child.
+Any number of processes may serve one socket: they share nothing but the database and the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+
+from lakehouse.catalog.connect import INGEST_LIMITS, open_pool
+from lakehouse.catalog.telemetry import BlockRows
+from lakehouse.storage import open_store
+from server.ingestion.app import IngestionServices, create_app
+from server.ingestion.group_commit import GroupCommit
+from server.ingestion.limits import BodyLimits
+from server.ingestion.native import NativeIngestion
+from server.ingestion.protocol import GuardedHttpProtocol
+
+CONNECTIONS_MAX: Final = 1024  # beyond it a connection gets 503
+KEEP_ALIVE_S: Final = 65  # longer than exporters pause between two batches
+POOL_CONNECTIONS_MAX: Final = 4  # of each process, beside those of the group commit
+SHUTDOWN_S: Final = 25
+BACKLOG: Final = 1024
+PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionSettings:
+    """What an ingestion process must know; plain values that can be sent to a child."""
+
+    database_url: str
+    store_url: str
+    scratch: Path
+    store_name: str | None = None
+    limits: BodyLimits = field(default_factory=BodyLimits)
+    connections_max: int = CONNECTIONS_MAX
+
+
+@contextlib.asynccontextmanager
+async def ingestion_services(settings: IngestionSettings) -> AsyncIterator[IngestionServices]:
+    """The services of one process, closed in reverse order. The database need not be up yet."""
+    async with contextlib.AsyncExitStack() as closing:
+        store = open_store(settings.store_url, scratch=settings.scratch, name=settings.store_name)
+        closing.push_async_callback(store.close)
+        pool = await open_pool(settings.database_url, connections_max=POOL_CONNECTIONS_MAX, limits=INGEST_LIMITS)
+        closing.push_async_callback(pool.close)
+        rows = BlockRows(settings.database_url)
+        closing.push_async_callback(rows.close)
+        blocks = GroupCommit(store, rows)
+        closing.push_async_callback(blocks.close)
+        native = NativeIngestion(pool, blocks)
+        closing.callback(native.close)
+        yield IngestionServices(pool=pool, store=store, blocks=blocks, native=native, limits=settings.limits)
+
+
+async def serve_ingestion(
+    listener: socket.socket,
+    settings: IngestionSettings,
+    *,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Serve until ``stop`` is set, then finish what has been accepted. Handles no signals."""
+    async with ingestion_services(settings) as services:
+        server = _Server(
+            uvicorn.Config(
+                create_app(services),
+                http=GuardedHttpProtocol,
+                ws="none",
+                lifespan="off",
+                loop="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=settings.connections_max,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=SHUTDOWN_S,
+                backlog=BACKLOG,
+            )
+        )
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.005)
+            if on_ready is not None and not serving.done():
+                on_ready()
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            server.should_exit = True
+            await serving
+
+
+def run_ingestion_process(
+    listener: socket.socket,
+    settings: IngestionSettings,
+    parent_pid: int,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """The main function of a child: serves until SIGTERM, and ends with its parent, however that ends."""
+    _end_with_parent(parent_pid)
+    uvloop.run(_serve_until_signal(listener, settings, on_ready))
+
+
+def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
+    """A listening socket; port 0 takes a free one. ``share``: other processes may bind the same address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+async def _serve_until_signal(
+    listener: socket.socket, settings: IngestionSettings, on_ready: Callable[[], None] | None
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve_ingestion(listener, settings, stop=stop, on_ready=on_ready)
+
+
+def _end_with_parent(parent_pid: int) -> None:
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM), *(ctypes.c_ulong(0),) * 3)
+    if os.getppid() != parent_pid:
+        raise SystemExit(1)  # it died before we asked to be told
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        """Signals belong to whoever runs the loop."""
+        yield

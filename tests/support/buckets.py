@@ -1,0 +1,109 @@
+"""Recorded requests as the blocks of one bucket, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lakehouse.build import BuildJob
+from lakehouse.model import (
+    GLOBAL_INSTANCE,
+    Block,
+    BlockId,
+    BlockOrder,
+    LastTiming,
+    Process,
+    ProcessId,
+    Stream,
+    StreamId,
+)
+from lakehouse.ports import View
+from tests.support.fixtures import Request
+from wire.envelope import decode_block, decode_process, decode_stream
+
+NATIVE = "micromegas-transit"
+INSERT_TIME_NS = 1_800_000_000_000_000_000
+
+
+def _whole_microseconds(time_ns: int) -> int:
+    return time_ns // 1000 * 1000
+
+
+@dataclass
+class Lake:
+    """What a catalog and a store would know after the requests."""
+
+    folder: Path
+    processes: dict[str, Process] = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)
+    blocks: dict[str, Block] = field(default_factory=dict)
+
+    def send(self, requests: Iterable[Request]) -> Lake:
+        for request in requests:
+            self.post(request.path, request.body)
+        return self
+
+    def post(self, path: str, body: bytes) -> None:
+        now = INSERT_TIME_NS + (len(self.processes) + len(self.streams) + len(self.blocks)) * 1000
+        if path.endswith("insert_process"):
+            p = decode_process(body)
+            self.processes[p.process_id] = Process(
+                ProcessId(p.process_id), p.exe, p.username, p.realname, p.computer, p.distro, p.cpu_brand,
+                p.tsc_frequency, _whole_microseconds(p.start_time_ns), p.start_ticks, now,
+                None if p.parent_process_id is None else ProcessId(p.parent_process_id), p.properties,
+            )  # fmt: skip
+        elif path.endswith("insert_stream"):
+            s = decode_stream(body)
+            self.streams[s.stream_id] = Stream(
+                StreamId(s.stream_id), ProcessId(s.process_id), s.dependencies_metadata, s.objects_metadata, s.tags,
+                s.properties, NATIVE, now,
+            )  # fmt: skip
+        else:
+            b = decode_block(body)
+            self.payload(b.block_id).write_bytes(b.payload)
+            self.blocks[b.block_id] = Block(
+                BlockId(b.block_id), StreamId(b.stream_id), ProcessId(b.process_id),
+                _whole_microseconds(b.begin_time_ns), b.begin_ticks, _whole_microseconds(b.end_time_ns), b.end_ticks,
+                b.nb_objects, b.object_offset, len(b.payload), now,
+            )  # fmt: skip
+
+    def payload(self, block: str | Block) -> Path:
+        return self.folder / (block if isinstance(block, str) else block.block_id)
+
+    def tagged(self, tag: str) -> list[str]:
+        return [stream.stream_id for stream in self.streams.values() if tag in stream.tags]
+
+    def job(self, view: View, instance: str, *, rows_per_file_max: int = 1 << 19) -> BuildJob:
+        blocks = [
+            block
+            for block in self.blocks.values()
+            if block.stream_id in self.streams
+            and (
+                instance == GLOBAL_INSTANCE
+                or instance in (block.process_id, block.stream_id)
+            )
+            and (view.stream_tag is None or view.stream_tag in self.streams[block.stream_id].tags)
+        ]
+        if view.block_order is BlockOrder.EVENT_TIME:
+            blocks.sort(key=lambda b: (b.begin_ticks, b.end_ticks, b.insert_time_ns, b.block_id))
+        timings = {
+            process_id: LastTiming(
+                max(b.end_ticks for b in self.blocks.values() if b.process_id == process_id),
+                max(b.end_time_ns for b in self.blocks.values() if b.process_id == process_id),
+            )
+            for process_id in {b.process_id for b in blocks}
+            if self.processes[process_id].tsc_frequency == 0
+        }
+        output = self.folder / f"out-{view.view_set}-{instance}-{len(list(self.folder.glob('out-*')))}"
+        output.mkdir()
+        return BuildJob(
+            view_set=view.view_set,
+            instance=instance,
+            processes=tuple(self.processes.values()),
+            streams=tuple(self.streams.values()),
+            blocks=tuple(blocks),
+            timings=timings,
+            output_dir=output,
+            rows_per_file_max=rows_per_file_max,
+        )

@@ -1,0 +1,181 @@
+"""A real ``lakeflight serve`` for tests: started as a user would, asked through ADBC, killed without mercy."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import adbc_driver_flightsql.dbapi as flight_sql
+import psutil
+import pyarrow as pa
+
+from tests.support.fixtures import ROOT, Case, Request
+from wire.envelope import decode_block, decode_process, decode_stream
+
+START_S = 120.0  # the first start on a machine compiles
+
+
+@dataclass
+class Server:
+    """One server process tree."""
+
+    process: subprocess.Popen[bytes]
+    flight: str
+    http: str
+    data_dir: Path
+    log: Path
+
+    def connect(self, headers: Mapping[str, str] | None = None) -> Any:
+        """An ADBC connection; ``headers`` go with every call."""
+        options = {f"adbc.flight.sql.rpc.call_header.{name}": value for name, value in (headers or {}).items()}
+        return flight_sql.connect(self.flight, db_kwargs=options, autocommit=True)
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None, **headers: str) -> pa.Table:
+        """The rows of one statement over a connection of its own."""
+        with self.connect(headers) as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetch_arrow_table()
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> int:
+        """The status of one request."""
+        connection = http.client.HTTPConnection(urlsplit(self.http).netloc, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("POST", path, body, dict(headers or {}))
+            response = connection.getresponse()
+            response.read()
+            return response.status
+
+    def replay(self, requests: Sequence[Request]) -> None:
+        """Send recorded requests over one connection; each must be acknowledged."""
+        connection = http.client.HTTPConnection(urlsplit(self.http).netloc, timeout=60)
+        with contextlib.closing(connection):
+            for request in requests:
+                connection.request("POST", request.path, request.body)
+                response = connection.getresponse()
+                answer = response.read()
+                assert response.status == 200, f"{request.path}: {response.status} {answer!r}"
+
+    def tree(self) -> list[psutil.Process]:
+        """The server and all of its descendants."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self.process.pid)
+            return [root, *root.children(recursive=True)]
+        return []
+
+    def kill(self) -> None:
+        """SIGKILL to everything at once, the database included."""
+        for victim in self.tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, as an operator does; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+def start(
+    data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None, self_telemetry: bool = False
+) -> Server:
+    """Start a server on free ports and wait until both answer."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    ready = data_dir / f"ready-{uuid.uuid4().hex}.json"
+    log = data_dir / "server.log"
+    command = [
+        *(sys.executable, "-m", "server", "serve", "--data-dir", str(data_dir), "--ready-file", str(ready)),
+        *("--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0", *arguments),
+    ]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFLIGHT_")}
+    inherited["LAKEFLIGHT_SELF_TELEMETRY"] = "true" if self_telemetry else "false"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=inherited | dict(environment or {}), stdout=output, stderr=output
+        )
+    deadline = time.monotonic() + START_S
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"the server did not start:\n{log.read_text()[-4000:]}")
+        time.sleep(0.02)
+    addresses = json.loads(ready.read_text())
+    return Server(process, addresses["flight"], addresses["http"], data_dir, log)
+
+
+@contextlib.contextmanager
+def serving(data_dir: Path, *arguments: str, **options: Any) -> Iterator[Server]:
+    """A server for the length of a block; it must end with exit code 0 if it still runs."""
+    server = start(data_dir, *arguments, **options)
+    try:
+        yield server
+    except BaseException:
+        server.kill()
+        raise
+    if server.process.poll() is None:
+        assert server.stop() == 0, server.log.read_text()[-4000:]
+
+
+def ids_of(requests: Sequence[Request]) -> set[str]:
+    """Every process, stream and block id that the requests name."""
+    found: set[str] = set()
+    for request in requests:
+        match request.path.rsplit("/", 1)[-1]:
+            case "insert_process":
+                found.add(decode_process(request.body).process_id)
+            case "insert_stream":
+                stream = decode_stream(request.body)
+                found |= {stream.process_id, stream.stream_id}
+            case "insert_block":
+                block = decode_block(request.body)
+                found |= {block.process_id, block.stream_id, block.block_id}
+    return found
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A case under fresh ids, so that one lake can hold it more than once."""
+
+    case: Case
+    names: Mapping[str, str]
+
+    @property
+    def requests(self) -> list[Request]:
+        return [replace(request, body=self._bytes(request.body)) for request in self.case.requests]
+
+    def text(self, text: str) -> str:
+        for old, new in self.names.items():
+            text = text.replace(old, new)
+        return text
+
+    def expected(self, query: str) -> list[dict[str, Any]]:
+        return [
+            {name: self.text(value) if isinstance(value, str) else value for name, value in row.items()}
+            for row in self.case.expected(query)
+        ]
+
+    def _bytes(self, body: bytes) -> bytes:
+        for old, new in self.names.items():
+            body = body.replace(old.encode(), new.encode())
+        return body
+
+
+def renamed(case: Case) -> Renamed:
+    """The same telemetry as if other processes had sent it."""
+    return Renamed(case, {old: str(uuid.uuid4()) for old in ids_of(case.requests)})

@@ -1,0 +1,80 @@
+"""Log lines, of one process or of all. Each block stands alone, so blocks are taken in the order they arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pyarrow as pa
+from wire.transit.logs import LogEvents, read_logs
+
+from lakehouse.model import Block, BlockOrder, InstanceKind, Process
+from lakehouse.ports import BucketSource
+from views.columns import (
+    PROPERTIES_FIELDS,
+    SOURCE_FIELDS,
+    BlockReader,
+    Decode,
+    Int64s,
+    RowCollector,
+    clock_of_block,
+    source_columns,
+    text_field,
+    time_field,
+)
+from wire.transit.layout import StreamLayout
+
+SCHEMA: Final = pa.schema(
+    [
+        *SOURCE_FIELDS,
+        time_field("time"),
+        text_field("target"),
+        pa.field("level", pa.int32(), nullable=False),  # 1 fatal, 2 error, 3 warning, 4 info, 5 debug, 6 trace
+        text_field("msg"),
+        *PROPERTIES_FIELDS,
+    ]
+)
+
+
+class LogEntries:
+    """One row per log event."""
+
+    view_set: Final = "log_entries"
+    writer_version: Final = 1
+    schema: Final = SCHEMA
+    instance_kind: Final = InstanceKind.PROCESS
+    has_global: Final = True
+    stream_tag: Final = "log"
+    block_order: Final = BlockOrder.INSERT_TIME
+    begin_column: Final = "time"
+    end_column: Final = "time"
+
+    def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
+        reader = BlockReader(source)
+        rows = RowCollector(SCHEMA)
+        for block in source.blocks:
+            process = source.process_of(block)
+            decoded = reader.read(block, _decoder(block, process))
+            if decoded is None:
+                continue
+            events, times = decoded
+            yield from rows.add(
+                times.size,
+                {
+                    **source_columns(block, process),
+                    "time": times,
+                    "target": events.target,
+                    "level": events.level,
+                    "msg": events.msg,
+                    "properties": events.properties,
+                },
+            )
+        yield from rows.finish()
+
+
+def _decoder(block: Block, process: Process) -> Decode[tuple[LogEvents, Int64s]]:
+    def decode(layout: StreamLayout, dependencies: bytes, objects: bytes) -> tuple[LogEvents, Int64s]:
+        events = read_logs(layout, dependencies, objects)
+        return events, clock_of_block(process, block).absolute_ns(events.ticks)
+
+    return decode
