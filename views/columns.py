@@ -162,9 +162,11 @@ class RowCollector:
         self._text_bytes = 0
 
     def add(self, rows: int, columns: Mapping[str, Column]) -> Iterator[pa.RecordBatch]:
-        """Take the rows of one block; yields a batch when enough have come together."""
+        """Take the rows of one block; yields what came before when it is enough."""
         if rows == 0:
             return
+        if self._rows + rows > BATCH_ROWS and self._rows >= BATCH_ROWS // 2:
+            yield from self.finish()
         if not self._columns:
             self._columns = [_collector_of(column, columns[column.name]) for column in self._schema]
         for column, into in zip(self._schema, self._columns, strict=True):

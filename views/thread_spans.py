@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from lakehouse.model import Block, BlockOrder, InstanceKind, Stream
 from lakehouse.ports import BucketSource
-from views.call_tree import CallTree, SpanRows
+from views.call_tree import CallTree, Int32s, Int64s, SpanRows, UInt32s, gather, used_scopes
 from views.columns import BATCH_ROWS, BlockReader, Decode, array_of, dictionary_of, text_field, time_field
 from wire.errors import CorruptPayloadError
 from wire.ticks import TickClock, frequency
@@ -24,6 +23,9 @@ from wire.transit.spans import Scope, read_spans, scope_hash
 
 CHAIN_OBJECTS_MAX: Final = 20 << 20
 """A chain is cut when it is longer, between two blocks: its tree is held in memory."""
+
+CALL_SITES_MAX: Final = 1 << 21
+"""Distinct places, over all blocks of a bucket. Spans may be named at run time, so a program can make any number."""
 
 SCHEMA: Final = pa.schema(
     [
@@ -40,9 +42,6 @@ SCHEMA: Final = pa.schema(
         pa.field("line", pa.uint32(), nullable=False),
     ]
 )
-
-Int32s = npt.NDArray[np.int32]
-UInt32s = npt.NDArray[np.uint32]
 
 
 class ThreadSpans:
@@ -75,7 +74,12 @@ class ThreadSpans:
         batches = _Batches(sites)
         reader = BlockReader(source)
         for chain in chains(source.blocks):
-            tree = CallTree(clock.relative_ns(chain[0].begin_ticks), clock.relative_ns(chain[-1].end_ticks), sites.root)
+            tree = CallTree(
+                clock.relative_ns(chain[0].begin_ticks),
+                clock.relative_ns(chain[-1].end_ticks),
+                sites.root,
+                sum(block.nb_objects for block in chain),
+            )
             for block in chain:
                 reader.read(block, _grower(tree, block, clock, sites))
             source.count_repaired(tree.repaired_events)
@@ -113,7 +117,8 @@ class CallSites:
 
     def __init__(self, root_name: str) -> None:
         self._numbers: dict[int, int] = {}
-        self._strings: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
+        self.strings: Final[list[str]] = []
         self._hashes: list[int] = []
         self._lines: list[int] = []
         self._names: list[int] = []
@@ -123,25 +128,32 @@ class CallSites:
         self.root: Final = self._number(Scope(root_name, "", "", 0, scope_hash(root_name, "", "", 0)))
 
     def numbers(self, scopes: Sequence[Scope]) -> Int32s:
-        """The number of each; unknown ones get the next."""
+        """The number of each; unknown ones get the next.
+
+        Raises:
+            CorruptPayloadError: There would be more than ``CALL_SITES_MAX``.
+        """
+        if len(self._numbers) + len(scopes) > CALL_SITES_MAX and any(s.hash not in self._numbers for s in scopes):
+            raise CorruptPayloadError(f"a thread has spans of more than {CALL_SITES_MAX} places in one hour")
         return np.fromiter(map(self._number, scopes), np.int32, len(scopes))
 
     def _number(self, scope: Scope) -> int:
         number = self._numbers.get(scope.hash)
         if number is None:
             number = self._numbers[scope.hash] = len(self._numbers)
-            strings = self._strings
-            self._names.append(strings.setdefault(scope.name, len(strings)))
-            self._targets.append(strings.setdefault(scope.target, len(strings)))
-            self._files.append(strings.setdefault(scope.file, len(strings)))
+            self._names.append(self._position(scope.name))
+            self._targets.append(self._position(scope.target))
+            self._files.append(self._position(scope.file))
             self._hashes.append(scope.hash)
             self._lines.append(scope.line)
             self._tables = None
         return number
 
-    @property
-    def strings(self) -> list[str]:
-        return list(self._strings)
+    def _position(self, text: str) -> int:
+        position = self._positions.setdefault(text, len(self.strings))
+        if position == len(self.strings):
+            self.strings.append(text)
+        return position
 
     @property
     def tables(self) -> tuple[UInt32s, UInt32s, Int32s, Int32s, Int32s]:
@@ -177,6 +189,8 @@ class _Batches:
         self._rows = 0
 
     def add(self, rows: SpanRows) -> Iterator[pa.RecordBatch]:
+        if self._rows + rows.id.size > BATCH_ROWS and self._rows >= BATCH_ROWS // 2:
+            yield from self.finish()
         self._parts.append(rows)
         self._rows += rows.id.size
         if self._rows >= BATCH_ROWS:
@@ -189,18 +203,19 @@ class _Batches:
         self._parts, self._rows = [], 0
         hashes, lines, names, targets, files = self._sites.tables
         strings = self._sites.strings
+        used = used_scopes(rows.scope, hashes.size)
         columns = {
             "id": rows.id,
             "parent": rows.parent,
             "depth": rows.depth,
-            "hash": hashes[rows.scope],
+            "hash": gather(hashes, rows.scope),
             "begin": rows.begin,
             "end": rows.end,
             "duration": rows.duration,
-            "name": _texts(names, rows.scope, strings),
-            "target": _texts(targets, rows.scope, strings),
-            "filename": _texts(files, rows.scope, strings),
-            "line": lines[rows.scope],
+            "name": _texts(names, rows.scope, used, strings),
+            "target": _texts(targets, rows.scope, used, strings),
+            "filename": _texts(files, rows.scope, used, strings),
+            "line": gather(lines, rows.scope),
         }
         arrays = [
             column if isinstance(column, pa.Array) else array_of(column, declared.type)
@@ -211,11 +226,9 @@ class _Batches:
         yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _texts(by_scope: Int32s, scopes: Int32s, strings: list[str]) -> pa.Array:
+def _texts(by_scope: Int32s, scopes: Int32s, used: Int64s, strings: Sequence[str]) -> pa.Array:
     """A string column whose dictionary holds only what its rows have."""
-    used_scopes = np.zeros(by_scope.size, np.bool_)
-    used_scopes[scopes] = True
-    used = np.unique(by_scope[used_scopes])
-    renumbered = np.zeros(len(strings), np.int32)
-    renumbered[used] = np.arange(used.size, dtype=np.int32)
-    return dictionary_of(renumbered[by_scope][scopes], [strings[i] for i in used.tolist()])
+    used_strings, renumbered = np.unique(by_scope[used], return_inverse=True)
+    codes = np.zeros(by_scope.size, np.int32)
+    codes[used] = renumbered
+    return dictionary_of(gather(codes, scopes), [strings[i] for i in used_strings.tolist()])

@@ -21,15 +21,14 @@ def compress(data: bytes) -> bytes:
 
     Level 0 instead of its level 10: emitting must not cost the program it watches.
     """
-    frame: bytes = lz4.frame.compress(
-        data,
+    compressor = lz4.frame.LZ4FrameCompressor(  # the one-shot function would unlink the blocks of short inputs
         compression_level=0,
         block_size=lz4.frame.BLOCKSIZE_MAX64KB,
         block_linked=True,
         content_checksum=True,
         block_checksum=True,
-        store_size=False,
     )
+    frame: bytes = compressor.begin() + compressor.compress(data) + compressor.flush()
     return frame
 
 

@@ -131,16 +131,20 @@ def _has_dictionary(data_type: pa.DataType) -> bool:
 
 
 def _pieces(batch: pa.RecordBatch, limit: int) -> Iterator[pa.RecordBatch]:
-    todo = [batch] if batch.num_rows else []
+    """Slices that fit, in order. Types whose slices share all buffers (string views) do not get smaller by cutting:
+    such a batch is left whole, instead of being sent once per row."""
+    todo = [(batch, pa.ipc.get_record_batch_size(batch))] if batch.num_rows else []
     while todo:
-        piece = todo.pop()
-        size = pa.ipc.get_record_batch_size(piece)
+        piece, size = todo.pop()
         if size <= limit or piece.num_rows == 1:
             yield piece
             continue
         rows = max(1, min(piece.num_rows // 2, piece.num_rows * limit // size))
-        todo.append(piece.slice(rows))
-        todo.append(piece.slice(0, rows))
+        halves = [(half, pa.ipc.get_record_batch_size(half)) for half in (piece.slice(rows), piece.slice(0, rows))]
+        if sum(half_size for _, half_size in halves) > size + size // 2:
+            yield piece
+        else:
+            todo += halves
 
 
 @dataclass(frozen=True, slots=True)

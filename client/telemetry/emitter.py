@@ -115,9 +115,10 @@ class _Outbox:
         """Queue a request; false if there is no room. Metadata always has room."""
         share = self._bytes_max // 2 if request.urgency == SPANS else self._bytes_max
         with self._changed:
-            if request.urgency != METADATA and self._bytes + len(request.body) > share:
-                return False
-            self._bytes += len(request.body)
+            if request.urgency != METADATA:
+                if self._bytes + len(request.body) > share:
+                    return False
+                self._bytes += len(request.body)
             self._queues[request.urgency].append(request)
             self._changed.notify_all()
             return True
@@ -129,7 +130,8 @@ class _Outbox:
                 for queue in self._queues:
                     if queue:
                         request = queue.popleft()
-                        self._bytes -= len(request.body)
+                        if request.urgency != METADATA:
+                            self._bytes -= len(request.body)
                         self._in_flight = True
                         return request
                 if self._closed:
@@ -293,13 +295,14 @@ class _Run:
             logs += _take_logs(buffers)
             tagged += _take(buffers.tagged_metrics)
             metrics.append(_take_records(buffers.metrics, _metrics.METRIC_RECORD))
-            self._encode_spans(buffers)
         if logs:
             logs.sort(key=attrgetter("ticks"))
             self._queue(self._logs, LOG_TYPES, _encode_logs(logs), {}, LOGS)
         if tagged or any(map(len, metrics)):
             tagged.sort(key=attrgetter("ticks"))
             self._queue(self._metrics, METRIC_TYPES, _encode_metrics(np.concatenate(metrics), tagged), {}, METRICS)
+        for buffers in threads:
+            self._encode_spans(buffers)
         if gone:
             for buffers in gone:
                 self._spans.pop(buffers.stream_id, None)

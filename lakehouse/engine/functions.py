@@ -15,23 +15,44 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
+
+def words(text: str) -> frozenset[str]:
+    """A set of names, written as prose."""
+    return frozenset(text.split())
+
+
 VIEW_INSTANCE: Final = "view_instance"
 PLAIN_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 # The parser knows these, the engine's function list does not.
 _SYNTAX_FUNCTIONS: Final = ("grouping", "grouping_id", "unnest")
+_AGGREGATE_MACROS: Final = frozenset(
+    {
+        "geomean",
+        "geometric_mean",
+        "wavg",
+        "weighted_avg",
+        "json_group_array",
+        "json_group_object",
+        "json_group_structure",
+    }
+)
 # Their second argument is the name of an aggregate: it must be a literal, and allowed itself.
 CALLS_BY_NAME: Final = frozenset({"list_aggregate", "list_aggr", "array_aggregate", "array_aggr", "aggregate"})
 # What may stand in a constant that is compared with a time column; all are cheap and free of side effects.
-CONSTANT_FUNCTIONS: Final = frozenset(
-    "+ - * now today current_date get_current_timestamp transaction_timestamp current_localtimestamp ago date_trunc "
-    "date_add date_sub make_timestamp make_timestamp_ns make_timestamp_ms make_date to_timestamp to_years to_months "
-    "to_weeks to_days to_hours to_minutes to_seconds to_milliseconds to_microseconds timezone epoch_ms".split()
+CONSTANT_FUNCTIONS: Final = words(
+    """
+    + - * now today current_date get_current_timestamp transaction_timestamp current_localtimestamp ago date_trunc
+    date_add date_sub make_timestamp make_timestamp_ns make_timestamp_ms make_date to_timestamp to_years to_months
+    to_weeks to_days to_hours to_minutes to_seconds to_milliseconds to_microseconds timezone epoch_ms
+    """
 )
 # Answers that follow the clock of the statement, also as keywords without parentheses.
-CLOCK_FUNCTIONS: Final = frozenset(
-    "now today ago current_date current_timestamp localtimestamp get_current_timestamp transaction_timestamp "
-    "current_localtimestamp".split()
+CLOCK_FUNCTIONS: Final = words(
+    """
+    now today ago current_date current_timestamp localtimestamp get_current_timestamp transaction_timestamp
+    current_localtimestamp
+    """
 )
 CLOCK_KEYWORDS: Final = frozenset({"current_timestamp", "current_date", "localtimestamp"})
 
@@ -54,8 +75,8 @@ class FunctionRule:
 
     @property
     def is_row_wise(self) -> bool:
-        """Answers depend on one row only. Macros do not count: an aggregate may hide in them."""
-        return self.kinds <= {"scalar"}
+        """The answer depends on one row only."""
+        return self.kinds <= {"scalar", "macro"} and self.name not in _AGGREGATE_MACROS
 
 
 @cache

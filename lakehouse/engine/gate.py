@@ -13,24 +13,25 @@ import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import duckdb
 
-from lakehouse.engine.functions import CALLS_BY_NAME, PLAIN_NAME, VIEW_INSTANCE, Verdict, function_rules
+from lakehouse.engine.functions import CALLS_BY_NAME, PLAIN_NAME, VIEW_INSTANCE, Verdict, function_rules, words
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.relations import StatementKind
 from lakehouse.errors import (
     ForbiddenSqlError,
     LimitExceededError,
     QueryError,
     SqlSyntaxError,
+    UnknownViewError,
     UnsupportedError,
 )
 from wire.errors import WireError
 from wire.identifiers import canonical_uuid
 
 Node = dict[str, Any]
-Kind = Literal["query", "explain", "describe", "show_tables"]
 
 CATALOG_NAME: Final = "lakeflight"
 SCHEMA_NAME: Final = "main"
@@ -51,15 +52,16 @@ _EXPRESSIONS: Final = frozenset(
     }
 )
 _MODIFIERS: Final = frozenset({"LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER", "ORDER_MODIFIER", "DISTINCT_MODIFIER"})
-_TYPES: Final = frozenset(
-    "json varchar array bigint bignum binary bit bitstring blob bool boolean bpchar bytea char date datetime dec "
-    "decimal double enum float float4 float8 guid hugeint int int1 int128 int16 int2 int32 int4 int64 int8 integer "
-    "integral interval list logical long map null numeric nvarchar oid real row short signed smallint string struct "
-    "text time time_ns timestamp timestamp_ms timestamp_ns timestamp_s timestamp_us timestamptz timestamptz_ns timetz "
-    "tinyint tuple ubigint uhugeint uint128 uint16 uint32 uint64 uint8 uinteger union usmallint utinyint uuid "
-    "varbinary varchar varint".split()
+_TYPES: Final = words(
+    """
+    json varchar array bigint bignum binary bit bitstring blob bool boolean bpchar bytea char date datetime dec
+    decimal double enum float float4 float8 guid hugeint int int1 int128 int16 int2 int32 int4 int64 int8 integer
+    integral interval list logical long map null numeric nvarchar oid real row short signed smallint string struct
+    text time time_ns timestamp timestamp_ms timestamp_ns timestamp_s timestamp_us timestamptz timestamptz_ns timetz
+    tinyint tuple ubigint uhugeint uint128 uint16 uint32 uint64 uint8 uinteger union usmallint utinyint uuid
+    varbinary varchar varint
+    """
 ) | {"time with time zone", "timestamp with time zone"}
-_ZONED_TYPES: Final = frozenset({"timestamptz", "timestamptz_ns", "timestamp with time zone"})
 _TIMESTAMP_TYPES: Final = frozenset(
     {"timestamp", "timestamp_ns", "timestamp_us", "timestamp_ms", "timestamp_s", "datetime"}
 )
@@ -95,7 +97,7 @@ class Checked:
     """A statement that passed: what runs, and what it reads."""
 
     text: str  # what is given to the engine; the user's text unless a repair was needed
-    kind: Kind
+    kind: StatementKind
     analyze: bool  # EXPLAIN ANALYZE
     tree: Node  # the query node at the top
     parameters: int
@@ -121,6 +123,38 @@ def canonical_instance(text: str) -> str:
         except WireError as error:
             raise ForbiddenSqlError("the instance of view_instance must be 'global' or an id") from error
     return text
+
+
+def resolve_call(arguments: Sequence[Node], parameters: Sequence[Any] | None) -> InstanceCall:
+    """The view instance that a call names. Only literals and bound strings: nothing is computed from the user's text."""
+    if len(arguments) != 2:
+        raise ForbiddenSqlError(f"view_instance takes a view set and an instance, not {len(arguments)} arguments")
+    if any(argument.get("name") for argument in arguments):
+        raise ForbiddenSqlError("view_instance takes its arguments by position")
+    first, second = (argument.get("expression") or {} for argument in arguments)
+    view_set = _string_literal(first)
+    if view_set is None:
+        raise ForbiddenSqlError("the first argument of view_instance must be a string literal")
+    instance = _string_literal(second)
+    if instance is not None:
+        return InstanceCall(view_set, canonical_instance(instance))
+    if second.get("class") != "PARAMETER":
+        raise ForbiddenSqlError(
+            "the second argument of view_instance must be a string literal or a parameter: "
+            "it cannot depend on rows or expressions"
+        )
+    if parameters is None:
+        return InstanceCall(view_set, None)
+    value = bound_value(second, parameters)
+    if not isinstance(value, str):
+        raise ForbiddenSqlError("the instance of view_instance must be bound to a string")
+    return InstanceCall(view_set, canonical_instance(value))
+
+
+def bound_value(node: Node, parameters: Sequence[Any] | None) -> Any:
+    """The value of a parameter; ``None`` where there is none."""
+    index = int(node.get("identifier", "0")) - 1
+    return parameters[index] if parameters is not None and 0 <= index < len(parameters) else None
 
 
 class Gate:
@@ -236,7 +270,7 @@ class Gate:
         return len(numbers)
 
 
-def _kind_of(node: Node) -> Kind:
+def _kind_of(node: Node) -> StatementKind:
     """``SHOW TABLES`` and ``DESCRIBE x`` parse as a SELECT over a special reference."""
     source = node.get("from_table") or {}
     if node.get("type") == "SELECT_NODE" and source.get("type") == "SHOW_REF" and "query_location" not in source:
@@ -384,7 +418,7 @@ class _Walk:
             if key == "cte_map" or not isinstance(value, (dict, list)):
                 continue
             if name == "TABLE_FUNCTION" and key == "function":  # judged above, as a table function
-                value = [part for part in value.values() if isinstance(part, (dict, list))]
+                value = [part for part in node["function"].values() if isinstance(part, (dict, list))]
             seen = scope | {recursive} if recursive is not None and key == "right" else scope
             yield _Frame(value, frame.depth + 1, lambdas, seen)
 
@@ -465,45 +499,16 @@ class _Walk:
         if call.get("class") != "FUNCTION" or len(path) != 1:
             raise ForbiddenSqlError(f"table function {'.'.join(map(str, path))!r} is not allowed")
         if name == VIEW_INSTANCE:
-            self._calls.add(self._instance_call(call.get("arguments") or []))
+            resolved = resolve_call(call.get("arguments") or [], self._parameters)
+            if resolved.view_set not in self._view_sets:
+                raise UnknownViewError(f"view set {resolved.view_set!r} not found")
+            self._calls.add(resolved)
             return
         rule = self._rules.get(name)
         if rule is None or rule.verdict is not Verdict.TABLE:
             if name.isascii() and rule is None:
                 raise ForbiddenSqlError(f"unknown table function {name!r}")
             raise ForbiddenSqlError(f"table function {name!r} is not allowed")
-
-    def _instance_call(self, arguments: list[Node]) -> InstanceCall:
-        if len(arguments) != 2:
-            raise ForbiddenSqlError(f"view_instance takes a view set and an instance, not {len(arguments)} arguments")
-        if any(argument.get("name") for argument in arguments):
-            raise ForbiddenSqlError("view_instance takes its arguments by position")
-        first, second = (argument.get("expression") or {} for argument in arguments)
-        view_set = _string_literal(first)
-        if view_set is None:
-            raise ForbiddenSqlError("the first argument of view_instance must be a string literal")
-        if view_set not in self._view_sets:
-            raise ForbiddenSqlError(f"view set {view_set!r} not found")
-        instance = _string_literal(second)
-        if instance is None and second.get("class") == "PARAMETER":
-            instance = self._instance_parameter(second)
-            if instance is None:
-                return InstanceCall(view_set, None)
-        if instance is None:
-            raise ForbiddenSqlError(
-                "the second argument of view_instance must be a string literal or a parameter: "
-                "it cannot depend on rows or expressions"
-            )
-        return InstanceCall(view_set, canonical_instance(instance))
-
-    def _instance_parameter(self, node: Node) -> str | None:
-        if self._parameters is None:
-            return None
-        index = int(node.get("identifier", "0")) - 1
-        value = self._parameters[index] if 0 <= index < len(self._parameters) else None
-        if not isinstance(value, str):
-            raise ForbiddenSqlError("the instance of view_instance must be bound to a string")
-        return value
 
     @staticmethod
     def _show(node: Node) -> None:
@@ -593,9 +598,8 @@ class _Walk:
         if not isinstance(node, dict):
             return
         text = _string_literal(node)
-        if text is None and node.get("class") == "PARAMETER" and self._parameters is not None:
-            index = int(node.get("identifier", "0")) - 1
-            value = self._parameters[index] if 0 <= index < len(self._parameters) else None
+        if text is None and node.get("class") == "PARAMETER":
+            value = bound_value(node, self._parameters)
             text = value if isinstance(value, str) else None
         if text is None:
             return

@@ -27,7 +27,9 @@ class EngineLimits:
     async_threads: int = 2
 
     batch_rows_max: int = 65_536
-    batch_bytes_max: int = (2 << 20) - (64 << 10)  # an IPC message of it, padding and header included, stays below 2 MiB
+    batch_bytes_max: int = (2 << 20) - (
+        64 << 10
+    )  # an IPC message of it, padding and header included, stays below 2 MiB
     statements_remembered_max: int = 256
 
 

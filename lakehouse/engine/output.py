@@ -161,9 +161,7 @@ class EdgeConverter:
 
     def __init__(self, source: Any, target: Any) -> None:
         self.schema = target
-        self._converts = [
-            _conversion(given.type, wanted.type) for given, wanted in zip(source, target, strict=True)
-        ]
+        self._converts = [_conversion(given.type, wanted.type) for given, wanted in zip(source, target, strict=True)]
 
     def convert(self, batch: Any) -> Any:
         columns = []

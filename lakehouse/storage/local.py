@@ -211,6 +211,7 @@ class LocalStore:
         except FileNotFoundError:
             return None
         with self._staged(data) as staged:
+            _fsync(staged, os.O_RDONLY)
             os.rename(staged, path)
         return len(data)
 

@@ -1,7 +1,7 @@
 """Runs ingestion: makes its services, serves one listening socket, closes everything in reverse.
 
-``serve_ingestion`` for a process that does other things as well; ``run_ingestion_process`` is the whole life of a child.
-Any number of processes may serve one socket: they share nothing but the database and the store.
+``serve_ingestion`` for a process that does other things as well; ``run_ingestion_process`` is the whole life of a
+child. Any number of processes may serve one socket: they share nothing but the database and the store.
 """
 
 from __future__ import annotations
@@ -90,15 +90,12 @@ async def serve_ingestion(
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=SHUTDOWN_S,
                 backlog=BACKLOG,
-            )
+            ),
+            on_ready,
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         stopping = asyncio.create_task(stop.wait())
         try:
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.005)
-            if on_ready is not None and not serving.done():
-                on_ready()
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
@@ -152,7 +149,16 @@ def _end_with_parent(parent_pid: int) -> None:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._on_ready is not None:
+            self._on_ready()
+
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Signals belong to whoever runs the loop."""
         yield

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from lakehouse.errors import LakeflightError, LimitExceededError
+from lakehouse.errors import LakeflightError, UnsupportedError
 from server.workers.protocol import (
     DETAIL_TEXT_MAX,
     ERROR_TEXT_MAX,
@@ -51,6 +51,7 @@ def bucket_builder() -> Builder:
     """The builder of the lake's own views."""
     from lakehouse.build import BuildJob, build_bucket
     from lakehouse.model import Block
+    from lakehouse.registry import MetadataView
     from views import default_registry, warm_up
 
     warm_up()
@@ -63,7 +64,10 @@ def bucket_builder() -> Builder:
         def payload_path(block: Block) -> Path:
             return paths[block.block_id]
 
-        return build_bucket(registry.view(job.view_set), job, payload_path).to_message()
+        view = registry.find(job.view_set)
+        if isinstance(view, MetadataView):
+            raise UnsupportedError(f"{job.view_set} is not made from blocks")
+        return build_bucket(view, job, payload_path).to_message()
 
     return build
 
@@ -92,7 +96,7 @@ def _answer(builder: Builder, request: Build) -> Built | Failed:
     try:
         return Built(request.job, builder(request.request))
     except MemoryError:
-        return Failed(request.job, LimitExceededError.__name__, "decoding needs more memory than a worker has", "")
+        os._exit(4)  # as good as a crash: some block is more than its decoder can take
     except LakeflightError as error:
         return Failed(request.job, type(error).__name__, str(error)[:ERROR_TEXT_MAX], "")
     except Exception:

@@ -21,7 +21,6 @@ from server.workers.protocol import (
     INLINE_BYTES_MAX,
     SLOT_BYTES,
     SLOT_HEADROOM,
-    SLOTS,
     WIDE_FRAME_BYTES_MAX,
 )
 from server.workers.ring import RingWriter
@@ -49,6 +48,7 @@ class FrameEncoder:
     ) -> None:
         self._schema, self._ring, self._take, self._emit = schema, ring, take, emit
         self._dictionary_columns = [i for i, field in enumerate(schema) if pa.types.is_dictionary(field.type)]
+        self._dictionaries: list[Any] = []  # of the batch written last
         self._sent: dict[int, bytes] = {}  # the dictionaries that the reader has, by their place in the stream
         self._schema_message: bytes = schema.serialize().to_pybytes()
         if len(self._schema_message) > _SCHEMA_BYTES_MAX:
@@ -95,16 +95,29 @@ class FrameEncoder:
         if pa.ipc.get_record_batch_size(piece) + self._dictionary_bytes(piece) > _BATCH_BYTES_MAX:
             self._write_wide_row(piece)
             return
+        self._write_new_dictionaries(piece)
         slot = self._take()
         memory = self._ring.slot(slot)
         sink = pa.FixedSizeBufferWriter(pa.py_buffer(memory[SLOT_HEADROOM:]))
         pa.ipc.new_stream(sink, self._schema).write_batch(piece)
-        _, *dictionaries, last = _messages(memory, SLOT_HEADROOM, SLOT_HEADROOM + sink.tell())
-        if dictionaries:  # they travel in slots of their own, and only if the reader does not have them
-            for frame in self._unsent([_frame(memory, *place) for place in dictionaries], last_is_batch=False):
-                self._write_bytes(frame)
+        *_, last = _messages(
+            memory, SLOT_HEADROOM, SLOT_HEADROOM + sink.tell()
+        )  # its schema and dictionaries are there
         start, end = _frame_in_place(memory, *last)
         self._emit(slot, slot * SLOT_BYTES + start, end - start, False)
+
+    def _write_new_dictionaries(self, piece: pa.RecordBatch) -> None:
+        """Before a slot is taken for the batch: whoever waits for a slot must hold none, or the edge could not tell
+        an engine at work from one that waits for the reader."""
+        dictionaries = [piece.column(i).dictionary for i in self._dictionary_columns]
+        known = self._dictionaries
+        if len(known) == len(dictionaries) and all(map(pa.Array.equals, dictionaries, known)):
+            return
+        self._dictionaries = dictionaries
+        sink = pa.BufferOutputStream()
+        pa.ipc.new_stream(sink, self._schema).write_batch(piece.slice(0, 0))
+        for frame in self._unsent(self._whole_frames(sink.getvalue()))[:-1]:
+            self._write_bytes(frame)
 
     def _write_wide_row(self, piece: pa.RecordBatch) -> None:
         sink = pa.BufferOutputStream()
@@ -125,12 +138,12 @@ class FrameEncoder:
         memory = memoryview(messages)
         return [_frame(memory, start, end) for start, end in _messages(memory, 0, len(memory))]
 
-    def _unsent(self, frames: list[bytes], *, last_is_batch: bool = True) -> list[bytes]:
+    def _unsent(self, frames: list[bytes]) -> list[bytes]:
         """Of a stream's frames (schema, dictionaries, batch) those that the reader still needs."""
-        dictionaries, rest = (frames[1:-1], frames[-1:]) if last_is_batch else (frames, [])
+        _, *dictionaries, batch = frames
         unsent = [frame for place, frame in enumerate(dictionaries) if self._sent.get(place) != frame]
         self._sent.update(enumerate(dictionaries))
-        return unsent + rest
+        return [*unsent, batch]
 
     def _dictionary_bytes(self, batch: pa.RecordBatch) -> int:
         return sum(batch.column(i).dictionary.nbytes for i in self._dictionary_columns)
@@ -185,5 +198,5 @@ def _body_field(body_bytes: int) -> tuple[bytes, ...]:
     return (_BODY_TAG, varint(body_bytes)) if body_bytes else ()
 
 
-if _BATCH_BYTES_MAX + _SCHEMA_BYTES_MAX + SLOT_HEADROOM + _FIELD_HEADERS_BYTES > SLOT_BYTES or SLOTS < 2:
-    raise ValueError("a slot must hold a schema and a full frame, and a batch needs a second slot for its dictionaries")
+if _BATCH_BYTES_MAX + _SCHEMA_BYTES_MAX + SLOT_HEADROOM + _FIELD_HEADERS_BYTES > SLOT_BYTES:
+    raise ValueError("a slot must hold a schema and a full frame")

@@ -1,7 +1,8 @@
 """The edge's handles: on a zygote, and on each worker that it forked.
 
 A worker is named by a pidfd, so a signal never reaches another process that got its number. A worker that says
-something the protocol does not have is killed. Which job goes to which worker, and how long it may take, is for ``pool``.
+something the protocol does not have is killed. Which job goes to which worker, and how long it may take, is for
+``pool``.
 """
 
 from __future__ import annotations
@@ -45,11 +46,15 @@ log = structlog.get_logger(__name__)
 
 WARM_UP_MAX_S: Final = 180.0  # the first start of a new version compiles every kernel
 SPAWN_MAX_S: Final = 10.0  # a fork and the engine's first database; more means that something is wrong
+DEATH_NOTICE_S: Final = 0.1  # a zygote's workers die just after it
 PACKET_BYTES_MAX: Final = 64 << 10
 PACKETS_PER_WAKE_MAX: Final = 64
 _ROOT: Final = Path(__file__).resolve().parents[2]
 # what a zygote may see of the server's environment: where libraries and caches are, and nothing that could be a secret
-_INHERITED: Final = ("LD_LIBRARY_PATH", "LANG", "LC_ALL", "NUMBA_CACHE_DIR", "NUMBA_BOUNDSCHECK", "NUMBA_DISABLE_JIT")
+_INHERITED: Final = (
+    *("LD_LIBRARY_PATH", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
+    *("NUMBA_CACHE_DIR", "NUMBA_BOUNDSCHECK", "NUMBA_DISABLE_JIT"),
+)
 # one thread before the fork, and a heap that neither shrinks nor grows in small steps while frames of 2 MiB come and go
 _FIXED: Final = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -60,7 +65,6 @@ _FIXED: Final = {
     "NUMBA_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUTF8": "1",
     "TZ": "UTC",
 }
@@ -276,6 +280,13 @@ class Zygote:
             await asyncio.wait_for(asyncio.shield(self._warm), WARM_UP_MAX_S)
         except TimeoutError:
             raise InternalError(f"{self._kind} workers were not ready within {WARM_UP_MAX_S:g} s") from None
+        except ConnectionResetError as error:
+            raise InternalError(f"{self._kind} workers could not be started") from error
+
+    async def is_well(self) -> bool:
+        """Whether it still runs. Asked after a worker's death, which may be the first that is seen of the zygote's."""
+        await asyncio.sleep(DEATH_NOTICE_S)
+        return self._socket is not None
 
     async def spawn(self, kinds: frozenset[type[Any]], *, with_ring: bool) -> WorkerProcess:
         """Fork a worker and wait for its first words."""
@@ -328,9 +339,7 @@ class Zygote:
             if self._socket is None:
                 return
             try:
-                packet, descriptors, _, _ = socket.recv_fds(
-                    self._socket, PACKET_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC
-                )
+                packet, descriptors, _, _ = socket.recv_fds(self._socket, PACKET_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
             except OSError:
@@ -376,7 +385,9 @@ class Zygote:
         if self._process is not None:
             self._process.kill()  # no process without its handle
         error = ConnectionResetError("the zygote is gone")
-        waiting = [*self._spawning.values(), *([self._warm] if self._warm is not None else [])]
+        waiting: list[asyncio.Future[Any]] = [*self._spawning.values()]
+        if self._warm is not None:
+            waiting.append(self._warm)
         for future in waiting:
             if not future.done():
                 future.set_exception(error)

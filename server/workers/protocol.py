@@ -1,12 +1,12 @@
 """What edge, zygote and workers say to each other: message kinds, their encoding, and the limits of both sides.
 
-Between edge and worker runs a stream of frames: four bytes of length, little endian, then a CBOR array ``[kind, *fields]``.
-Between edge and zygote the same arrays are packets, beside which file descriptors travel. Every message about a job
-carries the job's number; numbers are the edge's and never used twice on one connection.
+Between edge and worker runs a stream of messages: four bytes of length, little endian, then a CBOR array
+``[kind, *fields]``. Between edge and zygote the same arrays are packets, beside which file descriptors travel. Every
+message about a job carries the job's number; numbers are the edge's and never used twice on one connection.
 
 The edge trusts no worker: ``decode`` accepts only the kinds the caller names, checks every field's type, refuses CBOR
-tags and deep nesting. Whether a slot or an offset makes sense is for ``ring`` and ``pool`` to say. No transport, no clock
-and no policy here: another executor would speak these messages over something else.
+tags and deep nesting. Whether a slot or an offset makes sense is for ``ring`` and ``jobs`` to say. No transport, no
+clock and no policy here: another executor would speak these messages over something else.
 
     edge → query worker    Describe · Inspect · Run · Credit · Cancel
     query worker → edge    Ready · Inspected · Frames · InRing · Done · Failed
@@ -21,7 +21,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from types import UnionType
 from typing import Any, Final, NoReturn, get_type_hints
 
 import cbor2
@@ -32,7 +31,7 @@ SLOTS: Final = 4  # two would do; more let the worker run ahead of a reader that
 SLOT_HEADROOM: Final = 64  # free bytes before a message, where the FlightData field headers go
 INLINE_BYTES_MAX: Final = 64 << 10  # a result up to this size travels in the messages themselves: one round trip
 WIDE_FRAME_BYTES_MAX: Final = 64 << 20  # one row that is larger than a frame goes alone, in pieces, up to this
-REQUEST_BYTES_MAX: Final = 32 << 20  # edge → worker: the file lists of 64 relations, or the blocks of a bucket
+REQUEST_BYTES_MAX: Final = 128 << 20  # edge → worker: a bucket's blocks and the type tables of their streams
 ANSWER_BYTES_MAX: Final = 8 << 20  # worker → edge: the schema of a wide table, or the result of a bucket
 ERROR_TEXT_MAX: Final = 2_000  # characters of an error's sentence: it must fit into response headers
 DETAIL_TEXT_MAX: Final = 8_000  # characters of a traceback for the log
@@ -204,7 +203,7 @@ _FIELDS: Final = {kind: tuple((name, _PLAIN[hint]) for name, hint in get_type_hi
 def encode(message: Message) -> bytes:
     """The CBOR array of one message, without the length."""
     kind = type(message)
-    return cbor2.dumps([_CODES[kind], *(getattr(message, field.name) for field in fields(kind))])  # type: ignore[no-any-return]
+    return cbor2.dumps([_CODES[kind], *(getattr(message, field.name) for field in fields(kind))])
 
 
 def pack(message: Message) -> bytes:
@@ -276,4 +275,6 @@ def _refuse_tag(*_: object) -> NoReturn:
 
 
 # the decoder's built-in tags build big numbers, compile patterns, share references; none is ours
-_NO_TAGS: Final = dict.fromkeys((*range(6), 25, *range(28, 31), *range(35, 38), 52, 54, 100, 256, 258, 260, 261, 1004, 43000), _refuse_tag)  # fmt: skip
+_NO_TAGS: Final = dict.fromkeys(
+    (*range(6), 25, *range(28, 31), *range(35, 38), 52, 54, 100, 256, 258, 260, 261, 1004, 43000), _refuse_tag
+)

@@ -137,9 +137,7 @@ class QueryWorker:
             self._check_cancelled(request.job)
             if isinstance(request, Inspect):
                 parameters = _parameters(request.parameters)
-                answer: Message = Inspected(
-                    request.job, self._engine.inspect(request.sql, parameters, request.options)
-                )
+                answer: Message = Inspected(request.job, self._engine.inspect(request.sql, parameters, request.options))
             else:
                 answer = self._run(request)
         except Exception as error:
@@ -170,7 +168,9 @@ class QueryWorker:
                 self._send(InRing(job, slot, offset, length, more))
 
             encoder = FrameEncoder(reader.schema, self._ring, take, emit)
-            held: list[bytes] | None = [encoder.schema_frame()]  # small frames, kept back until it is known what follows
+            held: list[bytes] | None = [
+                encoder.schema_frame()
+            ]  # small frames, kept back until it is known what follows
             rows = 0
             while True:
                 self._check_cancelled(job)

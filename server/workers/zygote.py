@@ -143,7 +143,7 @@ def _keep_only(descriptors: list[int]) -> tuple[int, int | None]:
 def _limit(settings: dict[str, Any]) -> None:
     """What the kernel holds this process to, whatever runs in it."""
     for kind, limit in (
-        (resource.RLIMIT_AS, settings["address_space_bytes"]),
+        (resource.RLIMIT_AS, _address_space_bytes() + settings["address_space_bytes"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, min(OPEN_FILES_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
         (resource.RLIMIT_FSIZE, settings["file_bytes_max"]),
@@ -154,6 +154,11 @@ def _limit(settings: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, stack_max))
     _set_thread_stack(STACK_BYTES)
     _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _address_space_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[0]) * resource.getpagesize()
 
 
 def _set_thread_stack(size: int) -> None:
@@ -172,7 +177,7 @@ def _die_with(parent: int) -> None:
 
 
 def _page_out(library: str) -> None:
-    """Take a library's clean pages out of memory. The compiler is needed to load cached kernels and hardly ever again."""
+    """Take a library's clean pages out of memory: the compiler, once the kernels have come from their cache."""
     with open("/proc/self/maps", encoding="utf-8") as maps:
         for line in maps:
             if library in line:

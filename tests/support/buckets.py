@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,17 @@ from lakehouse.model import (
 from lakehouse.ports import View
 from tests.support.fixtures import Request
 from wire.envelope import decode_block, decode_process, decode_stream
+from wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES
+from wire.transit.writer import EncodedBlock
 
 NATIVE = "micromegas-transit"
 INSERT_TIME_NS = 1_800_000_000_000_000_000
+START_TIME_NS = 1_799_999_000_000_000_000
+START_TICKS = 5_000
+PROCESS_ID = "aaaaaaaa-0000-4000-8000-000000000001"
+LOG_STREAM_ID = "bbbbbbbb-0000-4000-8000-000000000001"
+METRICS_STREAM_ID = "bbbbbbbb-0000-4000-8000-000000000002"
+SPANS_STREAM_ID = "bbbbbbbb-0000-4000-8000-000000000003"
 
 
 def _whole_microseconds(time_ns: int) -> int:
@@ -79,10 +88,7 @@ class Lake:
             block
             for block in self.blocks.values()
             if block.stream_id in self.streams
-            and (
-                instance == GLOBAL_INSTANCE
-                or instance in (block.process_id, block.stream_id)
-            )
+            and (instance == GLOBAL_INSTANCE or instance in (block.process_id, block.stream_id))
             and (view.stream_tag is None or view.stream_tag in self.streams[block.stream_id].tags)
         ]
         if view.block_order is BlockOrder.EVENT_TIME:
@@ -107,3 +113,39 @@ class Lake:
             output_dir=output,
             rows_per_file_max=rows_per_file_max,
         )
+
+
+def made_up_lake(folder: Path, *, frequency: int = 1_000_000_000, start_time_ns: int = START_TIME_NS) -> Lake:
+    """One process with a stream of each kind, and no blocks yet. Ticks are nanoseconds since its start."""
+    lake = Lake(folder)
+    lake.processes[PROCESS_ID] = Process(
+        ProcessId(PROCESS_ID), "game.exe", "ann", "Ann", "desk", "linux", "cpu", frequency, start_time_ns, START_TICKS,
+        INSERT_TIME_NS, None, {"version": "7", "build": "nightly"},
+    )  # fmt: skip
+    for stream_id, types, properties in (
+        (LOG_STREAM_ID, LOG_TYPES, {}),
+        (METRICS_STREAM_ID, METRIC_TYPES, {}),
+        (SPANS_STREAM_ID, SPAN_TYPES, {"thread-name": "T", "thread-id": "1"}),
+    ):
+        lake.streams[stream_id] = Stream(
+            StreamId(stream_id), ProcessId(PROCESS_ID), types.dependencies_metadata, types.objects_metadata,
+            (types.tag,), properties, NATIVE, INSERT_TIME_NS,
+        )  # fmt: skip
+    return lake
+
+
+def add_block(
+    lake: Lake, stream_id: str, encoded: EncodedBlock | bytes, *, begin_ticks: int, end_ticks: int, offset: int = 0
+) -> Block:
+    """A block as it would be stored; bytes are stored as they are, whatever they are."""
+    payload = encoded if isinstance(encoded, bytes) else encoded.payload()
+    process = lake.processes[PROCESS_ID]
+    block = Block(
+        BlockId(str(uuid.UUID(int=len(lake.blocks) + 1))), StreamId(stream_id), ProcessId(PROCESS_ID),
+        process.start_time_ns + begin_ticks, begin_ticks, process.start_time_ns + end_ticks, end_ticks,
+        0 if isinstance(encoded, bytes) else encoded.nb_objects, offset, len(payload),
+        INSERT_TIME_NS + len(lake.blocks) * 1000,
+    )  # fmt: skip
+    lake.payload(block).write_bytes(payload)
+    lake.blocks[block.block_id] = block
+    return block

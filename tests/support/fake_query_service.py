@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,19 @@ CREATE VIEW processes AS SELECT 1::BIGINT AS process_id, 1.5::DECIMAL(9, 2) AS p
 """
 
 
+@functools.cache
+def _database() -> Any:
+    """One for all tests: nothing here writes."""
+    database = duckdb.connect()
+    database.execute(SETUP)
+    return database
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(4)
+
+
 @dataclass(frozen=True)
 class Prepared:
     schema: bytes
@@ -64,11 +78,10 @@ class FakeQueryService:
     calls: Counter[str] = field(default_factory=Counter)
     options: list[QueryOptions] = field(default_factory=list)
     open_streams: dict[str, Stream] = field(default_factory=dict)
-    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
 
     def __post_init__(self) -> None:
-        self.database = duckdb.connect()
-        self.database.execute(SETUP)
+        self.database = _database()
+        self.threads = _threads()
 
     async def prepare(
         self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
@@ -82,9 +95,9 @@ class FakeQueryService:
         if schema is None:
             with _duckdb_errors():
                 cursor = self.database.cursor()
-                count = _check(cursor, sql)
+                text, count = _check(cursor, sql)
                 values = _values(parameters) if parameters is not None else [None] * count
-                schema = _relation(cursor, sql, values).limit(0).to_arrow_reader(1).schema
+                schema = _relation(cursor, text, values).limit(0).to_arrow_reader(1).schema
         parameter_schema = pa.schema([pa.field(str(i + 1), pa.string()) for i in range(count)])
         return Prepared(schema.serialize().to_pybytes(), parameter_schema.serialize().to_pybytes(), self.known_missing)
 
@@ -180,11 +193,11 @@ class Stream:
 
     def _encoded(self, cursor: Any) -> Iterator[bytes]:
         with _duckdb_errors():
-            count = _check(cursor, self.sql)
+            text, count = _check(cursor, self.sql)
             if count and self._parameters is None:
                 raise QueryError(f"{count} parameters are not bound")
             values = _values(self._parameters) if self._parameters is not None else None
-            relation = _relation(cursor, self.sql, values)
+            relation = _relation(cursor, text, values)
             if self._options.row_limit is not None:
                 relation = relation.limit(self._options.row_limit)
             reader = relation.to_arrow_reader(65_536)
@@ -228,14 +241,15 @@ def _values(parameters: pa.RecordBatch) -> list[Any]:
     return [column[0].as_py() for column in parameters.columns]
 
 
-def _check(cursor: Any, sql: str) -> int:
-    """Number of parameters of the one query in ``sql``."""
+def _check(cursor: Any, sql: str) -> tuple[str, int]:
+    """The one query in ``sql`` and its number of parameters."""
     statements = cursor.extract_statements(sql)
     if len(statements) != 1:
         raise QueryError("empty statement" if not statements else "more than one statement in a request")
     if statements[0].expected_result_type != [duckdb.ExpectedResultType.QUERY_RESULT]:
         raise ForbiddenSqlError("only queries are allowed")
-    return len(statements[0].named_parameters)
+    text: str = statements[0].query.partition(";")[0] if ";" in sql else sql
+    return text, len(statements[0].named_parameters)
 
 
 @contextlib.contextmanager

@@ -12,15 +12,15 @@ from typing import Final
 import numpy as np
 import xxhash
 
-from wire.errors import CorruptPayloadError
 from wire.transit import kernels
 from wire.transit.columns import Int32Array, Int64Array, UInt8Array
 from wire.transit.dependencies import Dependencies, read_dependencies
-from wire.transit.kernels import SPAN_BEGIN, SPAN_END, SPAN_PLAN_COLUMNS
+from wire.transit.kernels import SPAN_BEGIN, SPAN_END, SPAN_PLAN_COLUMNS, Fault
 from wire.transit.layout import RECORD_TYPES_MAX, Kind, StreamLayout
 from wire.transit.objects import Objects, fixed_type, new_outcome, raise_fault, scan_objects
 
-SCOPES_MAX: Final = 1 << 20  # distinct in one block; names of spans may be made at run time
+SCOPES_MAX: Final = 1 << 20  # distinct in one block, a power of two; names of spans may be made at run time
+_SCOPES_USUAL_MAX: Final = 1 << 11
 _NO_NAME: Final = 0xFFFFFFFF
 
 _ACTIONS: Final = {
@@ -75,31 +75,30 @@ def read_spans(layout: StreamLayout, dependencies: bytes, objects: bytes) -> Spa
     count = len(found)
     kind, ticks = np.empty(count, np.uint8), np.empty(count, np.int64)
     index, scope = np.empty(count, np.int64), np.empty(count, np.int32)
-    scopes_max = min(count, SCOPES_MAX)
-    named = bool((plan[:, 3] >= 0).any())
-    slots = 2
-    while named and slots < 2 * scopes_max:
-        slots *= 2
-    pairs = np.empty(scopes_max, np.int64)
-    outcome = new_outcome()
-    rows = kernels.read_spans(
-        found.buffer,
-        found.kinds,
-        found.starts,
-        plan,
-        known.multiplier,
-        known.slot_ids,
-        known.slot_ordinals,
-        np.full(len(known.values), -1, np.int32),
-        np.zeros(slots, np.int64),
-        np.empty(slots, np.int32),
-        pairs,
-        kind,
-        ticks,
-        index,
-        scope,
-        outcome,
-    )
+    # a small table of scopes stays in the processor's cache; only a block that overflows it is read with the large one
+    for scopes_max in (_SCOPES_USUAL_MAX, SCOPES_MAX):
+        pairs = np.empty(scopes_max, np.int64)
+        outcome = new_outcome()
+        rows = kernels.read_spans(
+            found.buffer,
+            found.kinds,
+            found.starts,
+            plan,
+            known.multiplier,
+            known.slot_ids,
+            known.slot_ordinals,
+            np.full(len(known.values), -1, np.int32),
+            np.zeros(2 * scopes_max, np.int64),
+            np.empty(2 * scopes_max, np.int32),
+            pairs,
+            kind,
+            ticks,
+            index,
+            scope,
+            outcome,
+        )
+        if outcome[0] != Fault.TOO_MANY_SCOPES:
+            break
     raise_fault(outcome)
     scopes = [_scope(known, pair) for pair in pairs[: int(outcome[3])].tolist()]
     return SpanEvents(kind[:rows], ticks[:rows], index[:rows], scope[:rows], scopes, count)
@@ -133,4 +132,4 @@ def _scope(dependencies: Dependencies, pair: int) -> Scope:
     return Scope(name, file, target, line, scope_hash(name, file, target, line))
 
 
-__all__ = ["CorruptPayloadError", "Scope", "SpanEvents", "read_spans", "scope_hash"]
+__all__ = ["Scope", "SpanEvents", "read_spans", "scope_hash"]

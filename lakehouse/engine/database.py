@@ -1,0 +1,193 @@
+"""One locked in-memory DuckDB: settings first, then the files it may open, then the lock, then the relations.
+
+It can open the partition files of its queries and nothing else. It trusts nobody's SQL and runs none itself: whoever
+executes a statement has passed it through the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+import duckdb
+
+from lakehouse.engine.gate import CATALOG_NAME, INFORMATION_STAND_IN, SCHEMA_NAME
+from lakehouse.engine.limits import EngineLimits
+from lakehouse.engine.metadata_relations import METADATA_NEEDS, MetadataFiles, raw_table, read_csv, select_of
+from lakehouse.engine.relations import EngineCatalog, Relation
+from lakehouse.engine.sql_types import literal, quoted, sql_type
+from lakehouse.errors import InternalError
+from lakehouse.model import TimeRange
+
+_MACROS: Final = files("lakehouse.engine").joinpath("macros.sql").read_text(encoding="utf-8")
+_VIEW_SET_PREFIX: Final = "vs_"
+_BY_VIEW_SET: Final = f"""
+CREATE OR REPLACE MACRO view_instance(view_set, instance) AS TABLE
+SELECT * FROM query_table('{_VIEW_SET_PREFIX}' || view_set);
+"""
+
+
+def settings(limits: EngineLimits) -> tuple[str, ...]:
+    """Settings of a new database. The order matters: later ones are refused before, or make earlier ones impossible."""
+    return (
+        "temp_directory = ''",  # no spill
+        f"memory_limit = '{limits.memory_bytes_max}B'",
+        f"threads = {limits.threads}",
+        f"async_threads = {limits.async_threads}",
+        f"max_expression_depth = {limits.expression_depth_max}",
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "allow_community_extensions = false",
+        "allow_persistent_secrets = false",
+        "python_enable_replacements = false",  # else FROM name reads variables of the calling frames
+        # files never change, so their footers are read once and never checked again
+        "parquet_metadata_cache = true",
+        "enable_external_file_cache = false",
+        "validate_external_file_cache = 'NO_VALIDATION'",
+        # the dialect: see macros.sql for the clock
+        "TimeZone = 'UTC'",
+        "default_null_order = 'NULLS_LAST_ON_ASC_FIRST_ON_DESC'",
+        "integer_division = true",
+    )
+
+
+class Database:
+    """A database in three steps: made (ahead of time), opened for some files and locked, given relations.
+
+    One query at a time. Relations may be replaced between queries; files may not.
+    """
+
+    def __init__(self, limits: EngineLimits, extra_settings: Iterable[str] = ()) -> None:
+        self.connection: Any = duckdb.connect()
+        self.locked = False
+        self._views: dict[str, str] = {}
+        self._has_information = False
+        try:
+            self._run("; ".join(f"SET {setting}" for setting in (*settings(limits), *extra_settings)))
+            self._run(f"ATTACH ':memory:' AS {CATALOG_NAME}; USE {CATALOG_NAME}; DETACH memory")
+            self._run(_MACROS)
+        except duckdb.Error as error:
+            self.connection.close()
+            raise InternalError(f"the engine does not start: {error}") from error
+
+    def lock(self, paths: Sequence[str]) -> None:
+        """From here on only ``paths`` can be opened, and no setting can be changed."""
+        allowed = ", ".join(literal(path) for path in paths)
+        self._run(f"SET allowed_paths = [{allowed}]; SET enable_external_access = false; SET lock_configuration = true")
+        self.locked = True
+
+    def set_now(self, now_ns: int) -> None:
+        """What the clock shows to the next statement."""
+        self._run(f"SET VARIABLE lakeflight_now = make_timestamp_ns({int(now_ns)})")
+
+    def bind(self, relations: Sequence[Relation], metadata: MetadataFiles | None) -> None:
+        """Make exactly these relations visible. Snapshots of the catalog are replaced, views only where they differ."""
+        needed = {name for relation in relations if relation.metadata for name in METADATA_NEEDS[relation.name]}
+        for name in sorted(needed):
+            path = getattr(metadata, name) if metadata is not None else None
+            if path is None:
+                raise InternalError(f"there is no snapshot of {name}")
+            self._load(raw_table(name), read_csv(name, path))
+        wanted = {relation.name: _view_text(relation) for relation in relations}
+        for name in self._views.keys() - wanted.keys():
+            self._run(f"DROP VIEW {quoted(name)}")
+            del self._views[name]
+        for name, text in wanted.items():
+            if self._views.get(name) != text:
+                self._run(f"CREATE OR REPLACE VIEW {quoted(name)} AS {text}")
+                self._views[name] = text
+
+    def declare(self, catalog: EngineCatalog) -> None:
+        """Typed empty tables for everything a caller may name; ``view_instance`` then ignores the instance."""
+        for name, relation in catalog.tables.items():
+            self._run(f"CREATE TABLE {quoted(name)} AS {_empty_select(relation.schema)}")
+        for name, relation in catalog.view_sets.items():
+            self._run(f"CREATE TABLE {quoted(_VIEW_SET_PREFIX + name)} AS {_empty_select(relation.schema)}")
+        self._run(_BY_VIEW_SET)
+
+    def describe(self, catalog: EngineCatalog) -> None:
+        """The stand-in of ``information_schema``: what the caller may see, and nothing of the engine's own."""
+        if self._has_information:
+            return
+        for statement in _information(catalog.tables):
+            self._run(statement)
+        self._has_information = True
+
+    def is_sound(self) -> bool:
+        """Whether the database still answers after a query that did not end by itself."""
+        try:
+            return bool(self.connection.execute("SELECT 42").fetchone() == (42,))
+        except duckdb.Error:
+            return False
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _load(self, table: str, rows: Any) -> None:
+        self.connection.register("lakeflight_incoming", rows)
+        try:
+            self._run(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM lakeflight_incoming")
+        finally:
+            self.connection.unregister("lakeflight_incoming")
+
+    def _run(self, statements: str) -> None:
+        self.connection.execute(statements)
+
+
+def _empty_select(schema: Any) -> str:
+    columns = ", ".join(f"CAST(NULL AS {sql_type(member.type)}) AS {quoted(member.name)}" for member in schema)
+    return f"SELECT {columns} WHERE false"
+
+
+def _view_text(relation: Relation) -> str:
+    row_filter = _row_filter(relation)
+    if relation.metadata:
+        source = select_of(relation.name)
+        return f"SELECT * FROM ({source}){row_filter}" if row_filter else source
+    columns = ", ".join(quoted(name) for name in relation.schema.names)
+    parts = []
+    if relation.files:
+        parts.append(f"SELECT {columns} FROM {_scan(relation.files)}{row_filter}")
+    if relation.files_inside:
+        parts.append(f"SELECT {columns} FROM {_scan(relation.files_inside)}")
+    return " UNION ALL ".join(parts) or _empty_select(relation.schema)
+
+
+def _scan(paths: Sequence[str]) -> str:
+    listed = ", ".join(literal(path) for path in paths)
+    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = false)"
+
+
+def _row_filter(relation: Relation) -> str:
+    """The header's range. Columns stay as they are: a cast would keep the scan from skipping row groups."""
+    limits: TimeRange = relation.range
+    terms = []
+    if limits.end_ns is not None and relation.begin_column is not None:
+        terms.append(f"{quoted(relation.begin_column)} <= make_timestamp_ns({limits.end_ns})")
+    if limits.begin_ns is not None and relation.end_column is not None:
+        terms.append(f"{quoted(relation.end_column)} >= make_timestamp_ns({limits.begin_ns})")
+    return " WHERE " + " AND ".join(terms) if terms else ""
+
+
+def _information(tables: Mapping[str, Any]) -> list[str]:
+    place = f"{literal(CATALOG_NAME)}, {literal(SCHEMA_NAME)}"
+    listed = [f"({place}, {literal(name)}, 'BASE TABLE')" for name in sorted(tables)]
+    columns = [
+        f"({place}, {literal(name)}, {literal(member.name)}, {position}, 'YES', {literal(sql_type(member.type))})"
+        for name in sorted(tables)
+        for position, member in enumerate(tables[name].schema, 1)
+    ]
+    return [
+        f"CREATE SCHEMA {INFORMATION_STAND_IN}",
+        f"""CREATE TABLE {INFORMATION_STAND_IN}.schemata (
+            catalog_name VARCHAR, schema_name VARCHAR, schema_owner VARCHAR)""",
+        f"INSERT INTO {INFORMATION_STAND_IN}.schemata VALUES ({place}, {literal(CATALOG_NAME)})",
+        f"""CREATE TABLE {INFORMATION_STAND_IN}.tables (
+            table_catalog VARCHAR, table_schema VARCHAR, table_name VARCHAR, table_type VARCHAR)""",
+        *([f"INSERT INTO {INFORMATION_STAND_IN}.tables VALUES {', '.join(listed)}"] if listed else []),
+        f"""CREATE TABLE {INFORMATION_STAND_IN}.columns (
+            table_catalog VARCHAR, table_schema VARCHAR, table_name VARCHAR, column_name VARCHAR,
+            ordinal_position INTEGER, is_nullable VARCHAR, data_type VARCHAR)""",
+        *([f"INSERT INTO {INFORMATION_STAND_IN}.columns VALUES {', '.join(columns)}"] if columns else []),
+    ]

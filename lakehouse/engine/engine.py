@@ -1,0 +1,478 @@
+"""The query engine of one worker process: inspects a statement, then runs it over the files it is given.
+
+One statement at a time, from one thread; only ``interrupt`` may be called from another. It knows no socket, no store
+and no catalog, and opens no file but those of the relations it is handed. A database serves again for the same
+identity and the same files, as long as every statement on it ended cleanly.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from lakehouse.engine.bounds import find_bounds
+from lakehouse.engine.database import Database
+from lakehouse.engine.gate import NIL_INSTANCE, Checked, Gate, relation_name
+from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.metadata_relations import MetadataFiles
+from lakehouse.engine.output import EdgeConverter, edge_schema, split_by_bytes
+from lakehouse.engine.parameters import parameter_schema
+from lakehouse.engine.relations import EngineCatalog, Inspection, Relation
+from lakehouse.engine.translate import poisons, translate
+from lakehouse.errors import LakeflightError, QueryCancelledError, QueryError
+
+_INSPECTIONS_MAX: Final = 4
+_SHOW_TABLES: Final = (
+    "SELECT table_catalog, table_schema, table_name, table_type FROM lakeflight_information.tables ORDER BY table_name"
+)
+_DESCRIBE: Final = 'column_name, column_type AS data_type, "null" AS is_nullable'
+_EXPLAIN_SCHEMA: Final = pa.schema([("plan_type", pa.string()), ("plan", pa.string())])
+_HIDDEN_IN_PLANS: Final = ("file", "path")
+
+
+@dataclass(slots=True)
+class _Inspector:
+    """A locked database over typed empty relations: it binds every statement of one catalog and holds nothing."""
+
+    database: Database
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class _DatabaseKey:
+    identity: str
+    paths: frozenset[str]
+
+
+class QueryEngine:
+    """See the module. ``close`` it when the worker ends."""
+
+    def __init__(self, limits: EngineLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._inspectors: OrderedDict[str, _Inspector] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, str, Any], Checked] = OrderedDict()
+        self._spare: Database | None = None
+        self._current: Database | None = None
+        self._key: _DatabaseKey | None = None
+        self._reader: ResultReader | None = None
+        self._lock = threading.Lock()  # guards what interrupt() looks at
+        self._busy: Any = None
+        self._interrupted = False
+
+    # --- inspect
+
+    def inspect(
+        self, sql: str, parameters: Sequence[Any] | None, catalog: EngineCatalog, *, now_ns: int | None = None
+    ) -> Inspection:
+        """Judge and bind a statement without touching a file.
+
+        Args:
+            parameters: Bound values in order; ``None`` at prepare, where each is NULL and an instance is unknown.
+        Raises:
+            LakeflightError: The statement is refused, or does not bind; the message is for the user.
+        """
+        self._begin()
+        inspector: _Inspector | None = None
+        try:
+            inspector = self._inspector(catalog)
+            return self._inspect(inspector, sql, parameters, catalog, time.time_ns() if now_ns is None else now_ns)
+        except Exception as error:
+            if inspector is not None and not isinstance(error, LakeflightError) and poisons(error):
+                self._drop_inspector(catalog)
+            raise translate(error) from error
+        finally:
+            self._end()
+
+    def _inspect(
+        self, inspector: _Inspector, sql: str, parameters: Sequence[Any] | None, catalog: EngineCatalog, now_ns: int
+    ) -> Inspection:
+        database = inspector.database
+        self._watch(database)
+        checked = self._check(inspector, sql, parameters, catalog)
+        database.set_now(now_ns)
+        if checked.reads_information or checked.kind == "show_tables":
+            database.describe(catalog)
+        values = self._values(checked, parameters)
+        reads = checked.kind not in ("describe", "show_tables") and bool(checked.tables or checked.calls)
+        bounds = find_bounds(
+            checked,
+            catalog,
+            lambda serialized: _evaluate(database, serialized),
+            parameters=parameters,
+            limits=self._limits,
+        )
+        parameter_types = parameter_schema(
+            checked.tree,
+            checked.parameters,
+            lambda sentinels: _logical_plan(database, checked.text, sentinels),
+            _instance_parameters(checked),
+        )
+        return Inspection(
+            kind=checked.kind,
+            references=bounds.references if reads else (),
+            parameters=checked.parameters,
+            volatile=bounds.volatile and reads,
+            schema=_serialized(self._schema(database, checked, values)),
+            parameter_schema=_serialized(parameter_types),
+            now_ns=now_ns,
+            needs_relations=reads,
+        )
+
+    def _schema(self, database: Database, checked: Checked, values: list[Any]) -> Any:
+        if checked.kind == "explain":
+            database.connection.sql(checked.text, params=values)  # binds, so that a mistake is found here
+            return _EXPLAIN_SCHEMA
+        relation = _relation(database, checked, values)
+        return edge_schema(relation.columns, relation.types, checked.tree if checked.kind == "query" else None)
+
+    def _check(
+        self, inspector: _Inspector, sql: str, parameters: Sequence[Any] | None, catalog: EngineCatalog
+    ) -> Checked:
+        """The gate's judgement, remembered for statements without parameters."""
+        key = (catalog.digest, sql, parameters is None) if not parameters else None
+        if key is not None and key in self._remembered:
+            self._remembered.move_to_end(key)
+            return self._remembered[key]
+        checked = inspector.gate.check(
+            sql,
+            tables=catalog.tables,
+            view_sets=catalog.view_sets,
+            time_columns=catalog.time_columns,
+            other_columns=catalog.other_columns,
+            parameters=parameters,
+        )
+        if key is not None:
+            self._remembered[key] = checked
+            if len(self._remembered) > self._limits.statements_remembered_max:
+                self._remembered.popitem(last=False)
+        return checked
+
+    def _values(self, checked: Checked, parameters: Sequence[Any] | None) -> list[Any]:
+        if parameters is None:
+            instances = _instance_parameters(checked)
+            return [NIL_INSTANCE if number in instances else None for number in range(1, checked.parameters + 1)]
+        if len(parameters) != checked.parameters:
+            raise QueryError(f"the statement has {checked.parameters} parameters, {len(parameters)} were bound")
+        return list(parameters)
+
+    def _inspector(self, catalog: EngineCatalog) -> _Inspector:
+        known = self._inspectors.get(catalog.digest)
+        if known is not None:
+            self._inspectors.move_to_end(catalog.digest)
+            return known
+        database = Database(self._limits, ["explain_output = 'all'"])
+        database.declare(catalog)
+        database.lock([])
+        made = _Inspector(database, Gate(database.connection, self._limits))
+        self._inspectors[catalog.digest] = made
+        if len(self._inspectors) > _INSPECTIONS_MAX:
+            self._inspectors.popitem(last=False)[1].database.close()
+        return made
+
+    def _drop_inspector(self, catalog: EngineCatalog) -> None:
+        dropped = self._inspectors.pop(catalog.digest, None)
+        if dropped is not None:
+            dropped.database.close()
+
+    # --- run
+
+    def run(
+        self,
+        sql: str,
+        parameters: Sequence[Any],
+        relations: Sequence[Relation],
+        *,
+        catalog: EngineCatalog,
+        identity: str,
+        row_limit: int | None = None,
+        now_ns: int | None = None,
+        metadata: MetadataFiles | None = None,
+    ) -> ResultReader:
+        """Start a statement that ``inspect`` has let pass; rows are computed as the reader is pulled.
+
+        Args:
+            relations: Every relation of the inspection, under ``relation_name`` for view instances.
+            identity: Whose statement it is: a database is never shared between identities.
+            row_limit: At most this many rows, on top of the statement's own limit.
+            now_ns: ``Inspection.now_ns``, so that bounds and rows follow the same clock.
+            metadata: Snapshots for relations whose rows come from the catalog.
+        """
+        if self._reader is not None:
+            raise RuntimeError("the previous result is still open")
+        self._begin()
+        paths = [path for relation in relations for path in (*relation.files, *relation.files_inside)]
+        try:
+            return self._run(
+                sql,
+                parameters,
+                relations,
+                catalog,
+                _DatabaseKey(identity, frozenset(paths)),
+                row_limit,
+                time.time_ns() if now_ns is None else now_ns,
+                metadata,
+            )
+        except Exception as error:
+            self._finish(error)
+            raise translate(error, paths) from error
+
+    def _run(
+        self,
+        sql: str,
+        parameters: Sequence[Any],
+        relations: Sequence[Relation],
+        catalog: EngineCatalog,
+        key: _DatabaseKey,
+        row_limit: int | None,
+        now_ns: int,
+        metadata: MetadataFiles | None,
+    ) -> ResultReader:
+        inspector = self._inspector(catalog)
+        self._watch(inspector.database)
+        checked = self._check(inspector, sql, parameters or None, catalog)
+        values = self._values(checked, parameters)
+        if checked.kind in ("describe", "show_tables"):  # answered from the declarations: no file is opened
+            database = inspector.database
+            self._key = None
+        else:
+            database = self._database(key)
+            self._watch(database)
+            database.bind(relations, metadata)
+        if checked.reads_information or checked.kind == "show_tables":
+            database.describe(catalog)
+        database.set_now(now_ns)
+        self._check_interrupt()
+        if checked.kind == "explain":
+            rows = _explain(database, checked, values)
+            self._reader = ResultReader(
+                self, _EXPLAIN_SCHEMA, None, iter(rows[:row_limit].to_batches()), sorted(key.paths)
+            )
+            return self._reader
+        relation = _relation(database, checked, values)
+        schema = edge_schema(relation.columns, relation.types, checked.tree if checked.kind == "query" else None)
+        if row_limit is not None:
+            relation = relation.limit(row_limit)
+        batches = relation.to_arrow_reader(self._batch_rows(schema))
+        converter = EdgeConverter(batches.schema, schema)
+        pieces = (
+            piece
+            for batch in batches
+            for piece in split_by_bytes(converter.convert(batch), self._limits.batch_bytes_max)
+        )
+        self._reader = ResultReader(self, schema, batches, pieces, sorted(key.paths))
+        return self._reader
+
+    def _batch_rows(self, schema: Any) -> int:
+        """About one message of rows: strings take more room than numbers, and a batch that is cut costs more."""
+        width = sum(8 if pa.types.is_primitive(kind) else 40 for kind in schema.types) or 8
+        rows = self._limits.batch_bytes_max // width
+        return max(2_048, min(self._limits.batch_rows_max, rows - rows % 2_048))
+
+    def _database(self, key: _DatabaseKey) -> Database:
+        if self._current is not None and self._key == key:
+            return self._current
+        self._discard()
+        database, self._spare = self._spare or Database(self._limits), None
+        self._current, self._key = database, key
+        database.lock(sorted(key.paths))
+        return database
+
+    def _discard(self) -> None:
+        if self._current is not None:
+            self._current.close()
+        self._current, self._key = None, None
+
+    # --- around a statement
+
+    def premake(self) -> None:
+        """Make the next database ahead of its statement. For idle moments."""
+        if self._spare is None:
+            self._spare = Database(self._limits)
+
+    def interrupt(self) -> None:
+        """Stop what runs now; safe from any thread. The statement fails with ``QueryCancelledError``."""
+        with self._lock:
+            self._interrupted = True
+            if self._busy is not None:
+                self._busy.interrupt()
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._discard()
+        for inspector in self._inspectors.values():
+            inspector.database.close()
+        self._inspectors.clear()
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+    def _begin(self) -> None:
+        with self._lock:
+            self._interrupted = False
+            self._busy = None
+
+    def _watch(self, database: Database) -> None:
+        with self._lock:
+            self._busy = database.connection
+
+    def _end(self) -> None:
+        with self._lock:
+            self._busy = None
+
+    def _check_interrupt(self) -> None:
+        if self._interrupted:
+            raise QueryCancelledError("the statement was interrupted")
+
+    def _finish(self, error: BaseException | None) -> None:
+        """A statement is over. Keep its database only if that is beyond doubt."""
+        self._reader = None
+        self._end()
+        if self._current is None:
+            return
+        if (error is not None and poisons(error)) or not self._current.is_sound():
+            self._discard()
+
+
+class ResultReader:
+    """Rows of one statement in edge types, as record batches that fit one message each. Close it, or read to the end."""
+
+    def __init__(
+        self, engine: QueryEngine, schema: Any, source: Any, batches: Iterator[Any], paths: Sequence[str]
+    ) -> None:
+        self.schema = schema
+        self._engine = engine
+        self._source = source
+        self._batches = batches
+        self._paths = paths
+        self._open = True
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._open:
+            raise StopIteration
+        try:
+            self._engine._check_interrupt()
+            return next(self._batches)
+        except StopIteration:
+            self._shut(None)
+            raise
+        except Exception as error:
+            self._shut(error)
+            raise translate(error, self._paths) from error
+
+    def close(self) -> None:
+        """Give up the rest."""
+        if self._open:
+            self._shut(None)
+
+    def _shut(self, error: BaseException | None) -> None:
+        self._open = False
+        self._batches = iter(())
+        if self._source is not None:
+            try:
+                self._source.close()
+            except (OSError, pa.ArrowInvalid, duckdb.Error) as trouble:
+                error = error or trouble
+            self._source = None
+        self._engine._finish(error)
+
+    def __enter__(self) -> ResultReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _relation(database: Database, checked: Checked, values: list[Any]) -> Any:
+    text = _SHOW_TABLES if checked.kind == "show_tables" else checked.text
+    relation = database.connection.sql(text, params=values) if values else database.connection.sql(text)
+    return relation.project(_DESCRIBE) if checked.kind == "describe" else relation
+
+
+def _explain(database: Database, checked: Checked, values: list[Any]) -> Any:
+    """The plan as an indented tree. File names are left out, the rest is DuckDB's."""
+    options = "ANALYZE, FORMAT json" if checked.analyze else "FORMAT json"
+    rows = database.connection.execute(f"EXPLAIN ({options}) {checked.text}", values).fetchall()
+    kinds = ["plan_with_metrics" if checked.analyze else str(kind) for kind, _ in rows]
+    plans = [_render_plan(json.loads(plan)) for _, plan in rows]
+    return pa.table([pa.array(kinds, pa.string()), pa.array(plans, pa.string())], schema=_EXPLAIN_SCHEMA)
+
+
+def _render_plan(plan: Any) -> str:
+    lines: list[str] = []
+    roots = plan if isinstance(plan, list) else plan.get("operator", [plan])
+    todo = [(root, 0) for root in reversed(roots)]
+    while todo:
+        node, depth = todo.pop()
+        name = str(node.get("name") or node.get("type") or "")
+        hidden = name in ("RESULT_COLLECTOR", "EXPLAIN_ANALYZE")
+        if not hidden:
+            facts = [f"{key}: {_fact(value)}" for key, value in (node.get("extra_info") or {}).items() if _shown(key)]
+            if "timing" in node:
+                facts += [f"rows: {node.get('intermediate_rows', 0)}", f"time: {float(node['timing']) * 1e3:.3f} ms"]
+            lines.append("  " * depth + name + (f" ({'; '.join(facts)})" if facts else ""))
+        todo.extend((child, depth if hidden else depth + 1) for child in reversed(node.get("children") or []))
+    return "\n".join(lines)
+
+
+def _shown(key: str) -> bool:
+    return not any(word in key.lower() for word in _HIDDEN_IN_PLANS) or key == "Total Files Read"
+
+
+def _fact(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " ".join(text.split())
+
+
+def _evaluate(database: Database, serialized: str) -> Sequence[Any]:
+    row: tuple[Any, ...] = database.connection.execute(
+        "SELECT * FROM json_execute_serialized_sql(?)", [serialized]
+    ).fetchone()
+    return row
+
+
+def _logical_plan(database: Database, text: str, values: Sequence[Any]) -> str:
+    rows = database.connection.execute(f"EXPLAIN (FORMAT json) {text}", list(values)).fetchall()
+    return str(rows[0][1])
+
+
+def _instance_parameters(checked: Checked) -> frozenset[int]:
+    """Numbers of the parameters that name an instance."""
+    found: set[int] = set()
+    todo: list[Any] = [checked.tree]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, list):
+            todo.extend(part)
+        elif isinstance(part, dict):
+            if (
+                part.get("type") == "TABLE_FUNCTION"
+                and str(part["function"].get("function_name")).lower() == "view_instance"
+            ):
+                for argument in part["function"].get("arguments") or []:
+                    expression = argument.get("expression") or {}
+                    if expression.get("class") == "PARAMETER":
+                        found.add(int(expression["identifier"]))
+            todo.extend(part.values())
+    return frozenset(found)
+
+
+def _serialized(schema: Any) -> bytes:
+    return bytes(schema.serialize().to_pybytes())
+
+
+__all__ = ["QueryEngine", "ResultReader", "relation_name"]

@@ -1,0 +1,96 @@
+"""DuckDB's exceptions as errors of the lake: one curated line each, without paths and names of our own making."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from lakehouse.errors import (
+    BackendUnavailableError,
+    InternalError,
+    LakeflightError,
+    LimitExceededError,
+    QueryCancelledError,
+    QueryError,
+    SqlSyntaxError,
+    UnsupportedError,
+)
+
+_MESSAGE_CHARS_MAX: Final = 600
+_OUR_NAMES: Final = re.compile(r"\bvi_[0-9a-f]{64}\b|\bvs_(?=[a-z])|\blakeflight_(?:raw_)?(?=[a-z])")
+_KIND: Final = re.compile(
+    r"\s*(?:[A-Za-z_]+Exception:\s*)?((?:[A-Z][A-Za-z]*|INTERRUPT|INTERNAL)(?: [A-Za-z]+){0,3} Error): ?"
+)
+_CANDIDATES: Final = re.compile(r"^\s*Candidate bindings: (.+)$", re.MULTILINE)
+_BY_KIND: Final[dict[str, type[LakeflightError]]] = {
+    "INTERRUPT Error": QueryCancelledError,
+    "Parser Error": SqlSyntaxError,
+    "Syntax Error": SqlSyntaxError,
+    "Not implemented Error": UnsupportedError,
+    "Out of Memory Error": LimitExceededError,
+    "INTERNAL Error": InternalError,
+    "FATAL Error": InternalError,
+    "IO Error": BackendUnavailableError,
+    "Permission Error": BackendUnavailableError,
+}
+
+
+def translate(error: BaseException, paths: Iterable[str] = ()) -> LakeflightError:
+    """The error a caller sees for ``error``. The original belongs in the log, chained with ``from``."""
+    if isinstance(error, LakeflightError):
+        return error
+    text = str(error)
+    match = _KIND.match(text)
+    kind = match.group(1) if match else ""
+    if isinstance(error, duckdb.InterruptException) or kind == "INTERRUPT Error":
+        return QueryCancelledError("the statement was interrupted")
+    if (
+        isinstance(error, duckdb.OutOfMemoryException)
+        or kind == "Out of Memory Error"
+        or isinstance(error, MemoryError)
+    ):
+        return LimitExceededError(
+            "the statement needs more memory than one statement may use: select less, or aggregate"
+        )
+    if (
+        isinstance(error, (duckdb.IOException, duckdb.PermissionException))
+        or _BY_KIND.get(kind) is BackendUnavailableError
+    ):
+        return BackendUnavailableError("a partition file could not be read")
+    if isinstance(error, (duckdb.InternalException, duckdb.FatalException)) or _BY_KIND.get(kind) is InternalError:
+        return InternalError("the engine failed")
+    if isinstance(error, (duckdb.Error, OSError, pa.ArrowInvalid, ValueError)) and kind:
+        return _BY_KIND.get(kind, QueryError)(_curated(text, match, paths))
+    if isinstance(error, duckdb.NotImplementedException):
+        return UnsupportedError(_curated(text, match, paths))
+    if isinstance(error, duckdb.Error):
+        return QueryError(_curated(text, match, paths))
+    return InternalError("the engine failed")
+
+
+def _curated(text: str, match: re.Match[str] | None, paths: Iterable[str]) -> str:
+    start = match.start(1) if match else 0
+    line = text[start:].partition("\n")[0].strip()
+    candidates = _CANDIDATES.search(text)
+    if candidates:
+        line = f"{line.rstrip('!.')}: candidates are {candidates.group(1)}"
+    for path in paths:
+        line = line.replace(path, "a partition file")
+    line = _OUR_NAMES.sub(_plain_name, line)
+    return line[:_MESSAGE_CHARS_MAX]
+
+
+def _plain_name(match: re.Match[str]) -> str:
+    return "view_instance" if match.group(0).startswith("vi_") else ""
+
+
+def poisons(error: BaseException) -> bool:
+    """Whether a database must not be used again after this error."""
+    return isinstance(translate(error), (InternalError, LimitExceededError, BackendUnavailableError))
+
+
+__all__: list[Any] = ["poisons", "translate"]

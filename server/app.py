@@ -1,0 +1,269 @@
+"""Builds every object of a server once, in order, and closes them in reverse: ``lakeflight serve`` in code.
+
+    data folder → (database ‖ worker processes) → store → catalog → materializer → queries → ingestion → Flight → ready
+
+What takes long starts side by side: the database, and the worker processes with their libraries and kernels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from client.telemetry import Telemetry
+from lakehouse.catalog.connect import Limits, database_errors, open_pool
+from lakehouse.catalog.migrate import migrate
+from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.materialize import Materializer, MaterializerLimits
+from lakehouse.storage import open_store
+from server.children import IngestionProcesses, IngestionSpec
+from server.data_folder import DataFolder
+from server.embedded_postgres import EmbeddedPostgres
+from server.flight.server import FlightLimits, FlightServer
+from server.ingestion.process import listen
+from server.maintenance import Maintenance
+from server.query_service import LakeQueryService
+from server.settings import Settings
+from server.version import VERSION
+from server.workers.pool import BuildPoolLimits, BuildWorkerPool, QueryPoolLimits, QueryWorkerPool
+from views import default_registry
+
+log = structlog.get_logger(__name__)
+
+BUILDERS_AT_ONCE_MAX: Final = 8  # buckets under construction; each holds one connection for its lock
+QUERY_CONNECTIONS_MAX: Final = 16
+HANDLE_KEY_BYTES: Final = 32
+NO_TIMEOUT: Final = Limits(statement_timeout_s=0, lock_timeout_s=0, idle_in_transaction_timeout_s=0)
+WARM_UP_NOTICE_S: Final = 1.5  # a start that takes longer says why
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running server answers."""
+
+    flight: str
+    http: str
+
+    def as_json(self) -> str:
+        return json.dumps({"flight": self.flight, "http": self.http, "pid": os.getpid()})
+
+
+async def serve(settings: Settings) -> None:
+    """Run a server until SIGTERM or SIGINT; a second signal ends the waiting for running statements."""
+    stop = asyncio.Event()
+    hurry = asyncio.Event()
+
+    def signalled() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    async with running(settings, hurry) as addresses:
+        log.info("server.ready", flight=addresses.flight, http=addresses.http)
+        await stop.wait()
+        log.info("server.stopping")
+
+
+@asynccontextmanager
+async def running(settings: Settings, hurry: asyncio.Event | None = None) -> AsyncIterator[Addresses]:
+    """A server for the length of a block."""
+    started = time.monotonic()
+    async with AsyncExitStack() as closing:
+        folder = DataFolder(settings.data_dir)
+        folder.acquire()
+        closing.callback(folder.release)
+        http_listener = listen(*_host_and_port(settings.http_address))
+        closing.callback(http_listener.close)
+
+        environment = {"NUMBA_CACHE_DIR": str(folder.numba_cache), **os.environ}
+        queries_pool = QueryWorkerPool(_query_limits(settings), environment=environment)
+        builders = BuildWorkerPool(_build_limits(settings), environment=environment)
+        for pool in (queries_pool, builders):
+            closing.push_async_callback(pool.close)
+            await pool.start()
+        database_url = settings.postgres_url
+        if database_url is None:
+            postgres = EmbeddedPostgres(folder.postgres)
+            closing.push_async_callback(postgres.stop)
+            await postgres.start()
+            database_url = postgres.url
+            closing.push_async_callback(_cancelled, asyncio.create_task(postgres.supervise()))
+        await migrate(database_url)
+
+        store_url = settings.store_url or folder.store.as_uri()
+        store_name = None if settings.store_url else "embedded"
+        store = open_store(store_url, scratch=folder.scratch, name=store_name)
+        closing.push_async_callback(store.close)
+        ingestion = IngestionProcesses(
+            http_listener,
+            IngestionSpec(database_url, store_url, store_name, folder.scratch, settings.log_level),
+            settings.http_processes,
+        )
+        closing.push_async_callback(ingestion.stop, settings.drain_s)
+        ingesting = asyncio.create_task(ingestion.start())
+
+        connections = await open_pool(database_url, connections_max=QUERY_CONNECTIONS_MAX, connections_min=2)
+        closing.push_async_callback(_closed_soon, connections)
+        buckets_at_once = min(BUILDERS_AT_ONCE_MAX, settings.build_workers + 2)
+        locks = await open_pool(database_url, connections_max=buckets_at_once, limits=NO_TIMEOUT)
+        closing.push_async_callback(_closed_soon, locks)
+        catalog = PartitionCatalog(connections, locks, store.name)
+        materializer = Materializer(
+            catalog,
+            store,
+            builders,
+            folder.scratch,
+            _materializer_limits(settings, buckets_at_once),
+            prune=os.environ.get("LAKEFLIGHT_TEST_UNPRUNED") != "1",
+        )
+        registry = default_registry()
+        queries = LakeQueryService(
+            registry,
+            materializer,
+            store,
+            connections,
+            queries_pool,
+            folder.scratch,
+            metadata_bytes_max=settings.metadata_bytes_max,
+        )
+        maintenance = Maintenance(
+            registry, catalog, materializer, store, settings.maintenance_interval_s, settings.retired_grace_s
+        )
+        closing.push_async_callback(_cancelled, asyncio.create_task(maintenance.run()))
+
+        flight = FlightServer(
+            queries,
+            address=settings.flight_address,
+            handle_key=await _handle_key(connections),
+            product_version=VERSION,
+            limits=FlightLimits(stalled_reader_s=settings.stall_timeout_s),
+            somebody_waits=lambda: queries_pool.waiting > 0,
+        )
+        await flight.start()
+        closing.push_async_callback(_drain, flight, settings.drain_s, hurry)
+        notice = asyncio.create_task(_explain_long_start())
+        await asyncio.gather(ingesting, queries_pool.ready(), builders.ready())
+        notice.cancel()
+        flight.set_serving(True)
+
+        addresses = Addresses(
+            flight=f"grpc://{_host_and_port(settings.flight_address)[0]}:{flight.port}",
+            http="http://{}:{}".format(*http_listener.getsockname()[:2]),
+        )
+        _announce(folder.root / "server.json", addresses)
+        closing.callback((folder.root / "server.json").unlink, missing_ok=True)
+        if settings.ready_file is not None:
+            _announce(settings.ready_file, addresses)
+        if settings.self_telemetry:
+            closing.callback(_watch_itself(addresses.http))
+        log.info("server.started", seconds=round(time.monotonic() - started, 2))
+        yield addresses
+
+
+def _query_limits(settings: Settings) -> QueryPoolLimits:
+    return QueryPoolLimits(
+        slots=settings.query_workers,
+        statement_timeout_s=settings.statement_timeout_s,
+        memory_bytes=settings.query_memory_bytes_max,
+        stall_max_s=settings.stall_timeout_s,
+    )
+
+
+def _build_limits(settings: Settings) -> BuildPoolLimits:
+    return BuildPoolLimits(slots=settings.build_workers, memory_bytes=settings.build_memory_bytes_max)
+
+
+def _materializer_limits(settings: Settings, buckets_at_once: int) -> MaterializerLimits:
+    return MaterializerLimits(
+        buckets_at_once=buckets_at_once,
+        freshen_bytes_max=settings.freshen_bytes_max,
+        freshen_s_max=settings.freshen_timeout_s,
+        margin_s=settings.event_margin_s,
+    )
+
+
+async def _handle_key(pool: Any) -> bytes:
+    """The key that seals prepared handles: the same for all servers of a lake, made by the first."""
+    with database_errors():
+        await pool.execute(
+            "INSERT INTO lakehouse_settings (key, value) VALUES ('handle_key', $1) ON CONFLICT (key) DO NOTHING",
+            secrets.token_bytes(HANDLE_KEY_BYTES),
+        )
+        key: bytes = await pool.fetchval("SELECT value FROM lakehouse_settings WHERE key = 'handle_key'")
+        return key
+
+
+async def _explain_long_start() -> None:
+    await asyncio.sleep(WARM_UP_NOTICE_S)
+    print(
+        "compiling the decoders for this machine (once per machine and version, about half a minute) ...",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+async def _drain(flight: FlightServer, grace_s: float, hurry: asyncio.Event | None) -> None:
+    stopping = asyncio.create_task(flight.stop(grace_s))
+    if hurry is not None:
+        hurried = asyncio.create_task(hurry.wait())
+        await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not stopping.done():
+            await flight.stop(0)
+    await stopping
+
+
+def _watch_itself(endpoint: str) -> Any:
+    """The server's own log lines and metrics go into its own lake, like any program's."""
+    telemetry = Telemetry(endpoint, exe="lakeflight", properties={"version": VERSION})
+    telemetry.install()
+    handler = telemetry.logging_handler()
+    logging.getLogger().addHandler(handler)
+
+    def close() -> None:
+        logging.getLogger().removeHandler(handler)
+        telemetry.close()
+
+    return close
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
+
+
+async def _closed_soon(pool: Any) -> None:
+    """A pool waits for its connections to come back; a builder that hangs must not hold up the end."""
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+def _announce(path: Path, addresses: Addresses) -> None:
+    """Written whole, or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(addresses.as_json())
+    temporary.replace(path)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

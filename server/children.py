@@ -1,0 +1,119 @@
+"""The ingestion processes of a server: started on one shared socket, started again when they end, stopped with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+RESTART_PAUSE_S: Final = 0.5
+READY_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionSpec:
+    """What every ingestion process is told."""
+
+    database_url: str
+    store_url: str
+    store_name: str | None
+    scratch: Path
+    log_level: str
+
+
+@dataclass
+class IngestionProcesses:
+    """As many processes as asked for, all accepting from one listening socket."""
+
+    listener: socket.socket
+    spec: IngestionSpec
+    count: int
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _children: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
+    _stopping: bool = False
+
+    async def start(self) -> None:
+        """Start all of them; returns when each accepts requests."""
+        ready = [asyncio.get_running_loop().create_future() for _ in range(self.count)]
+        self._tasks = [asyncio.create_task(self._keep(index, future)) for index, future in enumerate(ready)]
+        async with asyncio.timeout(READY_S):
+            await asyncio.gather(*ready)
+
+    async def stop(self, grace_s: float) -> None:
+        """SIGTERM, then what is left is killed after ``grace_s``."""
+        self._stopping = True
+        children = list(self._children.values())
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(signal.SIGTERM)
+        if children:
+            _, late = await asyncio.wait([asyncio.create_task(c.wait()) for c in children], timeout=grace_s)
+            if late:
+                for child in children:
+                    with contextlib.suppress(ProcessLookupError):
+                        child.kill()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep(self, index: int, ready: asyncio.Future[None]) -> None:
+        while not self._stopping:
+            child = await self._spawn(ready)
+            self._children[index] = child
+            code = await child.wait()
+            if self._stopping:
+                return
+            log.error("ingestion.ended", exit_code=code)
+            if not ready.done():
+                ready.set_exception(RuntimeError(f"an ingestion process ended with {code} before it was ready"))
+                return
+            await asyncio.sleep(RESTART_PAUSE_S)
+
+    async def _spawn(self, ready: asyncio.Future[None]) -> asyncio.subprocess.Process:
+        read_fd, write_fd = os.pipe()
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "server.ingestion",
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(self.listener.fileno(), write_fd),
+            )
+        finally:
+            os.close(write_fd)
+        given: dict[str, Any] = {
+            "database_url": self.spec.database_url,
+            "store_url": self.spec.store_url,
+            "store_name": self.spec.store_name,
+            "scratch": str(self.spec.scratch),
+            "log_level": self.spec.log_level,
+            "listener_fd": self.listener.fileno(),
+            "ready_fd": write_fd,
+            "parent_pid": os.getpid(),
+        }
+        if child.stdin is not None:
+            child.stdin.write(json.dumps(given).encode())
+            child.stdin.close()
+
+        loop = asyncio.get_running_loop()
+
+        def readable() -> None:
+            loop.remove_reader(read_fd)
+            told = os.read(read_fd, 1)
+            os.close(read_fd)
+            if told and not ready.done():
+                ready.set_result(None)
+
+        loop.add_reader(read_fd, readable)
+        return child

@@ -1,0 +1,38 @@
+"""``python -m server.ingestion``: one ingestion process, started by the server with a listening socket to serve.
+
+Not for users: ``lakeflight serve`` starts as many as its settings say. The settings come as JSON on standard input, so that
+no credential of a database or a store is ever part of a command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+from server import logs
+from server.ingestion.process import IngestionSettings, run_ingestion_process
+
+
+def main() -> None:
+    """Serve until SIGTERM; writes one byte to the descriptor ``ready_fd`` once requests are accepted."""
+    given = json.load(sys.stdin)
+    logs.set_up(given["log_level"])
+
+    def ready() -> None:
+        os.write(given["ready_fd"], b"+")
+        os.close(given["ready_fd"])
+
+    settings = IngestionSettings(
+        database_url=given["database_url"],
+        store_url=given["store_url"],
+        scratch=Path(given["scratch"]),
+        store_name=given["store_name"],
+    )
+    run_ingestion_process(socket.socket(fileno=given["listener_fd"]), settings, given["parent_pid"], ready)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The page about dependencies names each, and says which are pinned."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "dependencies.md").read_text()
+DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+
+
+@pytest.mark.parametrize("requirement", DEPENDENCIES)
+def test_every_dependency_is_explained(requirement: str) -> None:
+    name = re.split(r"[=>]", requirement)[0]
+
+    (line,) = [line for line in PAGE.splitlines() if line.startswith("|") and f"`{name}`" in line.split("|")[1]]
+
+    assert ("exactly" in line.split("|")[2]) == ("==" in requirement)
+
+
+def test_the_lock_has_hashes_and_names_no_index() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+
+    assert lock.count("--hash=sha256:") > 100
+    assert "://" not in lock
+    assert all(re.match(r"[a-z0-9._-]+==", line) for line in lock.splitlines() if line and not line.startswith(" "))

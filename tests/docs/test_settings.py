@@ -1,0 +1,37 @@
+"""The page about settings says of each what the program does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server.settings import Settings
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "settings.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_stands_in_the_page_with_its_meaning_and_default(name: str) -> None:
+    field = Settings.model_fields[name]
+
+    (line,) = [line for line in PAGE.splitlines() if f"`LAKEFLIGHT_{name.upper()}`" in line]
+
+    assert field.description is not None
+    assert field.description in line
+    if isinstance(field.default, bool):
+        assert f"`{str(field.default).lower()}`" in line
+    elif isinstance(field.default, int | float | str):
+        assert f"`{field.default}`" in line
+
+
+def test_the_page_names_no_setting_that_is_not_there() -> None:
+    documented = {word.split("`")[1] for word in PAGE.split("| ") if word.startswith("`LAKEFLIGHT_")}
+
+    assert documented == {f"LAKEFLIGHT_{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:50051", "192.168.1.5:9000", "[::]:9000", "example.org:80"])
+def test_an_address_that_others_can_reach_is_refused_with_the_reason(address: str) -> None:
+    with pytest.raises(ValueError, match="not a loopback address: there are no identities yet"):
+        Settings(flight_address=address)
