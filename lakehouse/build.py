@@ -136,7 +136,7 @@ def build_bucket(view: View, job: BuildJob, payload_path: Callable[[Block], Path
     """Turn the blocks of ``job`` into Parquet files in its output folder.
 
     Rows are made by this thread and written by a few others. Memory: what the view holds, and the rows of
-    ``writers_max + 1`` files.
+    ``writers_max`` files.
 
     Raises:
         BackendUnavailableError: A payload is not there or not as long as it should be.
@@ -147,13 +147,13 @@ def build_bucket(view: View, job: BuildJob, payload_path: Callable[[Block], Path
         running: deque[Future[tuple[Path, FileSummary]]] = deque()
         try:
             for batches in _files_worth(view.build(source), job.rows_per_file_max):
-                while len(running) >= job.writers_max:
-                    running.popleft().result()
                 path = job.output_dir / f"{len(written):05}.parquet"
                 future = writers.submit(_write, path, view, batches)
                 del batches
                 written.append(future)
                 running.append(future)
+                if len(running) >= job.writers_max:  # before the next file's rows are made, not after
+                    running.popleft().result()
         except BaseException:
             writers.shutdown(cancel_futures=True)
             raise

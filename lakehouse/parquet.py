@@ -93,7 +93,7 @@ _SMALL_NUMBERS: Final = (pa.int32(), pa.uint32())
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return pa.types.is_dictionary(type_) or pa.types.is_string(type_)
+    return bool(pa.types.is_dictionary(type_) or pa.types.is_string(type_))
 
 
 def _encoding(type_: pa.DataType) -> str:

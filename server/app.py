@@ -91,7 +91,9 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
         closing.callback(http_listener.close)
 
         environment = {"NUMBA_CACHE_DIR": str(folder.numba_cache), **os.environ}
-        queries_pool = QueryWorkerPool(_query_limits(settings), environment=environment)
+        queries_pool = QueryWorkerPool(
+            _query_limits(settings), engine_options={"threads": settings.query_threads}, environment=environment
+        )
         builders = BuildWorkerPool(_build_limits(settings), environment=environment)
         for pool in (queries_pool, builders):
             closing.push_async_callback(pool.close)

@@ -22,7 +22,7 @@ from typing import Final
 import pyarrow as pa
 
 from client.connection import Connection, connect
-from client.output import write_table
+from client.output import text_writer
 
 START_S: Final = 180.0  # the first start on a machine compiles the decoders
 STOP_S: Final = 40.0
@@ -187,7 +187,10 @@ def _show(connection: Connection, process_id: str) -> str | None:
 
 def _ask(connection: Connection, sql: str) -> int:
     table: pa.Table = connection.query(sql)
-    write_table(table, sys.stdout)
+    writer = text_writer("table", table.schema, sys.stdout)
+    for batch in table.to_batches():
+        writer.write(batch)
+    writer.finish()
     print(flush=True)
     return int(table.num_rows)
 

@@ -12,7 +12,6 @@ import os
 import platform
 import shutil
 import socket
-import sys
 import tempfile
 import urllib.request
 import uuid
@@ -86,8 +85,6 @@ async def _examine(settings: Settings) -> int:
 
 
 async def _versions() -> str:
-    if sys.version_info < (3, 11):
-        raise Problem(f"Python {platform.python_version()} is too old: lakeflight needs 3.11 or newer")
     if platform.system() != "Linux":
         raise Problem(f"{platform.system()} cannot run a server: workers need Linux (memfd, pidfd); use a container")
     found = []

@@ -219,7 +219,7 @@ def _write_rows(
             node = order[node]
             root = -1
         if root < 0:
-            root = np.searchsorted(root_first_nodes, node, side="right") - 1
+            root = int(np.searchsorted(root_first_nodes, node, side="right")) - 1
         while root + 1 < roots and root_first_nodes[root + 1] <= node:
             root += 1
         parent = parents[node]
@@ -408,6 +408,6 @@ def warm_up() -> None:
     }
     tree.add(**events, object_offset=0)
     for rows in tree.read():
-        for dtype in (np.int32, np.uint32):
-            gather(np.zeros(2, dtype), rows.scope)
+        gather(np.zeros(2, np.int32), rows.scope)
+        gather(np.zeros(2, np.uint32), rows.scope)
         used_scopes(rows.scope, 2)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Final
 
 import pyarrow as pa
-from wire.transit.logs import LogEvents, read_logs
 
 from lakehouse.model import Block, BlockOrder, InstanceKind, Process
 from lakehouse.ports import BucketSource
@@ -23,6 +22,7 @@ from views.columns import (
     time_field,
 )
 from wire.transit.layout import StreamLayout
+from wire.transit.logs import LogEvents, read_logs
 
 SCHEMA: Final = pa.schema(
     [

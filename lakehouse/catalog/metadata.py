@@ -49,7 +49,9 @@ class MetadataExport:
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
                 async with connection.transaction(isolation="repeatable_read", readonly=True):
                     for table, condition in conditions.items():
-                        await self._copy(connection, _COPIES[table].replace("{condition}", condition), files[table], left)
+                        await self._copy(
+                            connection, _COPIES[table].replace("{condition}", condition), files[table], left
+                        )
         return files
 
     async def _copy(self, connection: Any, query: str, path: Path, left: list[int]) -> None:
@@ -74,7 +76,9 @@ def _conditions(needs: Sequence[MetadataNeed]) -> dict[str, str]:
         match need.view:
             case "processes":
                 found.setdefault("processes", []).append(
-                    _all(_ids("p.process_id", need, "process_id"), _overlap("p.insert_time", "a.insert_time", need.range))
+                    _all(
+                        _ids("p.process_id", need, "process_id"), _overlap("p.insert_time", "a.insert_time", need.range)
+                    )
                 )
             case "streams":
                 found.setdefault("streams", []).append(
@@ -94,9 +98,7 @@ def _conditions(needs: Sequence[MetadataNeed]) -> dict[str, str]:
                 found.setdefault("blocks", []).append(own)
                 for table, key in (("streams", "s.stream_id"), ("processes", "p.process_id")):
                     column = key.replace("s.", "b.").replace("p.", "b.")
-                    found.setdefault(table, []).append(
-                        own and f"{key} IN (SELECT {column} FROM blocks b WHERE {own})"
-                    )
+                    found.setdefault(table, []).append(own and f"{key} IN (SELECT {column} FROM blocks b WHERE {own})")
             case _:
                 raise ValueError(f"not a metadata view: {need.view}")
     return {

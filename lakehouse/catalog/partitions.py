@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from lakehouse.catalog.queries import load
 from lakehouse.catalog.connect import ACQUIRE_TIMEOUT_S, database_errors
+from lakehouse.catalog.queries import load
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.model import (
     NS_PER_US,

@@ -126,7 +126,7 @@ def query_options(metadata: Mapping[str, str], query_id: str, deadline_s: float 
     """
     client = {name: metadata[name][:DESCRIPTION_CHARS_MAX] for name in _DESCRIPTIONS if metadata.get(name)}
     client["profile"] = output_profile(metadata)
-    # Upstream reads anything but "true" as false, and its clients rely on that.
+    # The micromegas server reads anything but "true" as false, and its clients rely on that.
     client[PRESERVE_DICTIONARY] = "true" if metadata.get(PRESERVE_DICTIONARY, "").lower() == "true" else "false"
     return QueryOptions(
         query_id=query_id,

@@ -139,7 +139,8 @@ class FlightService:
         _, command = read_descriptor(request)
         target = resolve(command, self._sealer, call.caller)
         if isinstance(target, Query):
-            schema = (await self._prepare(target.statement, call)).schema
+            prepared = await self._prepare(target.statement, call)
+            schema = prepared.schema
         else:
             schema = _metadata_schema_message(target)
         result: bytes = FLIGHT["SchemaResult"](schema=schema).SerializeToString()

@@ -282,7 +282,7 @@ class QueryWorkerPool(_Pool):
         self._catalog: dict[str, Any] | None = None
 
     def describe(self, catalog: Mapping[str, Any]) -> None:
-        """What workers are told about the catalog, each before its next inspection."""
+        """What workers are told about the catalog, each before its next job."""
         self._catalog = dict(catalog)
 
     async def inspect(self, statement: Statement) -> dict[str, Any]:
@@ -294,13 +294,9 @@ class QueryWorkerPool(_Pool):
         """
         worker = await self._acquire_slot(None)
         job = Exchange(self._next_number(), time.monotonic() + self._limits.inspect_timeout_s)
-        requests: list[Message] = []
-        if self._catalog is not None and worker.catalog is not self._catalog:
-            requests.append(Describe(self._catalog))
         options = dict(statement.options or {})
-        requests.append(Inspect(job.number, statement.sql, statement.parameters, options))
-        self._start_job(worker, job, *requests)
-        worker.catalog = self._catalog
+        request = Inspect(job.number, statement.sql, statement.parameters, options)
+        self._start_job(worker, job, *self._introduction(worker), request)
         try:
             answer: Inspected = await job.answer
             return answer.inspection
@@ -337,6 +333,13 @@ class QueryWorkerPool(_Pool):
             result_bytes_max=self._limits.result_bytes_max,
         )
 
+    def _introduction(self, worker: WorkerProcess) -> list[Message]:
+        """What a worker must know before its next job: the catalog, if it was not told this one."""
+        if self._catalog is None or worker.catalog is self._catalog:
+            return []
+        worker.catalog = self._catalog
+        return [Describe(self._catalog)]
+
     async def _acquire_slot(self, affinity: str | None) -> WorkerProcess:
         limits = self._limits
         return await self._acquire(limits.queued_per_slot_max * limits.slots, limits.queue_wait_max_s, affinity)
@@ -344,7 +347,7 @@ class QueryWorkerPool(_Pool):
     async def begin(self, stream: WorkerStream) -> WorkerProcess:
         worker = await self._acquire_slot(stream.affinity)
         stream.number = self._next_number()
-        self._start_job(worker, stream, stream.request(stream.number))
+        self._start_job(worker, stream, *self._introduction(worker), stream.request(stream.number))
         worker.affinity = stream.affinity
         return worker
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.fake_query_service import FakeQueryService
+from tests.support.fake_query_service import FakeQueryService, new_database
 from tests.support.flight_server import LoopThread, ServerInThread, flight_server
 
 
@@ -25,9 +26,18 @@ def logs() -> Iterator[list[MutableMapping[str, Any]]]:
         yield entries
 
 
+@pytest.fixture(scope="session")
+def engine() -> Iterator[tuple[Any, ThreadPoolExecutor]]:
+    database = new_database()
+    with ThreadPoolExecutor(4) as threads:
+        yield database, threads
+    database.close()
+
+
 @pytest.fixture
-def queries() -> FakeQueryService:
-    return FakeQueryService()
+def queries(engine: tuple[Any, ThreadPoolExecutor]) -> FakeQueryService:
+    database, threads = engine
+    return FakeQueryService(database=database, threads=threads)
 
 
 @pytest.fixture

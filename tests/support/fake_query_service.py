@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,17 +38,11 @@ CREATE VIEW processes AS SELECT 1::BIGINT AS process_id, 1.5::DECIMAL(9, 2) AS p
 """
 
 
-@functools.cache
-def _database() -> Any:
-    """One for all tests: nothing here writes."""
+def new_database() -> Any:
+    """The tables; nothing here writes, so that tests may share one."""
     database = duckdb.connect()
     database.execute(SETUP)
     return database
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(4)
 
 
 @dataclass(frozen=True)
@@ -78,10 +71,8 @@ class FakeQueryService:
     calls: Counter[str] = field(default_factory=Counter)
     options: list[QueryOptions] = field(default_factory=list)
     open_streams: dict[str, Stream] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.database = _database()
-        self.threads = _threads()
+    database: Any = field(default_factory=new_database)
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
 
     async def prepare(
         self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None

@@ -26,7 +26,7 @@ def _values(column: pa.ChunkedArray, is_json: bool) -> list[Any]:
     elif pa.types.is_float64(column.type):
         bits = column.combine_chunks().to_numpy(zero_copy_only=False).view(np.int64)
         nan = np.isnan(bits.view(np.float64))
-        return np.where(nan, -1, bits).tolist()
+        return list(np.where(nan, -1, bits).tolist())
     values: list[Any] = column.to_pylist()
     if is_json:
         return [json.dumps(json.loads(text), sort_keys=True) for text in values]

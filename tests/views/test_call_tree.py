@@ -185,7 +185,7 @@ events = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(-3
 
 
 @given(blocks=st.lists(events, max_size=3), in_order=st.booleans(), rows_each=st.integers(1, 7))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_every_sequence_gives_the_rows_of_the_plain_rendering(
     blocks: list[list[tuple[int, int, int]]], in_order: bool, rows_each: int
 ) -> None:

@@ -161,7 +161,7 @@ def test_damage_has_the_same_verdict_and_rows(kind: str, part: str) -> None:
 
 @every_kind
 def test_damaged_recorded_blocks_have_the_same_verdict_and_rows(kind: str) -> None:
-    blocks = [
+    blocks: list[Parts] = [
         (*block.metadata, block.dependencies, block.objects)
         for case in native_cases()
         if case.name.startswith("craft")
@@ -172,12 +172,12 @@ def test_damaged_recorded_blocks_have_the_same_verdict_and_rows(kind: str) -> No
         pytest.skip("no recorded telemetry here")
     for seed in range(150):
         chance = random.Random(f"{kind} recorded {seed}")
-        *tables, dependencies, objects = chance.choice(blocks)
+        dependency_types, object_types, dependencies, objects = chance.choice(blocks)
         if chance.random() < 0.5:
             dependencies = damaged(dependencies, chance)
         else:
             objects = damaged(objects, chance)
-        parts: Parts = (*tables, dependencies, objects)
+        parts = dependency_types, object_types, dependencies, objects
 
         assert ours(kind, parts) == theirs(kind, parts), f"seed {seed}"
 

@@ -138,6 +138,10 @@ def read_dependencies(table: TypeTable, data: bytes) -> Dependencies:
     return Dependencies(ids, list(entries.values()), slot_ids, slot_ordinals, _MULTIPLIER)
 
 
+def _twice(address: int) -> CorruptPayloadError:
+    return CorruptPayloadError(f"dependency {address:#x} occurs twice")
+
+
 class _Reader:
     def __init__(self, table: TypeTable, data: bytes) -> None:
         self._table = table
@@ -150,6 +154,8 @@ class _Reader:
         data, end = self._data, len(self._data)
         types = self._table.types
         sizes = [int(size) for size in self._table.sizes]
+        dynamic = [udt.size == 0 and udt.name for udt in types]
+        entries, address_at = self._entries, _U64.unpack_from
         position = 0
         while position < end:
             index = data[position]
@@ -166,18 +172,24 @@ class _Reader:
                 body_size = size
             if body_size > end - start:
                 raise CorruptPayloadError(f"dependency at {position} of {body_size} bytes has {end - start} left")
-            if size:
+            name = dynamic[index]
+            if name == "StaticString" and body_size >= _U64.size:  # most of all entries
+                address = address_at(data, start)[0]
+                if address in entries:
+                    raise _twice(address)
+                entries[address] = read_strict(data, start + _U64.size, start + body_size)
+            elif name is False:
                 self._read_record(self._table.record_type(index), start)
             else:
-                self._read_dynamic(types[index].name, start, start + body_size)
+                self._read_dynamic(name, start, start + body_size)
             position = start + body_size
-            if len(self._entries) > DEPENDENCIES_MAX:
+            if len(entries) > DEPENDENCIES_MAX:
                 raise CorruptPayloadError(f"block has more than {DEPENDENCIES_MAX} dependencies")
-        return self._entries
+        return entries
 
     def _add(self, address: int, value: Value) -> None:
         if address in self._entries:
-            raise CorruptPayloadError(f"dependency {address:#x} occurs twice")
+            raise _twice(address)
         self._entries[address] = value
 
     def _read_dynamic(self, name: str, start: int, end: int) -> None:

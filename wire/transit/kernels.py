@@ -221,6 +221,23 @@ def check_references(
                 return
 
 
+@njit(types.void(_i32, _u8), **_OPTIONS)
+def mark(ordinals: Any, seen: Any) -> None:
+    """Set ``seen`` for each ordinal that is not negative."""
+    for row in range(len(ordinals)):
+        if ordinals[row] >= 0:
+            seen[np.uint64(ordinals[row])] = 1
+
+
+@njit(types.void(_i32, _i32, _i32), **_OPTIONS)
+def look_up(by_ordinal: Any, ordinals: Any, out: Any) -> None:
+    """``by_ordinal`` of each ordinal; a negative one has the last entry. Half the time of numpy's indexing by int32."""
+    none = len(by_ordinal) - 1
+    for row in range(len(ordinals)):
+        ordinal = np.int64(ordinals[row])
+        out[row] = by_ordinal[np.uint64(ordinal if ordinal >= 0 else none)]
+
+
 # --- spans ------------------------------------------------------------------------------------------------------------
 
 
@@ -647,6 +664,8 @@ def warm_up() -> None:
     index_ids(np.zeros(1, np.int64), multiplier, slot_ids, slot_ordinals)
     i32, i64, u8 = np.zeros(257, np.int32), np.zeros(8, np.int64), np.zeros(8, np.uint8)
     check_references(buffer, kinds, starts, i32, i32, multiplier, slot_ids, slot_ordinals, outcome)
+    mark(i32, u8)
+    look_up(i32, i32, i32.copy())
     index = (slot_ids, slot_ordinals)
     plan = np.array([[SPAN_BEGIN, 8, 0, -1]], np.int32)
     scopes = np.full(1, -1, np.int32)
@@ -666,6 +685,8 @@ __all__ = [
     "Fault",
     "check_references",
     "index_ids",
+    "look_up",
+    "mark",
     "measure_text",
     "read_logs",
     "read_metrics",

@@ -15,7 +15,7 @@ import pyarrow as pa
 from wire.errors import CorruptPayloadError
 from wire.transit import kernels
 from wire.transit.columns import Codes, Int32Array, Int64Array, Interner, UInt8Array
-from wire.transit.dependencies import Dependencies, PropertySet, read_dependencies
+from wire.transit.dependencies import Dependencies, read_dependencies
 from wire.transit.kernels import (
     LOG_PLAN_COLUMNS,
     LOG_ROW,
@@ -26,7 +26,7 @@ from wire.transit.kernels import (
 )
 from wire.transit.layout import RECORD_TYPES_MAX, Kind, StreamLayout, TypeTable
 from wire.transit.objects import Objects, fixed_type, new_outcome, raise_fault, scan_objects
-from wire.transit.tags import PropertyColumn, described_texts, used_ordinals
+from wire.transit.tags import OrdinalColumn, PropertyColumn
 
 MESSAGE_BYTES_MAX: Final = 512 << 20  # of one block as UTF-8; a message that many events share is written for each
 
@@ -42,6 +42,7 @@ _INTEROP_DYNAMIC: Final = {  # bytes of the level, type of the target, has prope
     "LogStringInteropEventV3": (1, "StaticStringRef", False, TEXT_INLINE),
     "TaggedLogInteropEvent": (1, "StaticStringRef", True, TEXT_INLINE),
 }
+_NONE: Final = np.int32(-1)
 _TIME_BYTES: Final = 8
 _ADDRESS_BYTES: Final = 8
 
@@ -94,21 +95,30 @@ def read_logs(layout: StreamLayout, dependencies: bytes, objects: bytes) -> LogE
     )
     raise_fault(outcome)
     is_described = described[:rows].astype(np.bool_)
-    subject, tags = subject[:rows], tags[:rows]
-    properties = PropertyColumn(known, tags)
-    target = _targets(known, subject, is_described)
-    levels = level[:rows].astype(np.uint32).view(np.int32)
-    levels[is_described] = _described_levels(known, subject[is_described])
+    descriptions = OrdinalColumn(known, np.where(is_described, subject[:rows], _NONE))
+    own_targets = OrdinalColumn(known, np.where(is_described, _NONE, subject[:rows]))
+    properties = PropertyColumn(known, tags[:rows])
     # properties override what a description says, and not what an event says itself
-    overriding = PropertyColumn(known, np.where(is_described, tags, np.int32(-1)))
+    overriding = PropertyColumn(known, np.where(is_described, tags[:rows], _NONE))
+    target = _targets(known, descriptions, own_targets, is_described)
+    levels = np.where(
+        is_described,
+        descriptions.numbers(lambda ordinal: _as_int32(known.record(ordinal).u32("level"))),
+        level[:rows].astype(np.uint32).view(np.int32),
+    )
     return LogEvents(
         ticks=ticks[:rows],
-        level=_overridden_levels(levels, overriding),
+        level=overriding.override_numbers("level", LEVELS, levels),
         target=overriding.override("target", target),
         msg=_messages(known, found.buffer, text_start[:rows], text_length[:rows], text_source[:rows]),
         properties=properties.json(),
         skipped=count - rows,
     )
+
+
+def _as_int32(value: int) -> int:
+    """Levels are unsigned on the wire and signed in rows, with the same bits."""
+    return value - (value >> 31 << 32)
 
 
 def _plan(objects: Objects) -> tuple[Int32Array, dict[int, set[int]]]:
@@ -168,41 +178,12 @@ def _interop(table: TypeTable, level_bytes: int, target: str, tagged: bool, sour
     )
 
 
-def _targets(dependencies: Dependencies, subject: Int32Array, is_described: Any) -> Codes:
+def _targets(dependencies: Dependencies, descriptions: OrdinalColumn, own: OrdinalColumn, is_described: Any) -> Codes:
     """The description's target, or the event's own."""
-    if is_described.all():
-        return described_texts(dependencies, subject, "target")
-    size = len(dependencies.values)
     interner = Interner()
-    described, own = np.zeros(size, np.int32), np.zeros(size, np.int32)
-    for ordinal in used_ordinals(subject[is_described], size):
-        described[ordinal] = interner.number(dependencies.record(ordinal).text("target"))
-    for ordinal in used_ordinals(subject[~is_described], size):
-        own[ordinal] = interner.number(dependencies.text(ordinal))
-    return Codes(np.where(is_described, described[subject], own[subject]), interner.values)
-
-
-def _described_levels(dependencies: Dependencies, subject: Int32Array) -> Int32Array:
-    by_ordinal = np.zeros(max(1, len(dependencies.values)), np.uint32)
-    for ordinal in used_ordinals(subject, len(dependencies.values)):
-        by_ordinal[ordinal] = dependencies.record(ordinal).u32("level")
-    levels: Int32Array = by_ordinal.view(np.int32)[subject]
-    return levels
-
-
-def _overridden_levels(levels: Int32Array, properties: PropertyColumn) -> Int32Array:
-    """A property ``level`` sets the level; one whose text is no level is a property like any other."""
-    known: dict[int, int] = {}
-    for ordinal, found in properties.sets.items():
-        level = _level_of(found)
-        if level is not None:
-            known[ordinal] = level
-    return properties.override_numbers(levels, known)
-
-
-def _level_of(properties: PropertySet) -> int | None:
-    text = properties.find("level")
-    return None if text is None else LEVELS.get(text)
+    described = descriptions.numbers(lambda ordinal: interner.number(dependencies.record(ordinal).text("target")))
+    carried = own.numbers(lambda ordinal: interner.number(dependencies.text(ordinal)))
+    return Codes(np.where(is_described, described, carried), interner.values)
 
 
 def _messages(
@@ -224,9 +205,9 @@ def _messages(
 
     # a description is no string, so both kinds of ordinals share one table
     is_subject, is_reference = sources == TEXT_SUBJECT, sources == TEXT_REFERENCE
-    for ordinal in used_ordinals(starts[is_subject].astype(np.int32), size):
+    for ordinal in OrdinalColumn(dependencies, np.where(is_subject, starts, _NONE).astype(np.int32)).used:
         add(ordinal, dependencies.record(ordinal).text("fmt_str"))
-    for ordinal in used_ordinals(starts[is_reference].astype(np.int32), size):
+    for ordinal in OrdinalColumn(dependencies, np.where(is_reference, starts, _NONE).astype(np.int32)).used:
         add(ordinal, dependencies.text(ordinal))
     sources[is_subject] = TEXT_REFERENCE
 

@@ -13,7 +13,7 @@ from wire.transit.dependencies import read_dependencies
 from wire.transit.kernels import METRIC_FLOAT, METRIC_INTEGER, METRIC_PLAN_COLUMNS
 from wire.transit.layout import RECORD_TYPES_MAX, Kind, StreamLayout
 from wire.transit.objects import Objects, fixed_type, new_outcome, raise_fault, scan_objects
-from wire.transit.tags import PropertyColumn, described_texts
+from wire.transit.tags import OrdinalColumn, PropertyColumn
 
 _ACTIONS: Final = {
     "IntegerMetricEvent": (METRIC_INTEGER, False),
@@ -72,10 +72,14 @@ def read_metrics(layout: StreamLayout, dependencies: bytes, objects: bytes) -> M
     is_integer = integer[:rows].astype(np.bool_)
     value = raw.view(np.float64).copy()
     value[is_integer] = raw[is_integer].view(np.uint64).astype(np.float64)
+    descriptions = OrdinalColumn(known, subject)
     properties = PropertyColumn(known, tags)
-    name, unit, target = (
-        properties.override(member, described_texts(known, subject, member)) for member in ("name", "unit", "target")
-    )
+
+    def described(member: str) -> Codes:
+        own = descriptions.texts(lambda ordinal: known.record(ordinal).text(member))
+        return properties.override(member, own)
+
+    name, unit, target = described("name"), described("unit"), described("target")
     return MetricEvents(ticks, value, is_integer, raw, name, unit, target, properties.json(), count - rows)
 
 

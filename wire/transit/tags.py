@@ -12,80 +12,79 @@ from typing import Final
 import numpy as np
 
 from wire.errors import CorruptPayloadError
+from wire.transit import kernels
 from wire.transit.columns import Codes, Int32Array, Interner
 from wire.transit.dependencies import PROPERTY_TEXT_CHARS_MAX, Dependencies, PropertySet
 
 NO_PROPERTIES: Final = "{}"
 
 
-def used_ordinals(ordinals: Int32Array, size: int) -> list[int]:
-    """The distinct ordinals that are not -1, ascending."""
-    seen = np.zeros(size + 1, np.bool_)
-    seen[ordinals] = True  # -1 lands on the spare last place
-    distinct: list[int] = np.flatnonzero(seen[:size]).tolist()
-    return distinct
-
-
-def text_column(dependencies: Dependencies, ordinals: Int32Array, text_of: Callable[[int], str]) -> Codes:
-    """``text_of`` each row's ordinal."""
-    interner = Interner()
-    by_ordinal = np.zeros(max(1, len(dependencies.values)), np.int32)
-    for ordinal in used_ordinals(ordinals, len(dependencies.values)):
-        by_ordinal[ordinal] = interner.number(text_of(ordinal))
-    return Codes(by_ordinal[ordinals], interner.values)
-
-
-def described_texts(dependencies: Dependencies, subjects: Int32Array, member: str) -> Codes:
-    """One text member of each row's description."""
-    return text_column(dependencies, subjects, lambda ordinal: dependencies.record(ordinal).text(member))
-
-
-class PropertyColumn:
-    """The property sets of all rows; -1 in ``ordinals`` is a row without."""
+class OrdinalColumn:
+    """One ordinal per row, or -1 for none; ``used`` has the distinct ones, ascending."""
 
     def __init__(self, dependencies: Dependencies, ordinals: Int32Array) -> None:
         self._ordinals = ordinals
         self._size = len(dependencies.values)
-        self.sets: dict[int, PropertySet] = {
-            ordinal: dependencies.property_set(ordinal) for ordinal in used_ordinals(ordinals, self._size)
-        }
+        seen = np.zeros(self._size, np.uint8)
+        kernels.mark(ordinals, seen)
+        self.used: list[int] = np.flatnonzero(seen).tolist()
+
+    def numbers(self, number_of: Callable[[int], int], none: int = 0) -> Int32Array:
+        """``number_of`` each row's ordinal."""
+        by_ordinal = np.zeros(self._size + 1, np.int32)
+        by_ordinal[-1] = none
+        for ordinal in self.used:
+            by_ordinal[ordinal] = number_of(ordinal)
+        rows = np.empty(len(self._ordinals), np.int32)
+        kernels.look_up(by_ordinal, self._ordinals, rows)
+        return rows
+
+    def texts(self, text_of: Callable[[int], str]) -> Codes:
+        """``text_of`` each row's ordinal; every row must have one."""
+        interner = Interner()
+        return Codes(self.numbers(lambda ordinal: interner.number(text_of(ordinal))), interner.values)
+
+
+class PropertyColumn(OrdinalColumn):
+    """The property sets of all rows."""
+
+    def __init__(self, dependencies: Dependencies, ordinals: Int32Array) -> None:
+        super().__init__(dependencies, ordinals)
+        self._sets: dict[int, PropertySet] = {ordinal: dependencies.property_set(ordinal) for ordinal in self.used}
 
     def json(self) -> Codes:
         """Canonical JSON text of each row's set."""
+        chars = 0
+        for properties in self._sets.values():  # before any text is made: many sets may share a few long strings
+            chars += sum(len(name) + len(value) for name, value in properties.pairs)
+        if chars > PROPERTY_TEXT_CHARS_MAX:
+            raise CorruptPayloadError(
+                f"properties of the block have {chars} characters, over {PROPERTY_TEXT_CHARS_MAX}"
+            )
         interner = Interner()
         interner.number(NO_PROPERTIES)
-        by_ordinal = np.zeros(self._size + 1, np.int32)
-        chars = 0
-        for ordinal, properties in self.sets.items():
-            # before the text is made: a few long strings in many sets are long texts
-            chars += sum(len(name) + len(value) for name, value in properties.pairs)
-            if chars > PROPERTY_TEXT_CHARS_MAX:
-                raise CorruptPayloadError(
-                    f"properties of the block have more than {PROPERTY_TEXT_CHARS_MAX} characters"
-                )
-            by_ordinal[ordinal] = interner.number(properties.to_json())
-        return Codes(by_ordinal[self._ordinals], interner.values)
+        return Codes(self.numbers(lambda ordinal: interner.number(self._sets[ordinal].to_json())), interner.values)
 
     def override(self, name: str, column: Codes) -> Codes:
         """``column``, but with the property of this name where a row has one."""
-        values = {ordinal: value for ordinal, found in self.sets.items() if (value := found.find(name)) is not None}
+        values = self._values(name)
         if not values:
             return column
         interner = Interner()
         old = np.fromiter((interner.number(text) for text in column.values), np.int32, len(column.values))
-        by_ordinal = np.full(self._size + 1, -1, np.int32)
-        for ordinal, value in values.items():
-            by_ordinal[ordinal] = interner.number(value)
-        overriding = by_ordinal[self._ordinals]
+        overriding = self.numbers(
+            lambda ordinal: interner.number(values[ordinal]) if ordinal in values else -1, none=-1
+        )
         return Codes(np.where(overriding >= 0, overriding, old[column.codes]), interner.values)
 
-    def override_numbers(self, column: Int32Array, values: Mapping[int, int]) -> Int32Array:
-        """``column``, but with the number of a row's set where that set (by ordinal) has one."""
-        if not values:
+    def override_numbers(self, name: str, known: Mapping[str, int], column: Int32Array) -> Int32Array:
+        """``column``, but with the positive number that the property of this name stands for, where there is one."""
+        numbers = {ordinal: known[text] for ordinal, text in self._values(name).items() if text in known}
+        if not numbers:
             return column
-        by_ordinal = np.zeros(self._size + 1, np.int32)
-        has_one = np.zeros(self._size + 1, np.bool_)
-        for ordinal, value in values.items():
-            by_ordinal[ordinal], has_one[ordinal] = value, True
-        result: Int32Array = np.where(has_one[self._ordinals], by_ordinal[self._ordinals], column)
+        overriding = self.numbers(lambda ordinal: numbers.get(ordinal, 0))
+        result: Int32Array = np.where(overriding > 0, overriding, column)
         return result
+
+    def _values(self, name: str) -> dict[int, str]:
+        return {ordinal: text for ordinal, found in self._sets.items() if (text := found.find(name)) is not None}

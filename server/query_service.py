@@ -1,0 +1,366 @@
+"""The life of one query, start to finish.
+
+    inspect    a worker judges and binds the text; the answer is remembered for texts that are not about "now"
+    resolve    names and instance ids become views
+    freshen    the partitions it may read are made, each range as narrow as headers and the SQL's own predicates allow
+    localize   partition files become local files; rows of processes, streams and blocks are copied out of Postgres
+    run        a worker runs the unchanged text over these files and nothing else; its frames pass through
+    audit      one log line, however it ended
+
+Implements ``server.flight.ports.QueryService``. Runs no SQL of a user and opens no file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import asyncpg
+import pyarrow as pa
+import structlog
+
+from lakehouse.catalog.metadata import MetadataExport, MetadataNeed
+from lakehouse.engine import DeclaredRelation, Inspection, Reference, relation_name
+from lakehouse.errors import IncompleteDataError, LakeflightError, QueryError
+from lakehouse.materialize import Freshened, Materializer, Progress
+from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, Caller, QueryOptions, TimeRange, ViewKey
+from lakehouse.ports import ObjectStore
+from lakehouse.registry import AnyView, MetadataView, ViewRegistry
+from server.workers.jobs import WorkerStream
+from server.workers.lake_engine import RelationFiles, catalog_message, inspection_of, relation_message
+from server.workers.pool import QueryWorkerPool, Statement
+
+log = structlog.get_logger(__name__)
+
+INSPECTIONS_REMEMBERED_MAX: Final = 1_024
+EMPTY_RANGE: Final = TimeRange(1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What can be said of a statement without running it."""
+
+    schema: bytes
+    parameter_schema: bytes
+    missing_blocks: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as users see it."""
+
+    name: str
+    kind: Literal["TABLE", "VIEW"]
+    schema: pa.Schema
+
+
+@dataclass(slots=True)
+class _Uses:
+    """All references of a statement to one view instance, taken together."""
+
+    view: AnyView
+    key: ViewKey
+    names: set[str] = field(default_factory=set)
+    range: TimeRange = EMPTY_RANGE
+    needs: list[MetadataNeed] = field(default_factory=list)
+
+
+class LakeQueryService:
+    """Prepares and runs statements for the Flight edge."""
+
+    def __init__(
+        self,
+        registry: ViewRegistry,
+        materializer: Materializer,
+        store: ObjectStore,
+        connections: asyncpg.Pool,
+        workers: QueryWorkerPool,
+        scratch: Path,
+        *,
+        metadata_bytes_max: int,
+    ) -> None:
+        self._registry = registry
+        self._materializer = materializer
+        self._store = store
+        self._workers = workers
+        self._scratch = scratch
+        self._metadata = MetadataExport(connections, metadata_bytes_max)
+        self._inspections: OrderedDict[str, Inspection] = OrderedDict()
+        self._running: dict[str, LakeQueryStream] = {}
+        declared = {view.view_set: _declaration(view) for view in registry.views}
+        global_names = {view.view_set for view in registry.global_tables}
+        workers.describe(catalog_message({name: declared[name] for name in sorted(global_names)}, declared))
+
+    async def prepare(
+        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
+    ) -> Prepared:
+        """Bind without running."""
+        inspection = await self.inspect(sql, parameters)
+        for reference in inspection.references:
+            if reference.instance is not None:
+                self._resolve(reference)
+        return Prepared(inspection.schema, inspection.parameter_schema)
+
+    def execute(
+        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
+    ) -> LakeQueryStream:
+        """A statement that starts when its first frame is asked for."""
+        return LakeQueryStream(self, sql, caller, options, parameters)
+
+    async def tables(self, caller: Caller) -> Sequence[Table]:
+        """Global tables; view instances are functions, not tables."""
+        names = [view.view_set for view in self._registry.global_tables]
+        inspected = await asyncio.gather(*(self.inspect(f"SELECT * FROM {name}", None) for name in names))
+        return [
+            Table(name, "TABLE", pa.ipc.read_schema(pa.py_buffer(inspection.schema)))
+            for name, inspection in zip(names, inspected, strict=True)
+        ]
+
+    def cancel(self, caller: Caller, sql_or_query_id: str) -> int:
+        """Stop the caller's statements of this id or text."""
+        found = [
+            stream
+            for stream in self._running.values()
+            if stream.caller == caller and sql_or_query_id in (stream.options.query_id, stream.sql)
+        ]
+        for stream in found:
+            stream.cancel()
+        return len(found)
+
+    def progress(self, query_id: str) -> Mapping[str, object] | None:
+        stream = self._running.get(query_id)
+        return None if stream is None else {"stage": stream.stage, **stream.progress.as_dict()}
+
+    async def inspect(self, sql: str, parameters: pa.RecordBatch | None) -> Inspection:
+        """The gate's verdict on a text, remembered as long as it does not depend on the clock or on values."""
+        if parameters is None and (known := self._inspections.get(sql)) is not None:
+            self._inspections.move_to_end(sql)
+            return known
+        message = await self._workers.inspect(Statement(sql, _ipc(parameters)))
+        inspection = inspection_of(message)
+        if parameters is None and not inspection.volatile:
+            self._inspections[sql] = inspection
+            if len(self._inspections) > INSPECTIONS_REMEMBERED_MAX:
+                self._inspections.popitem(last=False)
+        return inspection
+
+    async def relations(
+        self, inspection: Inspection, options: QueryOptions, progress: Progress, folder: Path
+    ) -> tuple[list[RelationFiles], dict[str, Path], int]:
+        """Everything the statement may read, as local files; and how many blocks are missing in it."""
+        uses = self._uses(inspection, options)
+        views = [use for use in uses if not isinstance(use.view, MetadataView)]
+        needs = [need for use in uses for need in use.needs]
+        exporting = asyncio.ensure_future(self._export(needs, folder))
+        try:
+            freshened = await asyncio.gather(*(self._freshen(use, progress) for use in views))
+            metadata = await exporting
+        except BaseException:
+            exporting.cancel()
+            raise
+        keys = [partition.key for fresh in freshened for partition in fresh.partitions]
+        paths = dict(zip(keys, await self._store.localize(keys), strict=True)) if keys else {}
+        relations = [
+            _relation(name, use, fresh, paths, options.time_range)
+            for use, fresh in zip(views, freshened, strict=True)
+            for name in sorted(use.names)
+        ]
+        relations += [
+            RelationFiles(name, use.key.view_set, range=options.time_range, metadata=True)
+            for use in uses
+            if isinstance(use.view, MetadataView)
+            for name in sorted(use.names)
+        ]
+        return relations, metadata, sum(fresh.missing_blocks for fresh in freshened)
+
+    def run(
+        self,
+        stream: LakeQueryStream,
+        inspection: Inspection,
+        relations: Sequence[RelationFiles],
+        metadata: Mapping[str, Path],
+    ) -> WorkerStream:
+        options = stream.options
+        files = "\n".join(sorted({path for r in relations for path in (*r.files, *r.files_inside)}))
+        return self._workers.run(
+            Statement(
+                stream.sql,
+                _ipc(stream.parameters),
+                {
+                    "identity": stream.caller.name,
+                    "row_limit": options.row_limit,
+                    "now_ns": inspection.now_ns if inspection.volatile else None,
+                    "metadata": {name: str(path) for name, path in metadata.items()},
+                },
+            ),
+            [relation_message(relation) for relation in relations],
+            affinity=f"{stream.caller.name}\n{files}",
+        )
+
+    def enter(self, stream: LakeQueryStream) -> None:
+        self._running[stream.options.query_id] = stream
+
+    def leave(self, stream: LakeQueryStream) -> None:
+        self._running.pop(stream.options.query_id, None)
+
+    @property
+    def scratch(self) -> Path:
+        return self._scratch
+
+    def _resolve(self, reference: Reference) -> tuple[AnyView, ViewKey]:
+        if reference.instance is None:
+            raise QueryError("the instance of view_instance is a parameter without a value")
+        return self._registry.view_instance(reference.view_set, reference.instance)
+
+    def _uses(self, inspection: Inspection, options: QueryOptions) -> list[_Uses]:
+        found: dict[ViewKey, _Uses] = {}
+        for reference in inspection.references:
+            view, key = self._resolve(reference)
+            use = found.setdefault(key, _Uses(view, key))
+            use.names.add(
+                relation_name(reference.view_set, reference.instance or GLOBAL_INSTANCE)
+                if reference.relation == "view_instance"
+                else reference.relation
+            )
+            wanted = reference.range.intersect(options.time_range)
+            if isinstance(view, MetadataView):
+                use.needs.append(MetadataNeed(view.view_set, wanted, reference.equals))
+            elif not wanted.is_empty:
+                use.range = wanted if use.range.is_empty else use.range.union(wanted)
+        return list(found.values())
+
+    async def _freshen(self, use: _Uses, progress: Progress) -> Freshened:
+        view = use.view
+        if isinstance(view, MetadataView):
+            raise TypeError(f"{view.view_set} has no partitions")
+        return await self._materializer.ensure(view, use.key.instance, use.range, progress)
+
+    async def _export(self, needs: Sequence[MetadataNeed], folder: Path) -> dict[str, Path]:
+        if not needs:
+            return {}
+        folder.mkdir(parents=True)
+        return await self._metadata.write(needs, folder)
+
+
+class LakeQueryStream:
+    """One running statement: frames as they come, and whatever has to be cleaned up."""
+
+    def __init__(
+        self,
+        service: LakeQueryService,
+        sql: str,
+        caller: Caller,
+        options: QueryOptions,
+        parameters: pa.RecordBatch | None,
+    ) -> None:
+        self.sql, self.caller, self.options, self.parameters = sql, caller, options, parameters
+        self.stage = "waiting"
+        self.progress = Progress()
+        self.missing_blocks = 0
+        self._service = service
+        self._frames: AsyncIterator[bytes] = self._run()
+        self._worker: WorkerStream | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def __aiter__(self) -> LakeQueryStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._frames)
+
+    async def aclose(self) -> None:
+        """Stop the statement if it still runs; may be called at any time, and twice."""
+        await self._frames.aclose()  # type: ignore[attr-defined]
+
+    def cancel(self) -> None:
+        """Stop it from outside: its task ends as if its client had gone."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> AsyncIterator[bytes]:
+        started = time.monotonic()
+        folder = self._service.scratch / f"query-{uuid.uuid4().hex}"
+        outcome, sent = "incomplete", 0
+        self._task = asyncio.current_task()
+        self._service.enter(self)
+        try:
+            self.stage = "inspecting"
+            inspection = await self._service.inspect(self.sql, self.parameters)
+            relations: list[RelationFiles] = []
+            metadata: dict[str, Path] = {}
+            if inspection.needs_relations:
+                self.stage = "materializing"
+                relations, metadata, self.missing_blocks = await self._service.relations(
+                    inspection, self.options, self.progress, folder
+                )
+                if self.missing_blocks and self.options.strict:
+                    raise IncompleteDataError(
+                        f"{self.missing_blocks} blocks that this statement reads could not be decoded;"
+                        " quarantined blocks keep their bytes and are tried again by newer versions"
+                    )
+            self.stage = "running"
+            self._worker = self._service.run(self, inspection, relations, metadata)
+            async for frame in self._worker:
+                sent += len(frame)
+                yield frame
+            outcome = "ok"
+        except LakeflightError as error:
+            outcome = type(error).__name__
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._service.leave(self)
+            if self._worker is not None:
+                await self._worker.aclose()
+            if folder.exists():
+                with suppress(OSError):
+                    shutil.rmtree(folder)
+            log.info(
+                "query.done",
+                query_id=self.options.query_id,
+                caller=self.caller.name,
+                outcome=outcome,
+                elapsed_ms=round((time.monotonic() - started) * 1e3, 1),
+                sent_bytes=sent,
+                buckets_made=self.progress.buckets_done,
+                missing_blocks=self.missing_blocks,
+                sql=self.sql[:200],
+            )
+
+
+def _declaration(view: AnyView) -> DeclaredRelation:
+    ordered = not isinstance(view, MetadataView)
+    return DeclaredRelation(view.schema, view.begin_column, view.end_column, ordered)
+
+
+def _relation(name: str, use: _Uses, fresh: Freshened, paths: Mapping[str, Path], headers: TimeRange) -> RelationFiles:
+    """Files that the header range covers whole need no filter of their own."""
+    inside: list[str] = []
+    crossing: list[str] = []
+    for partition in fresh.partitions:
+        covered = (headers.begin_ns is None or headers.begin_ns <= partition.min_event_ns) and (
+            headers.end_ns is None or partition.max_event_ns <= headers.end_ns
+        )
+        (inside if covered else crossing).append(str(paths[partition.key]))
+    if headers == EVERYTHING:
+        return RelationFiles(name, use.key.view_set, files=tuple(inside))
+    return RelationFiles(name, use.key.view_set, files=tuple(crossing), files_inside=tuple(inside), range=headers)
+
+
+def _ipc(parameters: pa.RecordBatch | None) -> bytes | None:
+    if parameters is None:
+        return None
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, parameters.schema) as writer:
+        writer.write_batch(parameters)
+    return bytes(sink.getvalue())

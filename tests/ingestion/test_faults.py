@@ -1,0 +1,280 @@
+"""What ingestion answers when a backend fails, and what is there after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from lakehouse import failpoints
+from lakehouse.catalog.migrate import migrate
+from lakehouse.errors import BackendUnavailableError, LakeflightError
+from lakehouse.storage import LocalStore, StoredBlob
+from server.embedded_postgres import EmbeddedPostgres
+from server.ingestion.group_commit import GroupCommit
+from server.ingestion.process import listen
+from server.ingestion.status import STATUS, status_of
+from tests.support.ingestion import Connection, block_request, body_of, running_ingestion
+from wire.envelope import BlockRequest
+
+BLOCK = "/ingestion/insert_block"
+
+
+class Rows:
+    """Stands in for the database."""
+
+    def __init__(self) -> None:
+        self.inserted: list[str] = []
+        self.failing: set[str] = set()
+        self.error: Exception = BackendUnavailableError("down")
+        self.groups: list[int] = []
+
+    async def insert(self, blocks: Sequence[BlockRequest], sizes: Sequence[int]) -> set[str]:
+        await asyncio.sleep(0)
+        self.groups.append(len(blocks))
+        if any(block.block_id in self.failing for block in blocks):
+            raise self.error
+        new = {block.block_id for block in blocks} - set(self.inserted)
+        self.inserted += new
+        return new
+
+
+def group_commit(folder: Path, rows: Rows) -> GroupCommit:
+    return GroupCommit(LocalStore(folder), rows)  # type: ignore[arg-type]
+
+
+async def test_a_failing_group_fails_alone(tmp_path: Path) -> None:
+    rows = Rows()
+    commit = group_commit(tmp_path, rows)
+    bad, good = block_request(), block_request()
+    rows.failing = {bad.block_id}
+
+    with pytest.raises(BackendUnavailableError):
+        await commit.put(bad)
+    await commit.put(good)
+
+    assert rows.inserted == [good.block_id]
+
+
+async def test_a_block_that_nothing_can_be_done_with_does_not_take_its_group_along(tmp_path: Path) -> None:
+    rows = Rows()
+    rows.error = ValueError("not for this column")
+    commit = group_commit(tmp_path, rows)
+    blocks = [block_request() for _ in range(10)]
+    rows.failing = {blocks[3].block_id}
+
+    outcomes = await asyncio.gather(*(commit.put(block) for block in blocks), return_exceptions=True)
+
+    assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [3]
+    assert isinstance(outcomes[3], LakeflightError)
+    assert "column" not in str(outcomes[3])
+
+
+async def test_callers_that_give_up_do_not_hold_up_the_others(tmp_path: Path) -> None:
+    rows = Rows()
+    commit = group_commit(tmp_path, rows)
+    leaving = [asyncio.create_task(commit.put(block_request())) for _ in range(5)]
+    await asyncio.sleep(0)
+    for task in leaving:
+        task.cancel()
+
+    await asyncio.wait_for(asyncio.gather(*(commit.put(block_request()) for _ in range(100))), 10)
+    await commit.close()
+
+    assert len(rows.inserted) >= 100
+    assert max(rows.groups) <= 64
+
+
+async def test_the_four_outcomes_are_counted_apart(tmp_path: Path) -> None:
+    rows = Rows()
+    commit = group_commit(tmp_path, rows)
+    block, orphan, lost = block_request(), block_request(), block_request()
+    await LocalStore(tmp_path).create_blobs(
+        [(f"blobs/{orphan.process_id}/{orphan.stream_id}/{orphan.block_id}", orphan.payload)]
+    )
+    rows.inserted.append(lost.block_id)
+
+    for request in (block, block, orphan, lost):
+        await commit.put(request)
+
+    assert commit.outcomes == {
+        ("created", "inserted"): 1,
+        ("existed", "conflict"): 1,
+        ("existed", "inserted"): 1,
+        ("created", "conflict"): 1,
+    }
+
+
+async def test_a_store_that_fails_means_no_row(tmp_path: Path) -> None:
+    class FullStore(LocalStore):
+        async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[StoredBlob]:
+            raise BackendUnavailableError("the object store failed: no space left on device")
+
+    rows = Rows()
+    commit = GroupCommit(FullStore(tmp_path), rows)  # type: ignore[arg-type]
+
+    with pytest.raises(BackendUnavailableError):
+        await commit.put(block_request())
+
+    assert rows.inserted == []
+
+
+async def test_postgres_down_is_503_and_its_return_needs_no_restart(tmp_path: Path) -> None:
+    postgres = EmbeddedPostgres(tmp_path / "postgres")
+    await postgres.start()
+    await migrate(postgres.url)
+    async with running_ingestion(postgres.url, tmp_path) as server:
+        before, during = block_request(), block_request()
+        assert (await server.post(BLOCK, body_of(before))).status == 200
+
+        await postgres.stop()
+        answer = await server.post(BLOCK, body_of(during))
+        ready = await server.get("/ready")
+        await postgres.start()
+
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert str(tmp_path).encode() not in answer.body
+        assert ready.status in (200, 503)  # a good answer may be a second old
+        assert (await server.post(BLOCK, body_of(during))).status == 200
+        assert (await server.get("/ready")).status == 200
+        database = await asyncpg.connect(postgres.url)
+        assert {str(row[0]) for row in await database.fetch("SELECT block_id FROM blocks")} == {
+            before.block_id,
+            during.block_id,
+        }
+        await database.close()
+    await postgres.stop()
+
+
+@pytest.mark.parametrize("point", ["payload", "row"])
+async def test_a_kill_between_two_steps_loses_no_acknowledged_block(
+    database_url: str, tmp_path: Path, point: str
+) -> None:
+    """Senders deliver again until they get their 200. Then payload and row are there, once."""
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    waiting = [block_request() for _ in range(60)]
+    acknowledged: list[BlockRequest] = []
+    kills = 0
+
+    async def send(connection: Connection) -> None:
+        while waiting:
+            block = waiting.pop()
+            try:
+                assert (await asyncio.wait_for(connection.post(BLOCK, body_of(block)), 20)).status == 200
+            except (TimeoutError, OSError, asyncio.IncompleteReadError):
+                waiting.append(block)
+                return
+            acknowledged.append(block)
+
+    while waiting and kills < 40:
+        child = start_child(listener.fileno(), database_url, tmp_path, f"{point}:kill:0.25:{kills}")
+        connections = [await Connection.open(port) for _ in range(4)]
+        await asyncio.gather(*(send(connection) for connection in connections))
+        if waiting:
+            assert await asyncio.to_thread(child.wait, 20) == -signal.SIGKILL
+            kills += 1
+        else:
+            child.terminate()
+            assert await asyncio.to_thread(child.wait, 20) == 0
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                await connection.close()
+    listener.close()
+
+    assert kills >= 2
+    assert not waiting
+    database = await asyncpg.connect(database_url)
+    stored = [str(row[0]) for row in await database.fetch("SELECT block_id FROM blocks")]
+    assert sorted(stored) == sorted(block.block_id for block in acknowledged)
+    for block in acknowledged:
+        path = tmp_path / "store" / "blobs" / block.process_id / block.stream_id / block.block_id
+        assert path.read_bytes() == block.payload
+    await database.close()
+
+
+def start_child(listener: int, database_url: str, folder: Path, failpoint: str) -> subprocess.Popen[bytes]:
+    program = textwrap.dedent(
+        """
+        import os, socket, sys
+        from pathlib import Path
+        from server.ingestion.process import IngestionSettings, run_ingestion_process
+        listener = socket.socket(fileno=int(sys.argv[1]))
+        folder = Path(sys.argv[3])
+        settings = IngestionSettings(sys.argv[2], (folder / "store").as_uri(), folder / "scratch")
+        run_ingestion_process(listener, settings, os.getppid())
+        """
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(listener), database_url, str(folder)],
+        pass_fds=[listener],
+        env={**os.environ, failpoints.VARIABLE: failpoint},
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        from server.ingestion.process import listen
+        from tests.ingestion.test_faults import start_child
+        listener = listen("127.0.0.1", 0)
+        child = start_child(listener.fileno(), "postgresql://x@127.0.0.1:1/x", Path(sys.argv[1]), "")
+        time.sleep(1.5)
+        print(child.pid, child.poll(), flush=True)
+        time.sleep(60)
+        """
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid, state = parent.stdout.readline().decode().split()
+    assert state == "None"
+
+    parent.kill()
+    parent.communicate()
+
+    for _ in range(200):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return
+        except FileNotFoundError:
+            return
+        subprocess.run(["sleep", "0.05"], check=True)
+    raise AssertionError("the child outlived its parent")
+
+
+def test_failpoints_cost_a_name_and_refuse_unknown_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failpoints, "_armed", None)
+    failpoints.failpoint("row")
+
+    failpoints.arm("row:raise:1,payload:raise:0")
+    failpoints.failpoint("payload")
+    with pytest.raises(failpoints.FailpointError):
+        failpoints.failpoint("row")
+
+    for wrong in ("nowhere:kill", "row:explode", "row:kill:often", "row:kill:1:2:3"):
+        with pytest.raises(ValueError):
+            failpoints.arm(wrong)
+    failpoints.arm("")
+    failpoints.failpoint("row")
+
+
+def test_every_kind_of_error_has_a_status() -> None:
+    kinds: list[Any] = [*LakeflightError.__subclasses__(), *STATUS]
+    for kind in kinds:
+        status, reason = status_of(kind("a reason"))
+        assert status in (400, 500, 503)
+        assert reason
+    assert status_of(KeyError("secret")) == (500, "internal error")
