@@ -549,6 +549,7 @@ def _loads(body: bytes, what: str) -> Any:
 
 
 _SMALL_INTEGER: Final = rb"(?:[\x00-\x17]|\x18.)"
+_SMALL_INTEGERS: Final = re.compile(rb"(?:[\x00-\x17]*+(?:\x18.)*+)*+", re.DOTALL)  # any number, in runs
 _BREAK: Final = 0xFF
 _ENDLESS: Final = -1
 
@@ -597,8 +598,8 @@ def _bound_items(body: bytes, what: str) -> None:
                 position += value
         elif kind == 4:
             if value == _ENDLESS or value > CBOR_ITEMS_MAX:  # the old form of a payload: one integer per byte
-                repeat = b"*+" if value == _ENDLESS else b"{%d}+" % min(value, end)
-                if match := re.compile(_SMALL_INTEGER + repeat, re.DOTALL).match(body, position):
+                counted = re.compile(_SMALL_INTEGER + b"{%d}+" % min(value, end), re.DOTALL) if value >= 0 else None
+                if match := (counted or _SMALL_INTEGERS).match(body, position):
                     length = match.end() - position
                     payload_bytes += max(length - body.count(b"\x18", position, match.end()), length // 2)
                     position = match.end()

@@ -1,8 +1,9 @@
 """Log lines from the standard ``logging`` module.
 
-The message is the line's text; what was passed as ``extra`` becomes properties, and an exception becomes the properties
-``exception.type``, ``exception.message`` and ``exception.stacktrace``. Readers let properties named ``target`` and
-``level`` override the event's own, as the original does.
+The message is the line's text; what was passed as ``extra`` becomes properties, and an exception becomes the
+properties ``exception.type``, ``exception.message`` and ``exception.stacktrace``. A message that is a mapping, as
+``structlog`` hands it on, is taken apart: its ``event`` is the text, the rest are properties. Readers let properties
+named ``target`` and ``level`` override the event's own, as the original does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from time import perf_counter_ns
 from typing import Final
 
 from client.telemetry import recorder as _recorder
-from client.telemetry.recorder import LogEvent, Recorder, clean_properties, is_suppressed
+from client.telemetry.recorder import LogEvent, Recorder, clean_properties, is_suppressed, property_text
 
 FATAL: Final = 1
 ERROR: Final = 2
@@ -26,6 +27,13 @@ TRACE: Final = 6
 
 _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OWN_FIELDS_COUNT: Final = len(vars(logging.makeLogRecord({})))
+
+
+# what the record itself says already, and what is no value but machinery
+_STRUCTLOG_FIELDS: Final = frozenset(
+    {"event", "level", "logger", "logger_name", "timestamp", "exc_info", "stack_info"}
+    | {"_record", "_from_structlog", "_logger", "_name"}
+)
 
 
 def level_of(levelno: int) -> int:
@@ -80,15 +88,16 @@ class TelemetryHandler(logging.Handler):
 
 def _event_of(record: logging.LogRecord, recorder: Recorder) -> LogEvent:
     ticks = perf_counter_ns()
+    fields: Mapping[str, object] = record.msg if isinstance(record.msg, dict) else {}
     try:
-        message = record.getMessage()
+        message = property_text(fields.get("event", "")) if fields else record.getMessage()
     except Exception:  # arguments that do not fit the format: the line is worth more than they are
         message = str(record.msg)
     if len(message) > recorder.limits.message_chars_max:
         message = message[: recorder.limits.message_chars_max]
     properties: dict[str, str] | None = None
-    if len(record.__dict__) > _OWN_FIELDS_COUNT or record.exc_info or record.exc_text or record.stack_info:
-        properties = _properties_of(record, recorder)
+    if fields or len(record.__dict__) > _OWN_FIELDS_COUNT or record.exc_info or record.exc_text or record.stack_info:
+        properties = _properties_of(record, fields, recorder)
     return LogEvent(
         ticks,
         record.name,
@@ -102,10 +111,12 @@ def _event_of(record: logging.LogRecord, recorder: Recorder) -> LogEvent:
     )
 
 
-def _properties_of(record: logging.LogRecord, recorder: Recorder) -> dict[str, str]:
+def _properties_of(record: logging.LogRecord, fields: Mapping[str, object], recorder: Recorder) -> dict[str, str]:
     # what a record is born with comes first
     later = islice(record.__dict__.items(), _OWN_FIELDS_COUNT, None)
     found: dict[str, object] = {key: value for key, value in later if key not in _OWN_FIELDS}
+    if fields:
+        found = {key: value for key, value in {**found, **fields}.items() if key not in _STRUCTLOG_FIELDS}
     if record.exc_info:
         kind, error, _ = record.exc_info
         if kind is not None:

@@ -712,8 +712,11 @@ def _limits(kind: str, moment: int, slack: int) -> tuple[int | None, int | None]
         lower = moment - slack + (1 if kind == "COMPARE_GREATERTHAN" and not slack else 0)
     if kind in ("COMPARE_EQUAL", "COMPARE_LESSTHANOREQUALTO", "COMPARE_LESSTHAN"):
         upper = moment + slack - (1 if kind == "COMPARE_LESSTHAN" and not slack else 0)
-    inside = range(_INT64_MIN, _INT64_MAX + 1)
-    return (lower if lower in inside else None), (upper if upper in inside else None)
+    return _within_int64(lower), _within_int64(upper)
+
+
+def _within_int64(moment: int | None) -> int | None:
+    return moment if moment is not None and _INT64_MIN <= moment <= _INT64_MAX else None
 
 
 def _range_of(declared: DeclaredRelation, name: str, lower: int | None, upper: int | None) -> TimeRange:

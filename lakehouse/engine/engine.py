@@ -12,9 +12,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -30,6 +30,7 @@ from lakehouse.engine.relations import EngineCatalog, Inspection, Relation
 from lakehouse.engine.translate import poisons, translate
 from lakehouse.errors import LakeflightError, QueryCancelledError, QueryError
 
+_T = TypeVar("_T")
 _INSPECTIONS_MAX: Final = 4
 _SHOW_TABLES: Final = (
     "SELECT table_catalog, table_schema, table_name, table_type FROM lakeflight_information.tables ORDER BY table_name"
@@ -53,13 +54,33 @@ class _DatabaseKey:
     paths: frozenset[str]
 
 
+class _Memory(Generic[_T]):
+    """The last few answers, by statement."""
+
+    def __init__(self, entries_max: int) -> None:
+        self._entries: OrderedDict[tuple[str, str, bool], _T] = OrderedDict()
+        self._entries_max = entries_max
+
+    def get(self, key: tuple[str, str, bool]) -> _T | None:
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def put(self, key: tuple[str, str, bool], value: _T) -> None:
+        self._entries[key] = value
+        if len(self._entries) > self._entries_max:
+            self._entries.popitem(last=False)
+
+
 class QueryEngine:
     """See the module. ``close`` it when the worker ends."""
 
     def __init__(self, limits: EngineLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._inspectors: OrderedDict[str, _Inspector] = OrderedDict()
-        self._remembered: OrderedDict[tuple[str, str, Any], Checked] = OrderedDict()
+        self._judged: _Memory[Checked] = _Memory(limits.statements_remembered_max)
+        self._inspected: _Memory[Inspection] = _Memory(limits.statements_remembered_max)
         self._spare: Database | None = None
         self._current: Database | None = None
         self._key: _DatabaseKey | None = None
@@ -80,11 +101,19 @@ class QueryEngine:
         Raises:
             LakeflightError: The statement is refused, or does not bind; the message is for the user.
         """
+        now_ns = time.time_ns() if now_ns is None else now_ns
+        key = (catalog.digest, sql, parameters is None)
+        known = self._inspected.get(key) if not parameters else None
+        if known is not None:
+            return replace(known, now_ns=now_ns)
         self._begin()
         inspector: _Inspector | None = None
         try:
             inspector = self._inspector(catalog)
-            return self._inspect(inspector, sql, parameters, catalog, time.time_ns() if now_ns is None else now_ns)
+            found = self._inspect(inspector, sql, parameters, catalog, now_ns)
+            if not parameters and not found.volatile:
+                self._inspected.put(key, found)
+            return found
         except Exception as error:
             if inspector is not None and not isinstance(error, LakeflightError) and poisons(error):
                 self._drop_inspector(catalog)
@@ -98,7 +127,8 @@ class QueryEngine:
         database = inspector.database
         self._watch(database)
         checked = self._check(inspector, sql, parameters, catalog)
-        database.set_now(now_ns)
+        if checked.reads_clock:
+            database.set_now(now_ns)
         if checked.reads_information or checked.kind == "show_tables":
             database.describe(catalog)
         values = self._values(checked, parameters)
@@ -138,10 +168,10 @@ class QueryEngine:
         self, inspector: _Inspector, sql: str, parameters: Sequence[Any] | None, catalog: EngineCatalog
     ) -> Checked:
         """The gate's judgement, remembered for statements without parameters."""
-        key = (catalog.digest, sql, parameters is None) if not parameters else None
-        if key is not None and key in self._remembered:
-            self._remembered.move_to_end(key)
-            return self._remembered[key]
+        key = (catalog.digest, sql, parameters is None)
+        known = self._judged.get(key) if not parameters else None
+        if known is not None:
+            return known
         checked = inspector.gate.check(
             sql,
             tables=catalog.tables,
@@ -150,10 +180,8 @@ class QueryEngine:
             other_columns=catalog.other_columns,
             parameters=parameters,
         )
-        if key is not None:
-            self._remembered[key] = checked
-            if len(self._remembered) > self._limits.statements_remembered_max:
-                self._remembered.popitem(last=False)
+        if not parameters:
+            self._judged.put(key, checked)
         return checked
 
     def _values(self, checked: Checked, parameters: Sequence[Any] | None) -> list[Any]:
@@ -249,7 +277,8 @@ class QueryEngine:
             database.bind(relations, metadata)
         if checked.reads_information or checked.kind == "show_tables":
             database.describe(catalog)
-        database.set_now(now_ns)
+        if checked.reads_clock:
+            database.set_now(now_ns)
         self._check_interrupt()
         if checked.kind == "explain":
             rows = _explain(database, checked, values)
@@ -333,11 +362,13 @@ class QueryEngine:
         if self._interrupted:
             raise QueryCancelledError("the statement was interrupted")
 
-    def _finish(self, error: BaseException | None) -> None:
+    def _finish(self, error: BaseException | None, *, exhausted: bool = False) -> None:
         """A statement is over. Keep its database only if that is beyond doubt."""
         self._reader = None
         self._end()
         if self._current is None:
+            return
+        if exhausted and error is None:
             return
         if (error is not None and poisons(error)) or not self._current.is_sound():
             self._discard()
@@ -366,7 +397,7 @@ class ResultReader:
             self._engine._check_interrupt()
             return next(self._batches)
         except StopIteration:
-            self._shut(None)
+            self._shut(None, exhausted=True)
             raise
         except Exception as error:
             self._shut(error)
@@ -377,7 +408,7 @@ class ResultReader:
         if self._open:
             self._shut(None)
 
-    def _shut(self, error: BaseException | None) -> None:
+    def _shut(self, error: BaseException | None, *, exhausted: bool = False) -> None:
         self._open = False
         self._batches = iter(())
         if self._source is not None:
@@ -386,7 +417,7 @@ class ResultReader:
             except (OSError, pa.ArrowInvalid, duckdb.Error) as trouble:
                 error = error or trouble
             self._source = None
-        self._engine._finish(error)
+        self._engine._finish(error, exhausted=exhausted)
 
     def __enter__(self) -> ResultReader:
         return self
@@ -439,9 +470,9 @@ def _fact(value: Any) -> str:
 
 
 def _evaluate(database: Database, serialized: str) -> Sequence[Any]:
-    row: tuple[Any, ...] = database.connection.execute(
-        "SELECT * FROM json_execute_serialized_sql(?)", [serialized]
-    ).fetchone()
+    """The only row of a serialized SELECT. It runs on this connection: variables, so the clock, belong to it alone."""
+    text = database.connection.execute("SELECT json_deserialize_sql(?::JSON)", [serialized]).fetchone()[0]
+    row: tuple[Any, ...] = database.connection.execute(text).fetchone()
     return row
 
 

@@ -17,7 +17,16 @@ from typing import Any, Final
 
 import duckdb
 
-from lakehouse.engine.functions import CALLS_BY_NAME, PLAIN_NAME, VIEW_INSTANCE, Verdict, function_rules, words
+from lakehouse.engine.functions import (
+    CALLS_BY_NAME,
+    CLOCK_FUNCTIONS,
+    CLOCK_KEYWORDS,
+    PLAIN_NAME,
+    VIEW_INSTANCE,
+    Verdict,
+    function_rules,
+    words,
+)
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.relations import StatementKind
 from lakehouse.errors import (
@@ -104,6 +113,7 @@ class Checked:
     tables: frozenset[str] = frozenset()  # lower-case names of global tables
     calls: frozenset[InstanceCall] = frozenset()
     reads_information: bool = False
+    reads_clock: bool = False
     functions: frozenset[str] = frozenset()
     splices: list[tuple[int, int, str]] = field(default_factory=list)
 
@@ -369,6 +379,7 @@ class _Walk:
         self._tables: set[str] = set()
         self._calls: set[InstanceCall] = set()
         self._functions: set[str] = set()
+        self._reads_clock = False
 
     def run(self, root: Node) -> None:
         todo = [_Frame(root, 0, 0, frozenset())]
@@ -391,6 +402,7 @@ class _Walk:
         self._checked.tables = frozenset(self._tables)
         self._checked.calls = frozenset(self._calls)
         self._checked.functions = frozenset(self._functions)
+        self._checked.reads_clock = self._reads_clock or bool(self._functions & CLOCK_FUNCTIONS)
         if self._checked.splices:
             self._checked.text = _splice(self._checked.text, self._checked.splices)
 
@@ -520,6 +532,9 @@ class _Walk:
     def _expression(self, kind: str, node: Node) -> None:
         if kind in ("FUNCTION", "WINDOW"):
             self._function(node)
+        elif kind == "COLUMN_REF":
+            names = node.get("column_names") or []
+            self._reads_clock |= len(names) == 1 and str(names[0]).lower() in CLOCK_KEYWORDS
         elif kind == "TYPE":
             self._type(node)
         elif kind == "CAST":

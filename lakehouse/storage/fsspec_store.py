@@ -218,8 +218,8 @@ class FsspecStore:
 def _store_errors() -> Iterator[None]:
     try:
         yield
-    except (FileExistsError, BackendUnavailableError):
-        raise
+    except FileExistsError as error:
+        raise FileExistsError("the key is taken") from error
     except FileNotFoundError as error:
         raise BackendUnavailableError("an object is missing in the store") from error
     except TimeoutError as error:

@@ -88,7 +88,7 @@ class _Pool:
         self._idle: list[WorkerProcess] = []  # the one used last comes last
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._up = asyncio.Event()  # there has been a worker
+        self._up = asyncio.Event()  # every slot has had its worker
         self._ticking = False
         self._closed = False
         self._numbers = 0
@@ -100,7 +100,7 @@ class _Pool:
             self._replace()
 
     async def ready(self) -> None:
-        """Wait until at least one worker can take a job.
+        """Wait until every slot has its worker.
 
         Raises:
             InternalError: The workers' code cannot be loaded.
@@ -210,7 +210,8 @@ class _Pool:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RESPAWN_PAUSE_MAX_S)
         self._workers.add(worker)
-        self._up.set()
+        if len(self._workers) >= self._slots:
+            self._up.set()
         worker.on_idle, worker.on_lost = self._offer, self._lost
         if worker.gone:
             self._lost(worker)
@@ -408,7 +409,7 @@ class BuildWorkerPool(_Pool):
             answer: Built = await exchange.answer
             return answer.result
         except WorkerLostError as error:
-            if self._closed or not await self._zygote.is_well():
+            if self._closed or not await self._zygote.has_outlived(worker):
                 raise BackendUnavailableError("the build workers are being restarted; try again") from error
             raise WorkerCrashedError(str(error)) from error
         finally:

@@ -109,6 +109,7 @@ class WorkerProcess(asyncio.Protocol):
 
     def __init__(self, kinds: frozenset[type[Any]], *, with_ring: bool) -> None:
         self.pid = 0
+        self.zygote_pid: int | None = None
         self.ring = RingReader() if with_ring else None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_idle: Callable[[WorkerProcess], None] = lambda _: None
@@ -277,21 +278,23 @@ class Zygote:
         if self._warm is None:
             raise InternalError("the worker processes could not be started")
         try:
-            await asyncio.wait_for(asyncio.shield(self._warm), WARM_UP_MAX_S)
+            async with asyncio.timeout(WARM_UP_MAX_S):  # wait_for would swallow a cancel that comes with the answer
+                await asyncio.shield(self._warm)
         except TimeoutError:
             raise InternalError(f"{self._kind} workers were not ready within {WARM_UP_MAX_S:g} s") from None
         except ConnectionResetError as error:
             raise InternalError(f"{self._kind} workers could not be started") from error
 
-    async def is_well(self) -> bool:
-        """Whether it still runs. Asked after a worker's death, which may be the first that is seen of the zygote's."""
+    async def has_outlived(self, worker: WorkerProcess) -> bool:
+        """Whether a worker that is gone died alone; its death may be the first that is seen of its zygote's."""
         await asyncio.sleep(DEATH_NOTICE_S)
-        return self._socket is not None
+        return self._socket is not None and self.pid == worker.zygote_pid
 
     async def spawn(self, kinds: frozenset[type[Any]], *, with_ring: bool) -> WorkerProcess:
         """Fork a worker and wait for its first words."""
         await self.warm()
         worker = WorkerProcess(kinds, with_ring=with_ring)
+        worker.zygote_pid = self.pid
         try:
             async with asyncio.timeout(SPAWN_MAX_S):
                 await self._fork(worker)

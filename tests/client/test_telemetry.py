@@ -31,6 +31,7 @@ from client.telemetry import (
 from client.telemetry import recorder as recorder_module
 from client.telemetry.sink import HttpSink
 from tests.support.fake_ingestion import RecordingSink, fake_ingestion
+from wire.envelope import decode_block, decode_stream
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +112,17 @@ def test_an_exception_becomes_properties(telemetry: Telemetry, sink: RecordingSi
     assert properties["exception.type"] == "KeyError"
     assert properties["exception.message"] == "'absent'"
     assert 'raise KeyError("absent")' in properties["exception.stacktrace"]
+
+
+def test_a_message_that_is_a_mapping_is_taken_apart(
+    telemetry: Telemetry, sink: RecordingSink, logger: logging.Logger
+) -> None:
+    structured = {"event": "partition.committed", "rows": 41, "level": "info", "logger": "x", "_record": object()}
+
+    logger.info(structured, extra={"_logger": object(), "_name": "info"})
+
+    telemetry.flush()
+    assert sink.received.log_lines() == [("app.db", 4, "partition.committed", '{"rows":"41"}')]
 
 
 class Hostile:
@@ -326,8 +338,14 @@ def test_metadata_goes_first_and_only_streams_with_blocks_are_announced(
     log("t", 4, "y")
     telemetry.flush()
 
-    assert sink.received.paths[:3] == ["insert_process", "insert_stream", "insert_stream"]
-    assert sink.received.paths[3:] == ["insert_block"] * 3
+    assert sink.received.paths[0] == "insert_process"
+    assert sorted(sink.received.paths[1:]) == ["insert_block"] * 3 + ["insert_stream"] * 2
+    announced: set[str] = set()
+    for path, body in sink.received.requests:
+        if path.endswith("insert_stream"):
+            announced.add(decode_stream(body).stream_id)
+        elif path.endswith("insert_block"):
+            assert decode_block(body).stream_id in announced
     assert {stream.tags for stream in sink.received.streams()} == {("log",), ("cpu",)}
 
 

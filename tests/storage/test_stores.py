@@ -56,7 +56,7 @@ async def test_files_move_in_and_their_names_are_never_taken_twice(store: BlobSt
     second.write_bytes(b"other")
 
     await store.put_file("_schema/lake/x.parquet", source)
-    with pytest.raises(FileExistsError, match="^the key is taken$"):
+    with pytest.raises(FileExistsError, match="the key is taken"):
         await store.put_file("_schema/lake/x.parquet", second)
 
     assert not source.exists()
@@ -166,7 +166,12 @@ async def test_remote_objects_are_downloaded_once_and_the_cache_is_bounded(
     await store.put_blobs([(f"k/{n}", bytes(100)) for n in range(4)])
     downloads = []
     read = store._read
-    monkeypatch.setattr(store, "_read", lambda key: (downloads.append(key), read(key))[1])
+
+    def counted_read(key: str) -> bytes:
+        downloads.append(key)
+        return read(key)
+
+    monkeypatch.setattr(store, "_read", counted_read)
 
     await asyncio.gather(*(store.localize(["k/0"]) for _ in range(10)))
     for n in range(4):

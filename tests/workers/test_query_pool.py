@@ -134,7 +134,7 @@ async def test_the_engine_s_errors_keep_their_kind_and_others_say_nothing(pool: 
         await frames(pool, "SELECT nonsense")
     with pytest.raises(QueryError, match="Could not convert"):
         await frames(pool, "SELECT CASE WHEN i < 500000 THEN i ELSE ('x' || i)::INT END AS v FROM range(1000000) t(i)")
-    with pytest.raises(InternalError, match="^the engine failed$"):
+    with pytest.raises(InternalError, match=r"^the engine failed$"):
         await frames(pool, "!broken")
     with pytest.raises(LimitExceededError):
         await frames(pool, "!greedy")
@@ -335,7 +335,7 @@ async def test_a_dead_zygote_is_replaced_with_all_its_workers(pool: QueryWorkerP
     assert received == [1, 1, 1]
     await idle_after(pool)
     assert not before & set(pool.pids)
-    assert not [pid for pid in before if os.path.exists(f"/proc/{pid}/fd/3")]
+    assert not [pid for pid in before if _alive(pid)]
 
 
 async def test_the_queue_is_bounded_in_number_and_time(pool: QueryWorkerPool) -> None:
@@ -451,9 +451,7 @@ async def test_a_closed_pool_leaves_no_process_and_fails_what_is_under_way() -> 
     with pytest.raises(LakeflightError):
         while True:
             await anext(stream)
-    deadline = time.monotonic() + 2
-    while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
     assert not [pid for pid in pids if _alive(pid)]
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from wire.errors import CorruptPayloadError
 from wire.transit import kernels
-from wire.transit.columns import Int32Array, Int64Array, UInt8Array, UInt32Array
+from wire.transit.columns import Int64Array, UInt8Array, UInt32Array
 from wire.transit.dependencies import Dependencies
 from wire.transit.kernels import Fault
-from wire.transit.layout import RECORD_TYPES_MAX, Field, FixedType, TypeTable
+from wire.transit.layout import RECORD_TYPES_MAX, FixedType, TypeTable
 
 OBJECTS_MAX: Final = 32 << 20  # of one block; twice what 256 MiB of the smallest real events hold
 _SMALLEST_DYNAMIC_BYTES: Final = 5  # type index and size
@@ -129,4 +129,4 @@ def _raise_fault(fault: Fault, where: int, value: int) -> NoReturn:
     raise CorruptPayloadError(text)
 
 
-__all__ = ["Field", "Int32Array", "Objects", "fixed_type", "new_outcome", "raise_fault", "scan_objects"]
+__all__ = ["Objects", "fixed_type", "new_outcome", "raise_fault", "scan_objects"]

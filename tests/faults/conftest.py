@@ -1,0 +1,7 @@
+"""Servers that are killed."""
+
+from __future__ import annotations
+
+from tests.support.postgres import postgres_server
+
+__all__ = ["postgres_server"]

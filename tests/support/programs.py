@@ -1,0 +1,112 @@
+"""Telemetry made on the spot: programs that log and record spans, block by block, with rows that are known."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+
+from tests.support.fixtures import Request
+from wire.envelope import ProcessRequest, encode_block, encode_process, encode_stream
+from wire.transit.types import CPU_STREAM, LOG_STREAM
+from wire.transit.writer import EncodedBlock, LogBlockBuilder, LogMetadata, SpanBlockBuilder, SpanMetadata, describe_stream
+
+START_NS = 1_714_557_600_000_000_000  # a whole microsecond
+SECOND_NS = 1_000_000_000
+
+
+@dataclass
+class Program:
+    """One process with one log stream and one thread. Ticks are nanoseconds; block k covers second k."""
+
+    start_ns: int = START_NS
+    process_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    log_stream: str = field(default_factory=lambda: str(uuid.uuid4()))
+    thread_stream: str = field(default_factory=lambda: str(uuid.uuid4()))
+    log_blocks: int = 0
+    logged: int = 0
+    thread_blocks: int = 0
+    spans: int = 0
+
+    def registration(self) -> list[Request]:
+        """What a program sends first."""
+        process = ProcessRequest(
+            process_id=self.process_id,
+            exe="made-up",
+            username="tester",
+            realname="",
+            computer="here",
+            distro="none",
+            cpu_brand="none",
+            tsc_frequency=SECOND_NS,
+            start_time_ns=self.start_ns,
+            start_ticks=0,
+            parent_process_id=None,
+            properties={"purpose": "test"},
+        )
+        return [
+            _request("process", encode_process(process)),
+            _request(
+                "stream",
+                encode_stream(describe_stream(LOG_STREAM, process_id=self.process_id, stream_id=self.log_stream)),
+            ),
+            _request(
+                "stream",
+                encode_stream(
+                    describe_stream(
+                        CPU_STREAM,
+                        process_id=self.process_id,
+                        stream_id=self.thread_stream,
+                        properties={"thread-name": "Main", "thread-id": "1"},
+                    )
+                ),
+            ),
+        ]
+
+    def log_block(self, lines: int = 3) -> Request:
+        """A block of log lines ``line 0``, ``line 1`` and so on over all blocks."""
+        builder = LogBlockBuilder()
+        about = LogMetadata(target="test", level=4)
+        begin = self.log_blocks * SECOND_NS
+        for index in range(lines):
+            builder.message(about, begin + index * 1_000, f"line {self.logged + index}")
+        request = self._block(builder.finish(), self.log_stream, begin, self.logged)
+        self.log_blocks += 1
+        self.logged += lines
+        return request
+
+    def thread_block(self, frames: int = 5) -> Request:
+        """A block of ``frames`` spans with one child each; blocks touch, so they form one chain."""
+        builder = SpanBlockBuilder()
+        frame, work = SpanMetadata("Frame", "test"), SpanMetadata("Work", "test")
+        begin = self.thread_blocks * SECOND_NS
+        for index in range(frames):
+            at = begin + 1_000 + index * 10_000
+            builder.begin(frame, at)
+            builder.begin(work, at + 1_000)
+            builder.end(work, at + 4_000)
+            builder.end(frame, at + 8_000)
+        request = self._block(builder.finish(), self.thread_stream, begin, 2 * self.spans)
+        self.thread_blocks += 1
+        self.spans += 2 * frames
+        return request
+
+    def _block(self, block: EncodedBlock, stream_id: str, begin_ticks: int, object_offset: int) -> Request:
+        return _request(
+            "block",
+            encode_block(
+                block.request(
+                    block_id=str(uuid.uuid4()),
+                    stream_id=stream_id,
+                    process_id=self.process_id,
+                    begin_time_ns=self.start_ns + begin_ticks,
+                    begin_ticks=begin_ticks,
+                    end_time_ns=self.start_ns + begin_ticks + SECOND_NS,
+                    end_ticks=begin_ticks + SECOND_NS,
+                    object_offset=object_offset,
+                )
+            ),
+        )
+
+
+def _request(kind: str, body: bytes) -> Request:
+    return Request(f"/ingestion/insert_{kind}", {}, body)

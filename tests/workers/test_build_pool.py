@@ -1,0 +1,111 @@
+"""Buckets in real worker processes: answers, crashes, deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from lakehouse.errors import BackendUnavailableError, LimitExceededError
+from lakehouse.materialize import WorkerCrashedError
+from server.workers.pool import BuildPoolLimits, BuildWorkerPool
+from server.workers.protocol import REQUEST_BYTES_MAX
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool() -> AsyncIterator[BuildWorkerPool]:
+    pool = BuildWorkerPool(BuildPoolLimits(slots=2, queued_max=3), builder="tests.support.worker_stubs:builder")
+    await pool.start()
+    await pool.ready()
+    yield pool
+    await pool.close()
+
+
+async def test_jobs_come_back_and_run_side_by_side(pool: BuildWorkerPool) -> None:
+    requests = [{"do": "echo", "payload": bytes([i]) * 100_000, "deep": [{"a": [i, None, "x"]}]} for i in range(5)]
+
+    answers = await asyncio.gather(*(pool.build(request, 5) for request in requests))
+
+    assert [answer["echo"] for answer in answers] == requests
+    assert {answer["pid"] for answer in answers} <= set(pool.pids)
+
+
+@pytest.mark.parametrize("how", ["crash", "memory"])
+async def test_a_job_that_kills_its_worker_is_told_apart_and_the_next_one_runs(pool: BuildWorkerPool, how: str) -> None:
+    other = asyncio.create_task(pool.build({"do": "echo"}, 5))
+
+    with pytest.raises(WorkerCrashedError):
+        await pool.build({"do": how}, 5)
+
+    assert (await other)["echo"] == {"do": "echo"}
+    assert (await pool.build({"do": "echo", "n": 2}, 5))["echo"] == {"do": "echo", "n": 2}
+
+
+async def test_a_job_past_its_deadline_is_killed(pool: BuildWorkerPool) -> None:
+    start = time.monotonic()
+
+    with pytest.raises(WorkerCrashedError, match="it took too long"):
+        await pool.build({"do": "sleep"}, 0.3)
+
+    assert time.monotonic() - start < 0.8
+    assert len(await asyncio.gather(*(pool.build({"do": "echo"}, 5) for _ in range(3)))) == 3
+
+
+async def test_an_error_of_the_job_is_no_crash(pool: BuildWorkerPool) -> None:
+    before = set(pool.pids)
+
+    with pytest.raises(LimitExceededError, match="too much"):
+        await pool.build({"do": "fail"}, 5)
+
+    assert set(pool.pids) == before
+
+
+async def test_a_caller_that_goes_away_takes_its_job_along(pool: BuildWorkerPool) -> None:
+    task = asyncio.create_task(pool.build({"do": "sleep"}, 60))
+    await asyncio.sleep(0.1)
+    assert pool.busy == 1
+
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert pool.busy == 0
+    assert (await pool.build({"do": "echo"}, 5))["echo"] == {"do": "echo"}
+
+
+async def test_the_queue_is_bounded(pool: BuildWorkerPool) -> None:
+    tasks = [asyncio.create_task(pool.build({"do": "sleep"}, 60)) for _ in range(5)]
+    await asyncio.sleep(0.2)
+    assert (pool.busy, pool.waiting) == (2, 3)
+
+    with pytest.raises(LimitExceededError, match="3 requests wait already"):
+        await pool.build({"do": "echo"}, 5)
+
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (pool.busy, pool.waiting) == (0, 0)
+
+
+async def test_a_request_that_is_too_large_is_refused_and_harms_nobody(pool: BuildWorkerPool) -> None:
+    with pytest.raises(LimitExceededError, match="a request to a worker takes"):
+        await pool.build({"do": "echo", "payload": bytes(REQUEST_BYTES_MAX)}, 5)
+
+    assert (await pool.build({"do": "echo"}, 5))["echo"] == {"do": "echo"}
+
+
+async def test_the_death_of_the_zygote_is_not_blamed_on_the_job(pool: BuildWorkerPool) -> None:
+    task = asyncio.create_task(pool.build({"do": "sleep"}, 60))
+    await asyncio.sleep(0.3)
+
+    os.kill(pool.pids[0], signal.SIGKILL)
+
+    with pytest.raises(BackendUnavailableError, match="restarted"):
+        await task
+    assert (await pool.build({"do": "echo"}, 5))["echo"] == {"do": "echo"}
