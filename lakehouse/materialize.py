@@ -344,7 +344,7 @@ class Materializer:
         )
         message = job.to_message() | {"paths": [str(paths[block.block_id]) for block in blocks]}
         answer = await self._builder.build(message, self._limits.job_s_max)
-        return BuildResult.from_message(answer, output)
+        return BuildResult.from_message(answer, output, frozenset(block.block_id for block in blocks))
 
     async def _find_killers(
         self,

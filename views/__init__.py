@@ -1,16 +1,17 @@
-"""One file per view set: its schema, its version, and how blocks become rows."""
+"""One file per view set: its schema, its version, and how blocks become rows.
+
+Importing a view loads no kernel, because most processes only ask for its schema; building rows does.
+"""
 
 from __future__ import annotations
 
 from lakehouse.registry import ViewRegistry
-from views import call_tree
 from views.blocks import BLOCKS
 from views.log_entries import LogEntries
 from views.measures import Measures
 from views.processes import PROCESSES
 from views.streams import STREAMS
 from views.thread_spans import ThreadSpans
-from wire.transit import kernels
 
 __all__ = ["default_registry", "warm_up"]
 
@@ -31,5 +32,8 @@ def default_registry() -> ViewRegistry:
 
 def warm_up() -> None:
     """Compile every kernel that building a view may need, or load it from numba's cache."""
+    from views import call_tree
+    from wire.transit import kernels
+
     kernels.warm_up()
     call_tree.warm_up()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -22,7 +22,9 @@ from views.columns import (
     time_field,
 )
 from wire.transit.layout import StreamLayout
-from wire.transit.logs import LogEvents, read_logs
+
+if TYPE_CHECKING:
+    from wire.transit.logs import LogEvents
 
 SCHEMA: Final = pa.schema(
     [
@@ -73,6 +75,8 @@ class LogEntries:
 
 
 def _decoder(block: Block, process: Process) -> Decode[tuple[LogEvents, Int64s]]:
+    from wire.transit.logs import read_logs  # compiled kernels: only where blocks are decoded
+
     def decode(layout: StreamLayout, dependencies: bytes, objects: bytes) -> tuple[LogEvents, Int64s]:
         events = read_logs(layout, dependencies, objects)
         return events, clock_of_block(process, block).absolute_ns(events.ticks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,9 @@ from views.columns import (
 from wire.ticks import TickClock
 from wire.transit.columns import Codes
 from wire.transit.layout import StreamLayout
-from wire.transit.metrics import MetricEvents, read_metrics
+
+if TYPE_CHECKING:
+    from wire.transit.metrics import MetricEvents
 
 SCHEMA: Final = pa.schema(
     [
@@ -69,6 +71,8 @@ class Measures:
 
 
 def _decoder(block: Block, process: Process) -> Decode[dict[str, Any]]:
+    from wire.transit.metrics import read_metrics  # compiled kernels: only where blocks are decoded
+
     def decode(layout: StreamLayout, dependencies: bytes, objects: bytes) -> dict[str, Any]:
         events = read_metrics(layout, dependencies, objects)
         clock = clock_of_block(process, block)

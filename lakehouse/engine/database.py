@@ -117,7 +117,7 @@ class Database:
     def is_sound(self) -> bool:
         """Whether the database still answers after a query that did not end by itself."""
         try:
-            return bool(self.connection.execute("SELECT 42").fetchone() == (42,))
+            return bool(self.connection.execute("SELECT 42").fetchall() == [(42,)])
         except duckdb.Error:
             return False
 

@@ -471,8 +471,8 @@ def _fact(value: Any) -> str:
 
 def _evaluate(database: Database, serialized: str) -> Sequence[Any]:
     """The only row of a serialized SELECT. It runs on this connection: variables, so the clock, belong to it alone."""
-    text = database.connection.execute("SELECT json_deserialize_sql(?::JSON)", [serialized]).fetchone()[0]
-    row: tuple[Any, ...] = database.connection.execute(text).fetchone()
+    text = database.connection.execute("SELECT json_deserialize_sql(?::JSON)", [serialized]).fetchall()[0][0]
+    row: tuple[Any, ...] = database.connection.execute(text).fetchall()[0]
     return row
 
 

@@ -255,7 +255,7 @@ class Gate:
 
     def _serialize(self, text: str) -> Node:
         try:
-            row = self._connection.execute(_PARSE, [text]).fetchone()
+            row = self._connection.execute(_PARSE, [text]).fetchall()[0]
             answer: Node = json.loads(row[0])
         except RecursionError:
             raise LimitExceededError("the statement is nested too deep") from None

@@ -29,7 +29,8 @@ from tests.support.rows import read_files
 from views.columns import BATCH_ROWS
 from views.log_entries import LogEntries
 from views.measures import Measures
-from views.thread_spans import CHAIN_OBJECTS_MAX, ThreadSpans, chains, thread_name
+from views.span_rows import CHAIN_OBJECTS_MAX, chains, thread_name
+from views.thread_spans import ThreadSpans
 from wire.transit.writer import (
     EncodedBlock,
     LogBlockBuilder,
