@@ -61,6 +61,7 @@ _EXPRESSIONS: Final = frozenset(
     }
 )
 _MODIFIERS: Final = frozenset({"LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER", "ORDER_MODIFIER", "DISTINCT_MODIFIER"})
+_ORDERS: Final = frozenset({"ORDER_DEFAULT", "ASCENDING", "DESCENDING"})
 _TYPES: Final = words(
     """
     json varchar array bigint bignum binary bit bitstring blob bool boolean bpchar bytea char date datetime dec
@@ -456,15 +457,19 @@ class _Walk:
                 self._table_function(node)
             elif name == "SHOW_REF":
                 self._show(node)
+            elif name == "SUBQUERY":  # lateral ones cost as much to plan as relations
+                self._count_reference()
             elif name == "PIVOT" and node.get("pivot_enum"):
                 raise ForbiddenSqlError("PIVOT over an enum is not allowed: add IN (…)")
-        elif name not in _MODIFIERS and not name.startswith("ORDER_"):
+        elif name not in _MODIFIERS and name not in _ORDERS:
             raise ForbiddenSqlError(f"{name.lower()} is not allowed here")
 
     def _count_reference(self) -> None:
         self._references += 1
         if self._references > self._limits.relations_max:
-            raise LimitExceededError(f"the statement reads more than {self._limits.relations_max} relations")
+            raise LimitExceededError(
+                f"the statement reads more than {self._limits.relations_max} relations and subqueries"
+            )
 
     def _base_table(self, node: Node, scope: frozenset[str]) -> None:
         self._count_reference()
@@ -534,6 +539,8 @@ class _Walk:
             self._function(node)
         elif kind == "COLUMN_REF":
             names = node.get("column_names") or []
+            if len(names) > self._limits.name_parts_max:
+                raise LimitExceededError(f"a column name has more than {self._limits.name_parts_max} parts")
             self._reads_clock |= len(names) == 1 and str(names[0]).lower() in CLOCK_KEYWORDS
         elif kind == "TYPE":
             self._type(node)

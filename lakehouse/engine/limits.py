@@ -16,6 +16,7 @@ class EngineLimits:
     relations_max: int = 64  # planning doubles its time with every few relations
     view_instances_max: int = 64
     ctes_max: int = 256
+    name_parts_max: int = 16  # of a.b.c: a nested field each
     lambda_depth_max: int = 8  # planning doubles with every level
     parameters_max: int = 1_000
     repairs_max: int = 64  # words of the other dialect that are mended in one statement

@@ -1,8 +1,7 @@
 """Objects as files below one folder, durable to power loss. Plain system calls: no layer that stages or guesses.
 
-Groups of blobs share one ``syncfs``; a single file is synced by itself. Names appear with their whole content or not at
-all as long as the machine stays up. After a power loss a name may hold the beginning of its content: nobody was told
-that it is stored, so the sender comes back and the remainder is replaced.
+Groups of blobs share one ``syncfs``; a single file is synced by itself. After a kill or a power loss a name may hold the
+beginning of its content: nobody was told that it is stored, so the sender comes back and the remainder is replaced.
 """
 
 from __future__ import annotations
@@ -11,8 +10,10 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from lakehouse.storage.paths import checked_key, checked_prefix
 BLOB_THREADS: Final = 2  # as many as groups in flight
 FILE_THREADS: Final = 8
 COPY_CHUNK_BYTES: Final = 1 << 20
+LOCK_WAIT_S: Final = 5.0
+LOCK_POLL_S: Final = 0.002
 LOCALIZE_INLINE_MAX: Final = 64  # so many stat calls are cheaper than a change of threads
 FILE_MODE: Final = 0o640
 FOLDER_MODE: Final = 0o750
@@ -52,7 +55,6 @@ class LocalStore:
             _make_folders(Path(self._root))
             os.makedirs(f"{self._root}/{STAGING_FOLDER}", mode=FOLDER_MODE, exist_ok=True)
             self._root_fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._unnamed_files = _has_unnamed_files(self._root)
         self._blob_threads = ThreadPoolExecutor(BLOB_THREADS, thread_name_prefix="store-blobs")
         self._file_threads = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="store-files")
 
@@ -172,16 +174,17 @@ class LocalStore:
                     return size, False
 
     def _create_new(self, path: str, data: bytes) -> None:
-        """The name appears once the content is in: a reader, or a second writer, never sees a part."""
-        if not self._unnamed_files:
-            with self._staged(data) as staged:
-                os.link(staged, path)
-            return
-        fd = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE)
+        """Raises ``FileExistsError`` if the name is there. The lock tells a writer at work from a dead one's remainder."""
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE)
         try:
-            _write_all(fd, data)
-            # Both paths are absolute: the folder handle only makes Python call linkat, which can follow /proc.
-            os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=self._root_fd, follow_symlinks=True)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink == 0:  # between these two calls somebody took us for dead and replaced the name
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            try:
+                _write_all(fd, data)
+            except BaseException:
+                os.unlink(path)
+                raise
         finally:
             os.close(fd)
 
@@ -202,18 +205,23 @@ class LocalStore:
     def _size_or_repair(self, path: str, data: bytes) -> int | None:
         """Size of what was there; ``None`` if it went away meanwhile. The remainder of a crash is made whole."""
         try:
-            size = os.stat(path).st_size
-            if size >= len(data):
-                return size
-            with open(path, "rb") as existing:
-                if existing.read(size + 1) != data[:size]:
-                    return size
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        with self._staged(data) as staged:
-            _fsync(staged, os.O_RDONLY)
-            os.rename(staged, path)
-        return len(data)
+        try:
+            _lock_patiently(fd)  # waits for a writer at work; nobody holds the lock of a remainder
+            status = os.fstat(fd)
+            if status.st_nlink == 0:
+                return None
+            size = status.st_size
+            if size >= len(data) or os.pread(fd, size, 0) != data[:size]:
+                return size
+            with self._staged(data) as staged:
+                _fsync(staged, os.O_RDONLY)
+                os.rename(staged, path)
+            return len(data)
+        finally:
+            os.close(fd)
 
     def _adopt(self, target: str, source: str) -> None:
         _fsync(source, os.O_RDWR)
@@ -308,14 +316,17 @@ def _make_folders(folder: Path) -> None:
     _fsync(str(folder.parent), os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _has_unnamed_files(root: str) -> bool:
-    """Whether files can be written before they have a name; some network and layered file systems can't do that."""
-    try:
-        fd = os.open(root, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE)
-    except OSError:
-        return False
-    os.close(fd)
-    return os.path.exists("/proc/self/fd")
+def _lock_patiently(fd: int) -> None:
+    """The exclusive lock, or ``TimeoutError``: a writer may be stopped for good, and this thread has other work."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+            time.sleep(LOCK_POLL_S)
 
 
 def _raise_unless_absent(error: OSError) -> None:

@@ -117,8 +117,10 @@ def run_ingestion_process(
 def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
     """A listening socket; port 0 takes a free one. ``share``: other processes may bind the same address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
+        # Accepted sockets inherit it. An answer is two writes, and the second must not wait for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if share:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -50,6 +50,7 @@ from server.workers.ring import RingWriter
 INTERRUPT_EVERY_S: Final = 0.05  # an interrupt that comes just before the engine starts is lost, so it is repeated
 IDLE_BEFORE_TRIM_S: Final = 5.0  # after this long without a job, memory goes back to the system
 RECEIVE_BYTES: Final = 64 << 10
+_LIBC: Final = ctypes.CDLL(None)
 _EXPECTED: Final = frozenset({Describe, Inspect, Run, Credit, Cancel})
 
 
@@ -119,7 +120,8 @@ class QueryWorker:
                 request = self._requests.get(timeout=IDLE_BEFORE_TRIM_S if used else None)
             except queue.Empty:
                 self._ring.forget_pages()
-                _trim_heap(0)
+                pa.default_memory_pool().release_unused()
+                _LIBC.malloc_trim(0)
                 used = False
                 continue
             self._answer(request)
@@ -250,7 +252,3 @@ def _failure(job: int, error: Exception) -> Failed:
         return Failed(job, type(error).__name__, str(error)[:ERROR_TEXT_MAX], "")
     detail = "".join(traceback.format_exception(error))[-DETAIL_TEXT_MAX:]
     return Failed(job, "InternalError", "the engine failed", detail)
-
-
-def _trim_heap(keep_bytes: int) -> None:
-    ctypes.CDLL(None).malloc_trim(keep_bytes)

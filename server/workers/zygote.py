@@ -12,6 +12,7 @@ every lock that another thread held.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -59,7 +60,8 @@ def main(arguments: list[str]) -> None:
         problem = traceback.format_exc()[-DETAIL_TEXT_MAX:]
     edge.send(encode(Warm(len(os.listdir("/proc/self/task")), problem)))
     if not problem:
-        _serve(edge, work, settings)
+        with contextlib.suppress(ConnectionError):  # the edge is gone
+            _serve(edge, work, settings)
 
 
 def _preload(kind: str, settings: dict[str, Any]) -> Callable[[socket.socket, int | None], None]:

@@ -203,6 +203,14 @@ async def test_a_range_far_from_what_blocks_claim_needs_no_bucket(lake: Lake) ->
     assert [bucket.dirty for bucket in margin] == [True]
 
 
+async def test_an_unknown_frequency_leaves_ticks_out_of_the_claims(lake: Lake) -> None:
+    await lake.add_process(frequency=0)
+    await lake.add_stream()
+    await lake.add_block(at=START, end_ticks=10**15)
+
+    assert await lake.dirty(await lake.instance(), BY_STREAM)
+
+
 async def test_hostile_ticks_do_not_break_a_look(lake: Lake) -> None:
     await lake.add_process(frequency=1)
     await lake.add_stream()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -163,7 +162,7 @@ async def test_a_kill_between_two_steps_loses_no_acknowledged_block(
     """Senders deliver again until they get their 200. Then payload and row are there, once."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    waiting = [block_request() for _ in range(60)]
+    waiting = [block_request() for _ in range(40)]
     acknowledged: list[BlockRequest] = []
     kills = 0
 
@@ -177,8 +176,8 @@ async def test_a_kill_between_two_steps_loses_no_acknowledged_block(
                 return
             acknowledged.append(block)
 
-    while waiting and kills < 40:
-        child = start_child(listener.fileno(), database_url, tmp_path, f"{point}:kill:0.25:{kills}")
+    while waiting and kills < 20:
+        child = start_child(listener.fileno(), database_url, tmp_path, f"{point}:kill:0.15:{kills}")
         connections = [await Connection.open(port) for _ in range(4)]
         await asyncio.gather(*(send(connection) for connection in connections))
         if waiting:
@@ -188,8 +187,9 @@ async def test_a_kill_between_two_steps_loses_no_acknowledged_block(
             child.terminate()
             assert await asyncio.to_thread(child.wait, 20) == 0
         for connection in connections:
-            with contextlib.suppress(OSError):
-                await connection.close()
+            await connection.close()
+        assert child.stdout is not None
+        child.stdout.close()
     listener.close()
 
     assert kills >= 2
@@ -206,19 +206,20 @@ async def test_a_kill_between_two_steps_loses_no_acknowledged_block(
 def start_child(listener: int, database_url: str, folder: Path, failpoint: str) -> subprocess.Popen[bytes]:
     program = textwrap.dedent(
         """
-        import os, socket, sys
+        import socket, sys
         from pathlib import Path
         from server.ingestion.process import IngestionSettings, run_ingestion_process
         listener = socket.socket(fileno=int(sys.argv[1]))
         folder = Path(sys.argv[3])
         settings = IngestionSettings(sys.argv[2], (folder / "store").as_uri(), folder / "scratch")
-        run_ingestion_process(listener, settings, os.getppid())
+        run_ingestion_process(listener, settings, int(sys.argv[4]), lambda: print("ready", flush=True))
         """
     )
     return subprocess.Popen(
-        [sys.executable, "-c", program, str(listener), database_url, str(folder)],
+        [sys.executable, "-c", program, str(listener), database_url, str(folder), str(os.getpid())],
         pass_fds=[listener],
         env={**os.environ, failpoints.VARIABLE: failpoint},
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
 
@@ -232,7 +233,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         from tests.ingestion.test_faults import start_child
         listener = listen("127.0.0.1", 0)
         child = start_child(listener.fileno(), "postgresql://x@127.0.0.1:1/x", Path(sys.argv[1]), "")
-        time.sleep(1.5)
+        child.stdout.readline()
         print(child.pid, child.poll(), flush=True)
         time.sleep(60)
         """
@@ -243,7 +244,8 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     assert state == "None"
 
     parent.kill()
-    parent.communicate()
+    parent.wait()
+    parent.stdout.close()
 
     for _ in range(200):
         try:

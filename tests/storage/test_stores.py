@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -129,6 +130,52 @@ async def test_the_torn_remainder_of_a_crash_is_made_whole(tmp_path: Path) -> No
     assert (tmp_path / "k" / "torn").read_bytes() == whole
     assert (tmp_path / "k" / "other").read_bytes() == b"zzz"
     await store.close()
+
+
+async def test_a_writer_at_work_is_waited_for_and_not_taken_for_a_remainder(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    (tmp_path / "k").mkdir()
+    with (tmp_path / "k" / "slow").open("xb", buffering=0) as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        writer.write(b"ab")
+        second = asyncio.create_task(store.create_blobs([("k/slow", b"abcdef")]))
+        await asyncio.sleep(0.1)
+        assert not second.done()
+        writer.write(b"XY")
+
+    assert [tuple(blob) for blob in await second] == [(4, False)]
+    assert (tmp_path / "k" / "slow").read_bytes() == b"abXY"
+    await store.close()
+
+
+async def test_a_writer_that_hangs_makes_others_fail_and_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_module, "LOCK_WAIT_S", 0.1)
+    store = LocalStore(tmp_path)
+    with (tmp_path / "stuck").open("xb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+
+        with pytest.raises(BackendUnavailableError, match="timed out"):
+            await store.create_blobs([("stuck", b"abcdef")])
+    await store.close()
+
+
+async def test_two_stores_over_one_folder_agree_on_who_was_first(tmp_path: Path) -> None:
+    stores = [LocalStore(tmp_path) for _ in range(4)]
+
+    for round_number in range(50):
+        contents = [bytes([65 + n]) * (5_000 + n) for n in range(len(stores))]
+        key = f"k/{round_number}"
+        stored = await asyncio.gather(
+            *(store.create_blobs([(key, content)]) for store, content in zip(stores, contents, strict=True))
+        )
+        winners = [content for content, [blob] in zip(contents, stored, strict=True) if blob.created]
+        assert len(winners) == 1
+        assert (tmp_path / key).read_bytes() == winners[0]
+        assert {blob.size for [blob] in stored} == {len(winners[0])}
+    for store in stores:
+        await store.close()
 
 
 async def test_a_failed_sync_leaves_no_name_that_would_pass_for_durable(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.support.fixtures import Request
 from wire.envelope import ProcessRequest, encode_block, encode_process, encode_stream
-from wire.transit.types import CPU_STREAM, LOG_STREAM
+from wire.transit.types import LOG_TYPES, SPAN_TYPES
 from wire.transit.writer import EncodedBlock, LogBlockBuilder, LogMetadata, SpanBlockBuilder, SpanMetadata, describe_stream
 
 START_NS = 1_714_557_600_000_000_000  # a whole microsecond
@@ -47,13 +47,13 @@ class Program:
             _request("process", encode_process(process)),
             _request(
                 "stream",
-                encode_stream(describe_stream(LOG_STREAM, process_id=self.process_id, stream_id=self.log_stream)),
+                encode_stream(describe_stream(LOG_TYPES, process_id=self.process_id, stream_id=self.log_stream)),
             ),
             _request(
                 "stream",
                 encode_stream(
                     describe_stream(
-                        CPU_STREAM,
+                        SPAN_TYPES,
                         process_id=self.process_id,
                         stream_id=self.thread_stream,
                         properties={"thread-name": "Main", "thread-id": "1"},

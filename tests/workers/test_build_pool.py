@@ -20,12 +20,22 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pool() -> AsyncIterator[BuildWorkerPool]:
+async def shared_pool() -> AsyncIterator[BuildWorkerPool]:
     pool = BuildWorkerPool(BuildPoolLimits(slots=2, queued_max=3), builder="tests.support.worker_stubs:builder")
     await pool.start()
     await pool.ready()
     yield pool
     await pool.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def pool(shared_pool: BuildWorkerPool) -> BuildWorkerPool:
+    """With both slots free, whatever the test before did to them."""
+    for _ in range(400):
+        if shared_pool.busy == 0 and len(shared_pool.pids) == 3:
+            break
+        await asyncio.sleep(0.01)
+    return shared_pool
 
 
 async def test_jobs_come_back_and_run_side_by_side(pool: BuildWorkerPool) -> None:

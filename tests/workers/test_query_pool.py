@@ -26,7 +26,8 @@ from lakehouse.errors import (
     QueryError,
     QueryTimeoutError,
 )
-from server.workers.pool import QueryPoolLimits, QueryWorkerPool, Statement, WorkerStream
+from server.workers.jobs import WorkerStream
+from server.workers.pool import QueryPoolLimits, QueryWorkerPool, Statement
 from server.workers.protocol import FRAME_BYTES_MAX
 from tests.support.worker_stubs import table_of
 
@@ -340,7 +341,7 @@ async def test_a_dead_zygote_is_replaced_with_all_its_workers(pool: QueryWorkerP
 
 async def test_the_queue_is_bounded_in_number_and_time(pool: QueryWorkerPool) -> None:
     running = [pool.run(Statement("!attentive", options={}), timeout_s=9) for _ in range(2)]
-    busy = [asyncio.create_task(anext(stream)) for stream in running]  # type: ignore[arg-type]
+    busy = [asyncio.create_task(anext(stream)) for stream in running]
     await asyncio.sleep(0.05)
     queued = [asyncio.create_task(frames(pool, "SELECT 1 AS one")) for _ in range(4)]
     await asyncio.sleep(0.05)

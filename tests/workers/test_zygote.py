@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -92,7 +91,7 @@ async def test_real_workers_start_without_threads_and_are_small() -> None:
             await pool.start()
         for pool in (queries, builds):
             await pool.ready()
-    options = {"identity": "somebody", "row_limit": None, "now_ns": None, "metadata": {}}
+    options: dict[str, object] = {"identity": "somebody", "row_limit": None, "now_ns": None, "metadata": {}}
 
     for _ in range(2):
         received = [frame async for frame in queries.run(Statement("SELECT 42 AS answer", options=options))]

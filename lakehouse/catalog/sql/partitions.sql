@@ -115,17 +115,20 @@ claimed AS (
     FROM fresh
     JOIN streams s ON s.stream_id = fresh.stream_id
     JOIN processes p ON p.process_id = fresh.process_id
-    LEFT JOIN LATERAL (
+    CROSS JOIN LATERAL (
         SELECT
-            to_timestamp(least(greatest(start.at + fresh.begin_ticks / start.frequency, -2e11), 9e12)) AS begin_time,
-            to_timestamp(least(greatest(start.at + fresh.end_ticks / start.frequency, -2e11), 9e12)) AS end_time
-        FROM (
-            SELECT
-                extract(EPOCH FROM p.start_time)::double precision AS at,
-                p.tsc_frequency::double precision AS frequency
-            WHERE p.tsc_frequency > 0
-        ) AS start
-    ) AS ticks ON true
+            extract(EPOCH FROM p.start_time)::double precision AS start,
+            nullif(greatest(p.tsc_frequency, 0), 0)::double precision AS frequency
+    ) AS clock
+    CROSS JOIN LATERAL (
+        SELECT
+            CASE WHEN clock.frequency IS NOT NULL THEN to_timestamp(
+                least(greatest(clock.start + fresh.begin_ticks / clock.frequency, -2e11), 9e12)
+            ) END AS begin_time,
+            CASE WHEN clock.frequency IS NOT NULL THEN to_timestamp(
+                least(greatest(clock.start + fresh.end_ticks / clock.frequency, -2e11), 9e12)
+            ) END AS end_time
+    ) AS ticks
 ),
 marked AS (
     INSERT INTO lakehouse_buckets AS b (vid, bucket_begin, bucket_end, dirty, marks, min_claimed, max_claimed)

@@ -1,0 +1,403 @@
+"""What predicates imply for the rows a statement needs, and the promise that pruning by it never changes a result."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lakehouse.engine import DeclaredRelation, EngineCatalog, QueryEngine, Reference, Relation, relation_name
+from lakehouse.engine.limits import EngineLimits
+from lakehouse.model import EVERYTHING, TimeRange
+from tests.support.engine_lake import CATALOG, LOGS, SECOND, SPANS, STREAM, T0, log_rows, span_rows
+
+DAY = 86_400 * SECOND
+JAN1 = 1_704_067_200 * SECOND  # 2024-01-01
+JAN2 = JAN1 + DAY
+SPAN_VIEW = f"view_instance('thread_spans', '{STREAM}')"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[QueryEngine]:
+    engine = QueryEngine()
+    yield engine
+    engine.close()
+
+
+def references(engine: QueryEngine, sql: str, parameters: list[object] | None = None) -> dict[str, Reference]:
+    found = engine.inspect(sql, parameters, CATALOG, now_ns=JAN2).references
+    return {reference.relation: reference for reference in found}
+
+
+@pytest.mark.parametrize(
+    ("condition", "begin", "end"),
+    [
+        ("time >= '2024-01-01'", JAN1, None),
+        ("time > '2024-01-01'", JAN1 + 1, None),
+        ("time <= '2024-01-01T00:00:00Z'", None, JAN1),
+        ("time < TIMESTAMP '2024-01-01'", None, JAN1 - 1),
+        ("'2024-01-01' <= time", JAN1, None),
+        ("time = DATE '2024-01-01'", JAN1, JAN1),
+        ("time BETWEEN '2024-01-01' AND '2024-01-02'", JAN1, JAN2),
+        ("time >= '2024-01-01' AND time < '2024-01-02' AND level > 3", JAN1, JAN2 - 1),
+        ("time >= CAST('2024-01-01T00:00:00Z' AS TIMESTAMP) AND time <= cast('2024-01-02' as timestamp)", JAN1, JAN2),
+        ("time IN ('2024-01-01', '2024-01-02')", JAN1, JAN2),
+        ("time = '2024-01-01' OR time = '2024-01-02'", JAN1, JAN2),
+        ("(time > '2024-01-01' AND level = 1) OR (time > '2024-01-02' AND level = 2)", JAN1 + 1, None),
+        ("time >= '2024-01-01' OR level = 1", None, None),
+        ("NOT time >= '2024-01-01'", None, None),
+        ("time >= now() - INTERVAL '1 day'", JAN1, None),
+        ("time >= now() - INTERVAL '1 day' AND time <= now()", JAN1, JAN2),
+        ("time > current_timestamp - INTERVAL 24 HOURS", JAN1 + 1, None),
+        ("time >= date_trunc('day', now()) - INTERVAL '1 day'", JAN1, None),
+        ("time >= ago(INTERVAL '1 day')", JAN1, None),
+        ("time >= make_timestamp_ns(1704067200000000000)", JAN1, None),
+        ("time >= TIMESTAMP '2024-01-01' + INTERVAL '1 day'", JAN2, None),
+        ("CAST(time AS TIMESTAMP) >= '2024-01-01'", JAN1 - 2_000, None),
+        ("time::DATE = '2024-01-01'", JAN1 - 2 * DAY, JAN1 + 2 * DAY),
+        ("date_trunc('hour', time) >= '2024-01-01'", JAN1 - 3_600 * SECOND - 1_000, None),
+        ("time >= (SELECT max(time) FROM log_entries)", None, None),
+        ("time >= msg", None, None),
+        ("time >= '9999-12-31'", None, None),
+        ("time + INTERVAL '1 day' >= '2024-01-01'", None, None),
+        ("insert_time >= '2024-01-01'", None, None),
+        ("coalesce(time, '2020-01-01') >= '2024-01-01'", None, None),
+        ("log_entries.time >= '2024-01-01'", JAN1, None),
+        ("CASE WHEN time >= '2024-01-01' THEN true ELSE true END", None, None),
+        ("time IS NOT DISTINCT FROM '2024-01-01'", None, None),
+        ("time <> '2024-01-01'", None, None),
+    ],
+)
+def test_time_columns_compared_with_constants(
+    engine: QueryEngine, condition: str, begin: int | None, end: int | None
+) -> None:
+    found = references(engine, f"SELECT msg FROM log_entries WHERE {condition}")
+
+    assert found["log_entries"].range == TimeRange(begin, end)
+
+
+L, E = "time >= '2024-01-01'", "time <= '2024-01-02'"
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (f"SELECT * FROM (SELECT * FROM log_entries) WHERE {L}", TimeRange(JAN1)),
+        (f"SELECT * FROM (SELECT msg, time AS t FROM log_entries WHERE {E}) x WHERE x.t >= '2024-01-01'",
+         TimeRange(JAN1, JAN2)),
+        (f"WITH a AS (SELECT * FROM log_entries WHERE {L}) SELECT * FROM a WHERE {E}", TimeRange(JAN1, JAN2)),
+        (f"WITH a AS (SELECT * FROM log_entries), b AS (SELECT * FROM a WHERE {E}) SELECT * FROM b WHERE {L}",
+         TimeRange(JAN1, JAN2)),
+        ("WITH a(t) AS (SELECT time FROM log_entries) SELECT * FROM a WHERE t >= '2024-01-01'", TimeRange(JAN1)),
+        (f"WITH a AS (SELECT * FROM log_entries) SELECT * FROM a WHERE {L} UNION ALL SELECT * FROM a WHERE {E}",
+         EVERYTHING),
+        (f"WITH a AS (SELECT * FROM log_entries) SELECT (SELECT count(*) FROM a) FROM a WHERE {L}", EVERYTHING),
+        (f"SELECT * FROM (SELECT * FROM log_entries LIMIT 5) WHERE {L}", EVERYTHING),
+        (f"SELECT * FROM (SELECT *, row_number() OVER (ORDER BY time) FROM log_entries) WHERE {L}", EVERYTHING),
+        (f"SELECT * FROM (SELECT time, count(*) FROM log_entries GROUP BY time) WHERE {L}", TimeRange(JAN1)),
+        (f"SELECT * FROM (SELECT time, count(*) FROM log_entries GROUP BY 1) WHERE {L}", TimeRange(JAN1)),
+        (f"SELECT * FROM (SELECT time, target, count(*) FROM log_entries GROUP BY GROUPING SETS ((time), (target))) "
+         f"WHERE {L}", EVERYTHING),
+        (f"SELECT * FROM (SELECT max(time) AS time FROM log_entries) WHERE {L}", EVERYTHING),
+        (f"SELECT * FROM (SELECT DISTINCT time FROM log_entries) WHERE {L}", TimeRange(JAN1)),
+        (f"SELECT * FROM (SELECT DISTINCT ON (target) time FROM log_entries) WHERE {L}", EVERYTHING),
+        (f"SELECT target, count(*) FROM log_entries WHERE {L} GROUP BY target HAVING max(time) <= '2024-01-02'",
+         TimeRange(JAN1)),
+        (f"SELECT time FROM log_entries WHERE {L} LIMIT 5", TimeRange(JAN1)),
+        (f"SELECT lag(time) OVER (ORDER BY time) FROM log_entries WHERE {L}", TimeRange(JAN1)),
+        (f"SELECT * FROM log_entries TABLESAMPLE 10% WHERE {L}", EVERYTHING),
+        (f"SELECT * FROM log_entries WHERE {L} USING SAMPLE 5 ROWS", EVERYTHING),
+        (f"(SELECT time FROM log_entries WHERE {L}) UNION (SELECT time FROM log_entries WHERE {L} AND {E})",
+         TimeRange(JAN1)),
+        (f"SELECT * FROM (SELECT time FROM log_entries UNION ALL SELECT time FROM log_entries) WHERE {L}",
+         TimeRange(JAN1)),
+        (f"SELECT * FROM (SELECT time FROM log_entries EXCEPT SELECT time FROM log_entries) WHERE {L}",
+         TimeRange(JAN1)),
+        (f"SELECT * FROM (SELECT time FROM log_entries UNION ALL SELECT 'x') t(time) WHERE {L}", EVERYTHING),
+        (f"SELECT * FROM log_entries l LEFT JOIN processes p USING (process_id) WHERE l.{L}", TimeRange(JAN1)),
+        (f"SELECT * FROM processes p LEFT JOIN log_entries l USING (process_id) WHERE l.{L}", TimeRange(JAN1)),
+        (f"SELECT * FROM processes p LEFT JOIN log_entries l ON l.{L}", TimeRange(JAN1)),
+        (f"SELECT * FROM log_entries l LEFT JOIN processes p ON l.{L}", EVERYTHING),
+        (f"SELECT * FROM log_entries l FULL JOIN processes p ON l.{L}", EVERYTHING),
+        (f"SELECT * FROM log_entries l RIGHT JOIN processes p ON l.{L}", TimeRange(JAN1)),
+        (f"SELECT * FROM processes p SEMI JOIN log_entries l ON l.{L}", TimeRange(JAN1)),
+        (f"SELECT * FROM log_entries l ANTI JOIN processes p ON l.{L}", EVERYTHING),
+        (f"SELECT * FROM processes p ANTI JOIN log_entries l ON l.{L}", TimeRange(JAN1)),
+        (f"SELECT * FROM processes p ASOF JOIN log_entries l ON p.start_time >= l.time WHERE l.{L}", EVERYTHING),
+        (f"SELECT * FROM processes p POSITIONAL JOIN log_entries l WHERE l.{L}", EVERYTHING),
+        (f"SELECT * FROM processes p, log_entries l WHERE l.{L} AND p.exe = 'x'", TimeRange(JAN1)),
+        (f"SELECT * FROM processes WHERE process_id IN (SELECT process_id FROM log_entries WHERE {L})",
+         TimeRange(JAN1)),
+        (f"SELECT * FROM processes WHERE EXISTS (FROM log_entries l WHERE l.{L} AND l.process_id = processes.process_id)",
+         TimeRange(JAN1)),
+        (f"SELECT (SELECT count(*) FROM log_entries WHERE {L}) FROM processes", TimeRange(JAN1)),
+        (f"SELECT a.time FROM log_entries a JOIN log_entries b USING (process_id) WHERE a.{L} AND b.{E}", EVERYTHING),
+        (f"SELECT a.time FROM log_entries a JOIN log_entries b USING (process_id) WHERE a.{L} AND b.{L}",
+         TimeRange(JAN1)),
+        (f"SELECT * FROM log_entries l, unnest([1]) u(time) WHERE {L}", EVERYTHING),
+        (f"SELECT * FROM log_entries l, unnest([1]) u WHERE l.{L}", TimeRange(JAN1)),
+        ("SELECT * FROM log_entries AS l(a, b, c, t) WHERE t >= '2024-01-01'", TimeRange(JAN1)),
+        (f"SELECT msg AS time, time AS t FROM log_entries WHERE {L}", TimeRange(JAN1)),
+        (f"SELECT * FROM (SELECT * REPLACE (insert_time AS time) FROM log_entries) WHERE {L}", EVERYTHING),
+        (f"SELECT * FROM (SELECT insert_time AS time FROM log_entries) WHERE {L}", EVERYTHING),
+        (f"WITH RECURSIVE r AS (SELECT time FROM log_entries UNION ALL SELECT time FROM r WHERE false) "
+         f"SELECT * FROM r WHERE {L}", EVERYTHING),
+        (f"WITH RECURSIVE r AS (SELECT time FROM log_entries WHERE {L} UNION ALL SELECT time FROM r WHERE false) "
+         f"SELECT * FROM r", TimeRange(JAN1)),
+        (f"PIVOT (SELECT * FROM log_entries WHERE {L}) ON target IN ('a') USING count(*)", TimeRange(JAN1)),
+        (f"WITH log_entries AS (SELECT * FROM log_entries WHERE {L}) SELECT * FROM log_entries WHERE {E}",
+         TimeRange(JAN1, JAN2)),
+        (f"WITH a AS (SELECT * FROM log_entries WHERE {L}) SELECT 1", TimeRange(None, None)),
+        (f"SUMMARIZE SELECT * FROM log_entries WHERE {L}", TimeRange(JAN1)),
+        (f"EXPLAIN SELECT * FROM log_entries WHERE {L}", TimeRange(JAN1)),
+    ],
+)  # fmt: skip
+def test_bounds_pass_through_what_keeps_them_true_and_through_nothing_else(
+    engine: QueryEngine, sql: str, expected: TimeRange
+) -> None:
+    assert references(engine, sql)["log_entries"].range == expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("begin <= '2024-01-02' AND \"end\" >= '2024-01-01'", TimeRange(JAN1, JAN2)),
+        ("begin >= '2024-01-01'", TimeRange(JAN1)),
+        ("end < '2024-01-02'", TimeRange(None, JAN2 - 1)),
+    ],
+)
+def test_spans_are_needed_as_far_as_they_overlap(engine: QueryEngine, condition: str, expected: TimeRange) -> None:
+    assert references(engine, f"SELECT * FROM {SPAN_VIEW} WHERE {condition}")["view_instance"].range == expected
+
+
+def test_where_a_row_may_end_before_it_begins_each_column_bounds_one_side(engine: QueryEngine) -> None:
+    found = references(engine, "SELECT * FROM blocks WHERE begin_time >= '2024-01-01' AND insert_time >= '2024-01-02'")
+    other = references(engine, "SELECT * FROM blocks WHERE begin_time <= '2024-01-01' AND insert_time <= '2024-01-02'")
+
+    assert found["blocks"].range == TimeRange(JAN2, None)
+    assert other["blocks"].range == TimeRange(None, JAN1)
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT * FROM streams WHERE process_id = 'a'", {"process_id": ("a",)}),
+        ("SELECT * FROM streams WHERE process_id IN ('b', 'a') AND stream_id = 's'",
+         {"process_id": ("a", "b"), "stream_id": ("s",)}),
+        ("SELECT * FROM streams WHERE process_id = 'a' OR process_id = 'b'", {"process_id": ("a", "b")}),
+        ("SELECT * FROM streams WHERE process_id = 'a' OR stream_id = 'b'", {}),
+        ("SELECT * FROM streams WHERE process_id = lower('A')", {}),
+        ("SELECT * FROM streams WHERE lower(process_id) = 'a'", {}),
+        ("SELECT * FROM streams WHERE process_id = 'a' COLLATE NOCASE", {}),
+        ("SELECT * FROM streams WHERE CAST(process_id AS TIMESTAMP_NS) = '2024-01-01'", {}),
+        ("SELECT * FROM streams WHERE process_id LIKE 'a'", {}),
+        ("SELECT * FROM streams s JOIN processes p USING (process_id) WHERE process_id = 'a'", {"process_id": ("a",)}),
+        ("WITH x AS (SELECT * FROM streams) SELECT * FROM x WHERE process_id = 'a'", {"process_id": ("a",)}),
+        ("SELECT * FROM streams WHERE process_id > 'a'", {}),
+    ],
+)  # fmt: skip
+def test_ids_that_are_compared_with_texts(engine: QueryEngine, sql: str, expected: dict[str, tuple[str, ...]]) -> None:
+    assert dict(references(engine, sql)["streams"].equals) == expected
+
+
+def test_bound_parameters_bound_as_literals_do(engine: QueryEngine) -> None:
+    sql = "SELECT * FROM log_entries WHERE time >= ? AND time < $2 AND process_id = $3".replace("?", "$1")
+
+    bound = references(engine, sql, ["2024-01-01T00:00:00Z", "2024-01-02", "p"])["log_entries"]
+    unbound = references(engine, sql)["log_entries"]
+
+    assert bound == Reference("log_entries", "log_entries", "global", TimeRange(JAN1, JAN2 - 1), {"process_id": ("p",)})
+    assert unbound.range == EVERYTHING and unbound.equals == {}
+
+
+def test_only_the_clock_makes_bounds_volatile(engine: QueryEngine) -> None:
+    def volatile(condition: str) -> bool:
+        return engine.inspect(f"SELECT 1 FROM log_entries WHERE {condition}", None, CATALOG).volatile
+
+    assert volatile("time > now()") and volatile("time > current_timestamp")
+    assert not volatile("time > '2024-01-01'") and not volatile("msg = 'now()'")
+
+
+def test_a_doubling_chain_of_ctes_is_given_up_in_time(engine: QueryEngine) -> None:
+    chain = ", ".join(f"c{i + 1} AS (SELECT * FROM c{i} UNION ALL SELECT * FROM c{i})" for i in range(20))
+
+    found = references(engine, f"WITH c0 AS (SELECT time FROM log_entries), {chain} SELECT 1 FROM c20 WHERE {L}")
+
+    assert found["log_entries"].range == EVERYTHING
+
+
+def test_a_constant_that_fails_bounds_nothing(engine: QueryEngine) -> None:
+    condition = "time >= TIMESTAMP '9999-01-01' + INTERVAL '999999 years' AND time <= '2024-01-02'"
+
+    assert references(engine, f"SELECT 1 FROM log_entries WHERE {condition}")["log_entries"].range == TimeRange(
+        None, JAN2
+    )
+
+
+# --- pruned = unpruned, over random statements ----------------------------------------------------------------------
+
+COUNT = 40
+_moments = st.integers(-3, COUNT + 3).map(lambda i: f"make_timestamp_ns({T0 + i * SECOND})")
+
+
+def _texts() -> st.SearchStrategy[str]:
+    def spelled(i: int) -> str:
+        return f"'2023-11-14T22:{13 + (20 + i) // 60:02d}:{(20 + i) % 60:02d}Z'"
+
+    return st.integers(0, COUNT).map(spelled)
+
+
+_constants = st.one_of(_moments, _texts(), st.just("now() - INTERVAL '20 seconds'"), st.just("current_timestamp"))
+_operators = st.sampled_from(["=", "<", ">", "<=", ">=", "<>"])
+
+
+def _leaves(columns: list[str]) -> st.SearchStrategy[str]:
+    column = st.sampled_from(columns)
+    compared = st.builds(lambda c, o, v: f"{c} {o} {v}", column, _operators, _constants)
+    flipped = st.builds(lambda c, o, v: f"{v} {o} {c}", column, _operators, _constants)
+    between = st.builds(lambda c, a, b: f"{c} BETWEEN {a} AND {b}", column, _constants, _constants)
+    listed = st.builds(lambda c, a, b: f"{c} IN ({a}, {b})", column, _moments, _moments)
+    cast = st.builds(
+        lambda c, t, o, v: f"CAST({c} AS {t}) {o} {v}",
+        column, st.sampled_from(["TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "DATE"]), _operators, _moments,
+    )  # fmt: skip
+    cut = st.builds(
+        lambda c, u, o, v: f"date_trunc('{u}', {c}) {o} {v}",
+        column, st.sampled_from(["second", "minute", "hour", "day"]), _operators, _moments,
+    )  # fmt: skip
+    return st.one_of(compared, flipped, between, listed, cast, cut)
+
+
+def _conditions(times: list[str], others: list[str]) -> st.SearchStrategy[str]:
+    leaf = st.one_of(_leaves(times), _leaves(times), st.sampled_from(others))
+    return st.recursive(
+        leaf,
+        lambda inner: st.one_of(
+            st.builds(lambda a, b: f"({a} AND {b})", inner, inner),
+            st.builds(lambda a, b: f"({a} OR {b})", inner, inner),
+            inner.map(lambda a: f"(NOT {a})"),
+        ),
+        max_leaves=4,
+    )
+
+
+_LOG = _conditions(["time", "log_entries.time"], ["level > 3", "process_id = 'p1'", "process_id IN ('p0', 'p2')"])
+_PLAIN = _conditions(["time"], ["level > 3", "process_id = 'p1'", "process_id IN ('p0', 'p2')"])
+_SPAN = _conditions(["begin", '"end"', "s.begin"], ["depth > 2", "name = 'span 1'"])
+_JOINED = _conditions(
+    ["l.time", "s.begin", 's."end"', "begin"], ["l.level > 3", "s.depth > 2", "l.process_id = 'p1'", "s.id IS NULL"]
+)
+
+
+@st.composite
+def statements(draw: st.DrawFn) -> str:
+    inner, outer, third = draw(_PLAIN), draw(_PLAIN), draw(_PLAIN)
+    a, b, on = draw(_LOG), draw(_SPAN), draw(_JOINED)
+    after = draw(_JOINED)
+    join = draw(st.sampled_from(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "ASOF JOIN"]))
+    one_sided = draw(st.sampled_from(["SEMI JOIN", "ANTI JOIN"]))
+    condition = "l.time >= s.begin" if join == "ASOF JOIN" else on
+    spans = f"{SPAN_VIEW} s"
+    shape = draw(st.integers(0, 21))
+    return [
+        f"SELECT * FROM log_entries WHERE {a}",
+        f"SELECT * FROM {spans} WHERE {b}",
+        f"SELECT count(*), max(time), min(msg) FROM log_entries WHERE {a}",
+        f"SELECT level, count(*) FROM log_entries WHERE {a} GROUP BY level HAVING count(*) > 1",
+        f"SELECT * FROM (SELECT time, level, process_id FROM log_entries WHERE {inner}) WHERE {outer}",
+        f"SELECT * FROM (SELECT * FROM log_entries ORDER BY time, msg LIMIT 7) WHERE {outer}",
+        f"SELECT * FROM (SELECT *, row_number() OVER (ORDER BY time) AS n FROM log_entries WHERE {inner}) WHERE {outer}",
+        f"SELECT time, n FROM (SELECT time, process_id, level, count(*) AS n FROM log_entries WHERE {inner} "
+        f"GROUP BY time, process_id, level) WHERE {outer}",
+        f"WITH c AS (SELECT * FROM log_entries WHERE {inner}) SELECT x.time, y.msg FROM c x JOIN c y USING (stream_id) "
+        f"WHERE x.time >= {draw(_moments)} AND y.time < {draw(_moments)}",
+        f"WITH c AS (SELECT * FROM log_entries) SELECT * FROM c WHERE {inner} UNION SELECT * FROM c WHERE {outer}",
+        f"WITH c AS MATERIALIZED (SELECT * FROM log_entries WHERE {inner}) SELECT (SELECT count(*) FROM c), time FROM c "
+        f"WHERE {outer}",
+        f"SELECT l.time, s.begin, s.\"end\", s.id, l.msg FROM log_entries l {join} {spans} ON {condition} WHERE {after}",
+        f"SELECT l.time, s.begin, s.id, l.msg FROM log_entries l {join} {spans} ON {condition}",
+        f"SELECT l.* FROM log_entries l {one_sided} {spans} ON {on}",
+        f"SELECT * FROM (SELECT time, level, process_id FROM log_entries WHERE {inner} EXCEPT "
+        f"SELECT time, level, process_id FROM log_entries WHERE {third}) WHERE {outer}",
+        f"SELECT * FROM log_entries WHERE {a} AND time IN (SELECT begin FROM {spans} WHERE {b})",
+        f"SELECT msg, (SELECT count(*) FROM {spans} WHERE {b} AND s.begin <= log_entries.time) FROM log_entries WHERE {a}",
+        f"SELECT * FROM (SELECT DISTINCT time, level, process_id FROM log_entries WHERE {inner}) WHERE {outer}",
+        f"SELECT * FROM (SELECT time, level, process_id FROM log_entries UNION ALL SELECT begin, depth::INTEGER, name "
+        f"FROM {spans} WHERE {b}) WHERE {outer}",
+        f"SELECT * FROM (SELECT l.time, l.level, l.process_id, s.id FROM {spans} LEFT JOIN log_entries l ON {on}) "
+        f"WHERE {outer}",
+        f"SELECT a.msg, b.msg FROM log_entries a JOIN log_entries b USING (time) WHERE {outer.replace('level', 'a.level').replace('process_id', 'a.process_id')}",
+        f"SELECT * FROM (SELECT level, process_id, max(time) AS time FROM log_entries WHERE {inner} "
+        f"GROUP BY level, process_id) WHERE {outer}",
+    ][shape]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("bounds")
+    paths = (str(folder / "logs.parquet"), str(folder / "spans.parquet"))
+    pq.write_table(log_rows(COUNT, seed=3), paths[0], store_schema=False)
+    pq.write_table(span_rows(COUNT, seed=4), paths[1], store_schema=False)
+    return paths
+
+
+def _needed(table: pa.Table, begin: str, end: str, reference: Reference) -> pa.Table:
+    """Exactly the rows that a reference asks for: less than any real pruning keeps."""
+    keep = []
+    for row in range(table.num_rows):
+        begins, ends = table[begin][row].value, table[end][row].value
+        inside = (reference.range.end_ns is None or begins <= reference.range.end_ns) and (
+            reference.range.begin_ns is None or ends >= reference.range.begin_ns
+        )
+        ids = all(table[column][row].as_py() in values for column, values in reference.equals.items())
+        keep.append(inside and ids)
+    return table.filter(pa.array(keep, pa.bool_()))
+
+
+@given(sql=statements(), seed=st.integers(0, 3))
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_pruning_by_the_bounds_never_changes_a_result(
+    engine: QueryEngine, files: tuple[str, str], tmp_path_factory: pytest.TempPathFactory, sql: str, seed: int
+) -> None:
+    now_ns = T0 + (seed * 13) * SECOND
+    inspection = engine.inspect(sql, None, CATALOG, now_ns=now_ns)
+    spans_name = relation_name("thread_spans", STREAM)
+    folder = tmp_path_factory.getbasetemp() / "pruned"
+    folder.mkdir(exist_ok=True)
+
+    whole, pruned = [], []
+    for reference in inspection.references:
+        is_logs = reference.relation == "log_entries"
+        name, schema = ("log_entries", LOGS) if is_logs else (spans_name, SPANS)
+        begin, end = ("time", "time") if is_logs else ("begin", "end")
+        path = files[0] if is_logs else files[1]
+        whole.append(Relation(name, schema, (path,)))
+        cut = _needed(pq.read_table(path), begin, end, reference)
+        cut_path = folder / f"{random.getrandbits(64):x}.parquet"
+        pq.write_table(cut.cast(schema), cut_path, store_schema=False)
+        pruned.append(Relation(name, schema, (str(cut_path),)))
+
+    assert _run(engine, sql, pruned, now_ns) == _run(engine, sql, whole, now_ns)
+
+
+def _run(engine: QueryEngine, sql: str, relations: list[Relation], now_ns: int) -> list[str]:
+    with engine.run(sql, [], relations, catalog=CATALOG, identity="x", now_ns=now_ns) as reader:
+        rows = [str(row) for batch in reader for row in batch.to_pylist()]
+    return sorted(rows)
+
+
+def test_the_number_of_constants_has_a_limit() -> None:
+    engine = QueryEngine(EngineLimits(bound_constants_max=1))
+    catalog = EngineCatalog({"log_entries": DeclaredRelation(LOGS, "time", "time", ordered=True)}, {})
+
+    found = engine.inspect(f"SELECT 1 FROM log_entries WHERE {L} AND {E}", None, catalog).references[0]
+
+    assert found.range in (TimeRange(JAN1, None), TimeRange(None, JAN2))
+    engine.close()

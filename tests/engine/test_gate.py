@@ -1,0 +1,229 @@
+"""What may run and what may not, at the gate: nothing here is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from lakehouse.engine import DEFAULT_LIMITS
+from lakehouse.engine.database import Database
+from lakehouse.engine.functions import Verdict, function_rules
+from lakehouse.engine.gate import Checked, Gate, InstanceCall, canonical_instance, relation_name
+from lakehouse.errors import ForbiddenSqlError, LakeflightError, LimitExceededError, SqlSyntaxError, UnsupportedError
+from tests.support.engine_lake import CATALOG, STREAM
+from tests.support.hostile_sql import ATTACKS, BOMBS, HARMLESS, fill
+
+
+@pytest.fixture(scope="module")
+def gate() -> Iterator[Gate]:
+    database = Database(DEFAULT_LIMITS)
+    database.lock([])
+    yield Gate(database.connection)
+    database.close()
+
+
+def check(gate: Gate, sql: str, parameters: list[object] | None = None) -> Checked:
+    return gate.check(
+        sql,
+        tables=CATALOG.tables,
+        view_sets=CATALOG.view_sets,
+        time_columns=CATALOG.time_columns,
+        other_columns=CATALOG.other_columns,
+        parameters=parameters,
+    )
+
+
+def calls(*pairs: tuple[str, str | None]) -> frozenset[InstanceCall]:
+    return frozenset(InstanceCall(view_set, instance) for view_set, instance in pairs)
+
+
+A, B, C = ("thread_spans", "a"), ("log_entries", "b"), ("thread_spans", "c")
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "expected"),
+    [
+        ("SELECT * FROM view_instance('thread_spans', 'a') WHERE id = 1", None, calls(A)),
+        ("select * from VIEW_INSTANCE ( 'thread_spans' , /* c */ 'a' ) -- x", None, calls(A)),
+        ("SELECT * FROM \"view_instance\"('thread_spans', 'a')", None, calls(A)),
+        ("FROM view_instance('thread_spans', 'a')", None, calls(A)),
+        (
+            "WITH x AS (SELECT * FROM view_instance('thread_spans','a')), y AS MATERIALIZED (SELECT * FROM "
+            "view_instance('log_entries','b')) SELECT * FROM x JOIN y USING (id) WHERE id IN "
+            "(SELECT id FROM view_instance('thread_spans','c'))",
+            None,
+            calls(A, B, C),
+        ),
+        ("SELECT 'view_instance(''a'',''b'')' AS s FROM log_entries -- view_instance('c','d')", None, calls()),
+        ("SELECT $$view_instance('a','b')$$ FROM log_entries /* view_instance('x','y') */", None, calls()),
+        ("SELECT * FROM view_instance('thread_spans', ?)", ["a"], calls(A)),
+        ("SELECT * FROM view_instance('thread_spans', $1)", ["a"], calls(A)),
+        ("SELECT * FROM view_instance('thread_spans', ?)", None, calls(("thread_spans", None))),
+        ("SELECT * FROM view_instance('thread_spans','a') UNION ALL SELECT * FROM view_instance('thread_spans','c')",
+         None, calls(A, C)),
+        ("SELECT (SELECT count(*) FROM view_instance('thread_spans','a') v WHERE v.id = level) FROM log_entries",
+         None, calls(A)),
+        ("SELECT * FROM processes p, LATERAL (SELECT * FROM view_instance('log_entries','b') v "
+         "WHERE v.process_id = p.process_id) x", None, calls(B)),
+        ("SELECT * FROM view_instance('thread_spans','a') t(x,y) TABLESAMPLE 10%", None, calls(A)),
+        ("WITH RECURSIVE r AS (SELECT 1 i UNION ALL SELECT i+1 FROM r, view_instance('thread_spans','a') WHERE i<3) "
+         "SELECT * FROM r", None, calls(A)),
+        ("DESCRIBE SELECT * FROM view_instance('thread_spans','a')", None, calls(A)),
+        ("SUMMARIZE SELECT * FROM view_instance('thread_spans','a')", None, calls(A)),
+        ("PIVOT (SELECT * FROM view_instance('thread_spans','a')) ON k IN ('x','y') USING sum(v)", None, calls(A)),
+        ("SELECT list_transform([1], lambda x: x + (SELECT count(*) FROM view_instance('thread_spans','a')))",
+         None, calls(A)),
+        ("SELECT CASE WHEN EXISTS (FROM view_instance('thread_spans','a')) THEN 1 END", None, calls(A)),
+        ("SELECT * FROM view_instance('thread_spans','a') ASOF JOIN view_instance('thread_spans','c') ON true",
+         None, calls(A, C)),
+        ("SELECT sum(x) OVER (PARTITION BY y ORDER BY z) FROM view_instance('thread_spans','a') QUALIFY row_number() "
+         "OVER () = 1 ORDER BY (SELECT max(i) FROM view_instance('thread_spans','c')) LIMIT (SELECT 3)",
+         None, calls(A, C)),
+        ("EXPLAIN SELECT * FROM view_instance('thread_spans','a')", None, calls(A)),
+        ("/* why */ explain analyze SELECT * FROM view_instance('thread_spans','a')", None, calls(A)),
+        (f"SELECT * FROM view_instance('thread_spans','{STREAM.upper()}')", None, calls(("thread_spans", STREAM))),
+        (f"SELECT * FROM view_instance('thread_spans','{STREAM.replace('-', '')}')", None,
+         calls(("thread_spans", STREAM))),
+    ],
+)  # fmt: skip
+def test_view_instances_are_found_wherever_they_stand(
+    gate: Gate, sql: str, parameters: list[object] | None, expected: frozenset[InstanceCall]
+) -> None:
+    assert check(gate, sql, parameters).calls == expected
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "VALUES (1),(2)",
+        "SELECT 1;",
+        "SELECT unnest([1,2])",
+        "SELECT * FROM LOG_ENTRIES",
+        "SELECT * FROM lakeflight.main.log_entries",
+        "SELECT * FROM lakeflight.log_entries",
+        "SELECT * FROM main.log_entries l WHERE l.msg LIKE 'a%' ESCAPE '!'",
+        "SELECT msg.upper(), x -> 'a' ->> 'b' FROM (SELECT msg, msg::JSON AS x FROM log_entries)",
+        "SELECT count(*) FILTER (WHERE level > 2), grouping(level) FROM log_entries GROUP BY CUBE (level)",
+        "SELECT list_aggregate([1], 'sum'), [1,2].list_aggregate('max')",
+        "SELECT * EXCLUDE (msg) REPLACE (level + 1 AS level) FROM log_entries",
+        "SELECT COLUMNS('t.*') FROM log_entries",
+        "SELECT EXTRACT(hour FROM time), time AT TIME ZONE 'UTC', INTERVAL '1 hour' FROM log_entries",
+        "SELECT CAST(level AS BIGINT), level::VARCHAR, DECIMAL '1.5', {'a': 1}::STRUCT(a INT) FROM log_entries",
+        "WITH log_entries AS (SELECT * FROM log_entries) SELECT * FROM log_entries",
+        "SELECT end, begin FROM view_instance('thread_spans', 'a') WHERE end >= begin ORDER BY end",
+        "SELECT CASE WHEN end > begin THEN end ELSE begin END FROM view_instance('thread_spans', 'a')",
+        "SELECT CAST(level AS INT UNSIGNED), CAST(level AS BIGINT UNSIGNED) FROM log_entries",
+        "SELECT time FROM log_entries WHERE time >= '2024-01-01T00:00:00Z' AND time < '2024-01-01 00:00:00+00:00'",
+        "SELECT time FROM log_entries WHERE msg = '2024-01-01T00:00:00+02:00'",
+        "SELECT TIMESTAMPTZ '2024-01-01 00:00:00+02:00'",
+        *HARMLESS,
+    ],
+)  # fmt: skip
+def test_ordinary_sql_passes(gate: Gate, sql: str) -> None:
+    assert check(gate, sql).text
+
+
+@pytest.mark.parametrize("statement", ATTACKS)
+def test_attacks_are_refused(gate: Gate, statement: str, tmp_path: Path) -> None:
+    sql = fill(
+        statement, secret="/tmp/secret", partition=f"{tmp_path}/p.parquet", other=f"{tmp_path}/o.parquet", folder="/tmp"
+    )
+
+    with pytest.raises(LakeflightError) as refusal:
+        check(gate, sql)
+
+    assert str(tmp_path) not in str(refusal.value) or str(tmp_path) in sql
+
+
+@pytest.mark.parametrize("statement", BOMBS, ids=lambda text: text[:40])
+def test_bombs_are_refused(gate: Gate, statement: str) -> None:
+    with pytest.raises(LakeflightError):
+        check(gate, fill(statement, secret="x", partition="x", other="x", folder="x"))
+
+
+def test_every_function_of_the_engine_has_a_verdict() -> None:
+    connection = duckdb.connect()
+    names = {name for (name,) in connection.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()}
+    connection.close()
+
+    assert {name for name in names if name.lower() not in function_rules()} == set()
+
+
+def test_no_verdict_is_for_a_function_that_is_not_there() -> None:
+    connection = duckdb.connect()
+    names = {name for (name,) in connection.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()}
+    connection.close()
+
+    assert {rule.name for rule in function_rules().values()} - names <= {"grouping", "grouping_id", "unnest"}
+
+
+def test_every_refusal_of_a_function_has_a_reason() -> None:
+    assert [r.name for r in function_rules().values() if r.verdict is Verdict.REFUSE and not r.reason] == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("", "the statement is empty"),
+        ("-- nothing", "the statement is empty"),
+        ("SELECT 1; SELECT 2", "one statement at a time"),
+        ("SELECT sleep_ms(1)", "function 'sleep_ms' is not allowed"),
+        ("SELECT nofunction(1)", "unknown function 'nofunction'"),
+        ("SELECT * FROM thread_spans", r"view_instance\('thread_spans', '<id>'\)"),
+        ("SELECT * FROM nowhere", "unknown table 'nowhere'"),
+        ("DROP TABLE x", "only SELECT statements are allowed, not DROP"),
+        ("PIVOT log_entries ON level USING count(*)", r"add IN \(…\)"),
+        ("SELECT *\nFROM log_entries\nWHERE WHERE", r"line 3, column 7"),
+        ("SELECT 1 FROM 'a\0b'", "NUL"),
+        ("SELECT $name", "named parameters"),
+        ("SELECT $2", "without gaps"),
+        ("SELECT * FROM log_entries WHERE time > '2024-01-01T00:00:00+02:00'", "as '2023-12-31T22:00:00Z'"),
+        ("SELECT TIMESTAMP '2024-01-01 12:00:00-05:30'", "as '2024-01-01T17:30:00Z'"),
+        ("SELECT * FROM log_entries WHERE time BETWEEN '2024-01-01' AND '2024-01-02T00:00:00+01'", "offset"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(gate: Gate, sql: str, message: str) -> None:
+    with pytest.raises(LakeflightError, match=message):
+        check(gate, sql)
+
+
+def test_a_bound_timestamp_with_an_offset_is_refused_too(gate: Gate) -> None:
+    with pytest.raises(ForbiddenSqlError, match="offset"):
+        check(gate, "SELECT * FROM log_entries WHERE time > ?", ["2024-01-01T00:00:00+02:00"])
+
+
+def test_a_long_text_is_refused_before_it_is_parsed(gate: Gate) -> None:
+    with pytest.raises(LimitExceededError, match="the limit is 65536"):
+        check(gate, "SELECT '" + "x" * 70_000 + "'")
+
+
+def test_the_kinds_of_errors_differ(gate: Gate) -> None:
+    with pytest.raises(SqlSyntaxError):
+        check(gate, "SELEC 1")
+    with pytest.raises(ForbiddenSqlError):
+        check(gate, "DROP TABLE x")
+    with pytest.raises(UnsupportedError):
+        check(gate, "SELECT $x")
+
+
+def test_text_is_only_changed_where_the_parser_stumbled(gate: Gate) -> None:
+    plain = "SELECT 'end' AS x, \"end\" FROM view_instance('thread_spans', 'a') -- end"
+
+    assert check(gate, plain).text == plain
+    assert check(gate, "SELECT 'é end', end FROM view_instance('thread_spans', 'a')").text == (
+        "SELECT 'é end', \"end\" FROM view_instance('thread_spans', 'a')"
+    )
+
+
+def test_one_instance_has_one_name() -> None:
+    spelled = [STREAM, STREAM.upper(), STREAM.replace("-", "")]
+
+    assert {relation_name("thread_spans", canonical_instance(text)) for text in spelled} == {
+        relation_name("thread_spans", STREAM)
+    }
+    for text in ("../x", "a b", "", "x" * 256, "é", "a\0", "{" + STREAM + "}"):
+        with pytest.raises(ForbiddenSqlError):
+            canonical_instance(text)
