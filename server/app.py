@@ -181,6 +181,8 @@ def _query_limits(settings: Settings) -> QueryPoolLimits:
     return QueryPoolLimits(
         slots=settings.query_workers,
         statement_timeout_s=settings.statement_timeout_s,
+        # The engine folds constants while it binds, so planning can be made to take as long as running.
+        inspect_timeout_s=min(QueryPoolLimits.inspect_timeout_s, settings.statement_timeout_s),
         memory_bytes=settings.query_memory_bytes_max,
         stall_max_s=settings.stall_timeout_s,
     )

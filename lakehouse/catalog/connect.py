@@ -17,6 +17,7 @@ from lakehouse.errors import BackendUnavailableError
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 10.0
+CLOSE_TIMEOUT_S: Final = 5.0
 IDLE_CONNECTION_S: Final = 300.0
 INGEST_TRANSACTION_S: Final = 10.0  # "sealed" rests on it: no ingest transaction is older
 
@@ -77,6 +78,15 @@ async def open_pool(
             max_inactive_connection_lifetime=IDLE_CONNECTION_S,
             server_settings=_server_settings(limits),
         )
+
+
+async def close_pool(pool: asyncpg.Pool) -> None:
+    """Close politely, or at once if the database does not answer any more."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await pool.close()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pool.terminate()
 
 
 @contextlib.contextmanager

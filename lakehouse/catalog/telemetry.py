@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from lakehouse.catalog.connect import ACQUIRE_TIMEOUT_S, INGEST_LIMITS, connect, database_errors
+from lakehouse.catalog.connect import ACQUIRE_TIMEOUT_S, CLOSE_TIMEOUT_S, INGEST_LIMITS, connect, database_errors
 from lakehouse.catalog.queries import load
 from lakehouse.model import NS_PER_US
 from wire.envelope import BlockRequest, ProcessRequest, StreamRequest
@@ -124,8 +124,10 @@ class BlockRows:
         self._closed = True
         while self._idle:
             connection, _ = self._idle.pop()
-            with database_errors():
-                await connection.close(timeout=5)
+            try:
+                await connection.close(timeout=CLOSE_TIMEOUT_S)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
 
     async def _take(self) -> tuple[asyncpg.Connection, Any]:
         while self._idle:

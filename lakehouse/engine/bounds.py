@@ -25,6 +25,7 @@ from lakehouse.engine.functions import (
     CONSTANT_FUNCTIONS,
     VIEW_INSTANCE,
     function_rules,
+    words,
 )
 from lakehouse.engine.gate import INFORMATION_SCHEMA, Checked, InstanceCall, Node, bound_value, resolve_call
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
@@ -41,8 +42,6 @@ _CAST_SLACK_NS: Final[Mapping[str, int]] = {
     "timestamp": 1_000,
     "timestamp_us": 1_000,
     "datetime": 1_000,
-    "timestamp_ms": 1_000_000,
-    "timestamp_s": 1_000_000_000,
     "date": _DAY_NS,
 }
 _TRUNC_SLACK_NS: Final[Mapping[str, int]] = {
@@ -57,7 +56,9 @@ _TRUNC_SLACK_NS: Final[Mapping[str, int]] = {
     "quarter": 92 * _DAY_NS,
     "year": 366 * _DAY_NS,
 }
-_CONSTANT_CASTS: Final = frozenset(_CAST_SLACK_NS) | {"interval", "int", "integer", "bigint", "double", "smallint"}
+_CONSTANT_CASTS: Final = frozenset(_CAST_SLACK_NS) | words(
+    "timestamp_ms timestamp_s interval int integer bigint double smallint"
+)
 _FLIPPED: Final[Mapping[str, str]] = {
     "COMPARE_EQUAL": "COMPARE_EQUAL",
     "COMPARE_LESSTHAN": "COMPARE_GREATERTHAN",

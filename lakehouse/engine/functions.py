@@ -42,7 +42,7 @@ CALLS_BY_NAME: Final = frozenset({"list_aggregate", "list_aggr", "array_aggregat
 # What may stand in a constant that is compared with a time column; all are cheap and free of side effects.
 CONSTANT_FUNCTIONS: Final = words(
     """
-    + - * now today current_date get_current_timestamp transaction_timestamp current_localtimestamp ago date_trunc
+    + - * trunc now today current_date get_current_timestamp transaction_timestamp current_localtimestamp ago date_trunc
     date_add date_sub make_timestamp make_timestamp_ns make_timestamp_ms make_date to_timestamp to_years to_months
     to_weeks to_days to_hours to_minutes to_seconds to_milliseconds to_microseconds timezone epoch_ms
     """

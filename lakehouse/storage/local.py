@@ -54,7 +54,6 @@ class LocalStore:
         with _store_errors():
             _make_folders(Path(self._root))
             os.makedirs(f"{self._root}/{STAGING_FOLDER}", mode=FOLDER_MODE, exist_ok=True)
-            self._root_fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._blob_threads = ThreadPoolExecutor(BLOB_THREADS, thread_name_prefix="store-blobs")
         self._file_threads = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="store-files")
 
@@ -124,9 +123,6 @@ class LocalStore:
     async def close(self) -> None:
         for threads in (self._blob_threads, self._file_threads):
             await asyncio.to_thread(threads.shutdown)
-        if self._root_fd >= 0:
-            os.close(self._root_fd)
-            self._root_fd = -1
 
     # --- blocking calls, in threads of the two pools ---------------------------------------------------------------
 
@@ -140,6 +136,8 @@ class LocalStore:
     def _create_group(self, objects: Sequence[tuple[str, bytes]]) -> StoredBlobs:
         stored: StoredBlobs = []
         created: Keys = []
+        # Opened before the first write: a failed write-back is reported once to each handle, and this one is ours.
+        disk = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for key, data in objects:
                 path = self._path(key)
@@ -149,7 +147,7 @@ class LocalStore:
                     created.append(path)
             # Also when everything was there: another group may have created it and not be done. One call takes new
             # folders and names along with the content.
-            if _libc.syncfs(self._root_fd):
+            if _libc.syncfs(disk):
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code))
         except BaseException:
@@ -159,6 +157,8 @@ class LocalStore:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
             raise
+        finally:
+            os.close(disk)
         return stored
 
     def _create(self, path: str, data: bytes) -> tuple[int, bool]:
@@ -169,9 +169,9 @@ class LocalStore:
             except FileNotFoundError:
                 os.makedirs(os.path.dirname(path), mode=FOLDER_MODE, exist_ok=True)
             except FileExistsError:
-                size = self._size_or_repair(path, data)
-                if size is not None:
-                    return size, False
+                found = self._look_or_repair(path, data)
+                if found is not None:
+                    return found
 
     def _create_new(self, path: str, data: bytes) -> None:
         """Raises ``FileExistsError`` if the name is there. The lock tells a writer at work from a dead one's remainder."""
@@ -202,8 +202,8 @@ class LocalStore:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(staged)
 
-    def _size_or_repair(self, path: str, data: bytes) -> int | None:
-        """Size of what was there; ``None`` if it went away meanwhile. The remainder of a crash is made whole."""
+    def _look_or_repair(self, path: str, data: bytes) -> tuple[int, bool] | None:
+        """Size of what was there; ``None`` if it went away meanwhile. The remainder of a crash is created again."""
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -215,11 +215,11 @@ class LocalStore:
                 return None
             size = status.st_size
             if size >= len(data) or os.pread(fd, size, 0) != data[:size]:
-                return size
+                return size, False
             with self._staged(data) as staged:
                 _fsync(staged, os.O_RDONLY)
                 os.rename(staged, path)
-            return len(data)
+            return len(data), True
         finally:
             os.close(fd)
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import uvicorn
 import uvloop
 
-from lakehouse.catalog.connect import INGEST_LIMITS, open_pool
+from lakehouse.catalog.connect import INGEST_LIMITS, close_pool, open_pool
 from lakehouse.catalog.telemetry import BlockRows
 from lakehouse.storage import open_store
 from server.ingestion.app import IngestionServices, create_app
@@ -56,7 +56,7 @@ async def ingestion_services(settings: IngestionSettings) -> AsyncIterator[Inges
         store = open_store(settings.store_url, scratch=settings.scratch, name=settings.store_name)
         closing.push_async_callback(store.close)
         pool = await open_pool(settings.database_url, connections_max=POOL_CONNECTIONS_MAX, limits=INGEST_LIMITS)
-        closing.push_async_callback(pool.close)
+        closing.push_async_callback(close_pool, pool)
         rows = BlockRows(settings.database_url)
         closing.push_async_callback(rows.close)
         blocks = GroupCommit(store, rows)

@@ -110,7 +110,7 @@ class WorkerStream:
         self._waker: asyncio.Future[None] | None = None
         self._engine_s = 0.0
         self._engine_since: float | None = None  # the engine's clock runs since then; None: it stands still
-        self._asked_at = 0.0  # when the reader last asked for a frame
+        self._asked_at = 0.0  # since then the reader could have taken a frame
 
     @property
     def engine_s(self) -> float:
@@ -217,9 +217,8 @@ class WorkerStream:
             self._inline_bytes += len(frame)
         if self._inline_bytes > _SMALL_FRAMES_BYTES_MAX:
             raise ProtocolError(f"{self._inline_bytes} bytes of small frames")
-        if not self._ended:  # else nobody reads it
-            self._items.extend((frame, False) for frame in frames)
-            self._wake()
+        if frames:
+            self._append(*((frame, False) for frame in frames))
 
     def _note_place(self, place: InRing, now: float) -> None:
         RingReader.check(place.slot, place.offset, place.length)
@@ -228,9 +227,15 @@ class WorkerStream:
         self._held.add(place.slot)
         if len(self._held) == SLOTS:
             self._stop_clock(now)  # it cannot go on before the reader does
-        if not self._ended:
-            self._items.append(place)
-            self._wake()
+        self._append(place)
+
+    def _append(self, *items: InRing | tuple[bytes, bool]) -> None:
+        if self._ended:  # nobody reads it
+            return
+        if not self._items:
+            self._asked_at = time.monotonic()  # while there was nothing to take, nobody stalled
+        self._items.extend(items)
+        self._wake()
 
     def _take(self) -> bytes | None:
         """The next frame, ``None`` if what came next was only a piece of one."""

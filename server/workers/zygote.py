@@ -46,7 +46,7 @@ OPEN_FILES_MAX: Final = 4096  # the partitions of one query, and some
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_MADV_PAGEOUT: Final = 21
+_MADV_DONTNEED: Final = 4
 
 
 def main(arguments: list[str]) -> None:
@@ -68,7 +68,7 @@ def _preload(kind: str, settings: dict[str, Any]) -> Callable[[socket.socket, in
     """Import and warm up everything that a worker of this kind uses; returns what it does after the fork."""
     module: Any = importlib.import_module(f"server.workers.{kind}_worker")
     work: Callable[[socket.socket, int | None], None] = module.prepare(settings)
-    _page_out("llvmlite")
+    _drop_clean_pages("llvmlite")
     gc.collect()
     gc.freeze()
     _LIBC.malloc_trim(0)
@@ -178,13 +178,22 @@ def _die_with(parent: int) -> None:
         os._exit(0)
 
 
-def _page_out(library: str) -> None:
-    """Take a library's clean pages out of memory: the compiler, once the kernels have come from their cache."""
-    with open("/proc/self/maps", encoding="utf-8") as maps:
-        for line in maps:
-            if library in line:
-                begin, end = (int(part, 16) for part in line.split()[0].split("-"))
-                _LIBC.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _MADV_PAGEOUT)
+def _drop_clean_pages(library: str) -> None:
+    """Unmap what was read of a library: the compiler, once the kernels have come from their cache.
+
+    The pages stay in the page cache and come back on the next touch. A part with a page of its own (a relocation was
+    written there) is left alone, for that page would be lost.
+    """
+    part: tuple[int, int] | None = None
+    with open("/proc/self/smaps", encoding="utf-8") as maps:
+        for line in maps.readlines():
+            words = line.split()
+            if not words[0].endswith(":"):
+                begin, _, end = words[0].partition("-")
+                clean = library in line and words[1] in ("r--p", "r-xp")
+                part = (int(begin, 16), int(end, 16)) if clean else None
+            elif words[0] == "Anonymous:" and part is not None and words[1] == "0":
+                _LIBC.madvise(ctypes.c_void_p(part[0]), ctypes.c_size_t(part[1] - part[0]), _MADV_DONTNEED)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ SHAPES = [
     "SELECT date_trunc('hour', time) AS hour, time - INTERVAL '1 day' AS before FROM log_entries",
     "SELECT [time], {'at': time, 'n': [1.5]}, MAP {'k': time}, [INTERVAL '1 day'] FROM log_entries",
     "SELECT list(level), list(time), array_agg(msg ORDER BY time) FROM log_entries",
-    "SELECT sum(level)::HUGEINT, 5 / 2, 5 / 2.0, 1e3",
+    "SELECT 5::HUGEINT, 5::UHUGEINT, 5 / 2, 5 / 2.0, 1e3",
     "SELECT 'a'::ENUM('a', 'b'), 'x'::BLOB, '101'::BIT, '{}'::JSON, [1, 2]::INT[2], row(1, 'a')",
     "SELECT level::TINYINT, level::SMALLINT, level::UTINYINT, level::UBIGINT, level::FLOAT FROM log_entries",
     "WITH a AS (SELECT time, level FROM log_entries) SELECT a.level, b.time FROM a JOIN a b USING (level)",

@@ -162,7 +162,7 @@ async def test_a_kill_between_two_steps_loses_no_acknowledged_block(
     """Senders deliver again until they get their 200. Then payload and row are there, once."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    waiting = [block_request() for _ in range(40)]
+    waiting = [block_request() for _ in range(24)]
     acknowledged: list[BlockRequest] = []
     kills = 0
 
@@ -177,7 +177,7 @@ async def test_a_kill_between_two_steps_loses_no_acknowledged_block(
             acknowledged.append(block)
 
     while waiting and kills < 20:
-        child = start_child(listener.fileno(), database_url, tmp_path, f"{point}:kill:0.15:{kills}")
+        child = start_child(listener.fileno(), database_url, tmp_path, f"{point}:kill:0.2:{kills}")
         connections = [await Connection.open(port) for _ in range(4)]
         await asyncio.gather(*(send(connection) for connection in connections))
         if waiting:

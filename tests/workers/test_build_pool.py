@@ -7,14 +7,19 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from lakehouse.build import BuildResult, build_bucket
 from lakehouse.errors import BackendUnavailableError, LimitExceededError
 from lakehouse.materialize import WorkerCrashedError
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool
 from server.workers.protocol import REQUEST_BYTES_MAX
+from tests.support.buckets import Lake
+from tests.support.fixtures import native_cases
+from views.log_entries import LogEntries
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -119,3 +124,21 @@ async def test_the_death_of_the_zygote_is_not_blamed_on_the_job(pool: BuildWorke
     with pytest.raises(BackendUnavailableError, match="restarted"):
         await task
     assert (await pool.build({"do": "echo"}, 5))["echo"] == {"do": "echo"}
+
+
+async def test_a_worker_builds_the_files_that_the_server_would(tmp_path: Path) -> None:
+    case = next(case for case in native_cases() if case.name == "generator-a")
+    lake = Lake(tmp_path).send(case.requests)
+    view = LogEntries()
+    here, there = (lake.job(view, case.process_id) for _ in range(2))
+    paths = [str(lake.payload(block)) for block in there.blocks]
+    pool = BuildWorkerPool(BuildPoolLimits(slots=1))
+    await pool.start()
+
+    answer = await pool.build(there.to_message() | {"paths": paths}, 60)
+    await pool.close()
+
+    expected = build_bucket(view, here, lake.payload)
+    result = BuildResult.from_message(answer, there.output_dir, frozenset(block.block_id for block in there.blocks))
+    assert [f.path.read_bytes() for f in result.files] == [f.path.read_bytes() for f in expected.files]
+    assert sum(file.rows for file in result.files) > 0

@@ -37,11 +37,11 @@ LIMITS = QueryPoolLimits(
     slots=2,
     queued_per_slot_max=2,
     queue_wait_max_s=3.0,
-    statement_timeout_s=2.0,
-    inspect_timeout_s=1.0,
-    stall_max_s=1.5,
-    stall_contended_max_s=0.5,
-    result_bytes_max=200 << 20,
+    statement_timeout_s=1.0,
+    inspect_timeout_s=0.5,
+    stall_max_s=0.8,
+    stall_contended_max_s=0.3,
+    result_bytes_max=64 << 20,
     memory_bytes=512 << 20,
 )
 NUMBERS = "SELECT i, i * 0.5::DOUBLE AS half, 'row ' || i AS name FROM range({rows}) t(i)"
@@ -86,7 +86,7 @@ async def idle_after(pool: QueryWorkerPool) -> float:
         (NUMBERS.format(rows=400_000), 8_192),
         (NUMBERS.format(rows=400_000), 262_144),
         ("SELECT i, repeat('é', (i % 400)::INT) AS s, [i, i + 1] AS l, {'a': i} AS t FROM range(150000) t(i)", 65_536),
-        ("SELECT (['a','b','c'][1 + i % 3])::ENUM('a','b','c') AS e, i FROM range(300000) t(i)", 65_536),
+        ("SELECT (['a','b','c'][1 + i % 3])::ENUM('a','b','c') AS e, i FROM range(60000) t(i)", 65_536),
         (f"SELECT {', '.join(f'i + {c} AS c{c}' for c in range(200))} FROM range(20000) t(i)", 65_536),
         ("SELECT i, repeat('x', CASE WHEN i = 1 THEN 9000000 ELSE 3 END) AS s FROM range(3) t(i)", 65_536),
     ],
@@ -197,12 +197,12 @@ async def test_a_statement_that_overruns_ends_in_time_and_its_slot_is_free_again
 ) -> None:
     start = time.monotonic()
 
-    with pytest.raises(QueryTimeoutError, match="more than 2 s of engine time"):
+    with pytest.raises(QueryTimeoutError, match="more than 1 s of engine time"):
         await frames(pool, sql)
 
-    assert time.monotonic() - start < 2.3
+    assert time.monotonic() - start < 1.8
     await idle_after(pool)
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 3  # two seconds after the deadline, a new process included
     assert table_of(await frames(pool, "SELECT 1 AS one")).to_pylist() == [{"one": 1}]
 
 
@@ -213,7 +213,7 @@ async def test_a_shorter_limit_may_be_asked_for(pool: QueryWorkerPool) -> None:
         async for _ in pool.run(Statement(ENDLESS_AGGREGATE, options={}), timeout_s=0.3):
             pass
 
-    assert 0.3 <= time.monotonic() - start < 0.6
+    assert 0.3 <= time.monotonic() - start < 0.9
 
 
 async def test_an_inspection_that_overruns_ends_in_time(pool: QueryWorkerPool) -> None:
@@ -222,18 +222,18 @@ async def test_an_inspection_that_overruns_ends_in_time(pool: QueryWorkerPool) -
     with pytest.raises(QueryTimeoutError, match="planning"):
         await pool.inspect(Statement("!deaf"))
 
-    assert time.monotonic() - start < 1.3
+    assert time.monotonic() - start < 1.2
     await idle_after(pool)
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 2.5
 
 
 async def test_a_reader_s_pauses_are_not_engine_time_and_keep_memory_flat(pool: QueryWorkerPool) -> None:
-    stream = pool.run(Statement(NUMBERS.format(rows=1_500_000), options={"rows": 60_000}))
+    stream = pool.run(Statement(NUMBERS.format(rows=1_000_000), options={"rows": 60_000}))
     count, size = 0, 0
     async for frame in stream:
         count, size = count + 1, size + len(frame)
         if count in (2, 5, 9):
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(0.5)
             gc.collect()
             assert stream._items and sum(isinstance(item, tuple) for item in stream._items) == 0
         if count == 2:
@@ -241,9 +241,9 @@ async def test_a_reader_s_pauses_are_not_engine_time_and_keep_memory_flat(pool: 
         if count == 9:
             assert _resident_bytes() - resident < 32 << 20
 
-    assert stream.rows == 1_500_000
+    assert stream.rows == 1_000_000
     assert size > 20 << 20
-    assert stream.engine_s < 2.0
+    assert stream.engine_s < 1.0
 
 
 async def test_a_reader_that_stalls_loses_its_slot_and_is_told(pool: QueryWorkerPool) -> None:
@@ -253,12 +253,12 @@ async def test_a_reader_that_stalls_loses_its_slot_and_is_told(pool: QueryWorker
     await anext(stream)
     await anext(stream)
 
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(0.6)
     assert pool.busy == 1
-    await asyncio.sleep(0.8)
+    await asyncio.sleep(0.5)
 
     assert pool.busy == 0
-    assert "the reader took nothing for 1.5 s" in str(reasons[0])
+    assert "the reader took nothing for 0.8 s" in str(reasons[0])
     with pytest.raises(LimitExceededError):
         await anext(stream)
 
@@ -304,9 +304,9 @@ async def test_a_killed_worker_costs_one_error_and_the_next_statement_works(pool
         while True:
             await anext(stream)
 
-    assert time.monotonic() - start < 0.5
-    await idle_after(pool)
     assert time.monotonic() - start < 1
+    await idle_after(pool)
+    assert time.monotonic() - start < 2
     assert len(set(pool.pids) - before) == 1
     for _ in range(4):
         assert table_of(await frames(pool, "SELECT 1 AS one")).num_rows == 1
@@ -374,8 +374,8 @@ async def test_who_waits_too_long_is_told_to_try_again(pool: QueryWorkerPool) ->
 
 
 async def test_a_result_that_is_too_large_is_cut_off(pool: QueryWorkerPool) -> None:
-    with pytest.raises(LimitExceededError, match="the result is larger than 209715200 bytes"):
-        await frames(pool, ENDLESS_SCAN)
+    with pytest.raises(LimitExceededError, match="the result is larger than 67108864 bytes"):
+        await frames(pool, f"SELECT i, i + 1 AS j, i + 2 AS k FROM range({10**12}) t(i)")
 
     assert await idle_after(pool) < 1
 

@@ -1,0 +1,62 @@
+"""How much of everything a run does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """``rounds`` is how often configurations take turns; ``samples`` how often a short statement is asked in a round."""
+
+    rounds: int
+    samples: int
+    recorded: bool  # the recorded game, if there is one; else a made-up one of ``events``
+    events: int
+    event_blocks: int
+    ingest_blocks: int
+    ingest_rounds: int
+    later_starts: int
+    compiles: bool  # whether the start with an empty cache of kernels is measured
+    new_blocks: int  # acknowledged one by one, each looked for at once
+    log_blocks: int  # the smallest of three sizes: 1, 4, 16 times
+    instances: int
+    client_queries: int  # of each of the clients at work together
+    settle_s: float
+
+
+GROWTH: Final = (1, 4, 16)
+
+FULL: Final = Size(
+    rounds=7,
+    samples=12,
+    recorded=True,
+    events=3_000_000,
+    event_blocks=9,
+    ingest_blocks=3_000,
+    ingest_rounds=3,
+    later_starts=3,
+    compiles=True,
+    new_blocks=60,
+    log_blocks=100,
+    instances=8,
+    client_queries=60,
+    settle_s=3.0,
+)
+QUICK: Final = Size(
+    rounds=1,
+    samples=3,
+    recorded=False,
+    events=60_000,
+    event_blocks=3,
+    ingest_blocks=64,
+    ingest_rounds=1,
+    later_starts=1,
+    compiles=False,
+    new_blocks=3,
+    log_blocks=2,
+    instances=1,
+    client_queries=3,
+    settle_s=0.2,
+)

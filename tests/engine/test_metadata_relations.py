@@ -1,0 +1,269 @@
+"""``processes``, ``streams`` and ``blocks`` as made from the snapshots that Postgres hands over."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lakehouse.engine import (
+    BLOCKS_CSV,
+    METADATA_SCHEMAS,
+    METADATA_TIMES,
+    PROCESSES_CSV,
+    STREAMS_CSV,
+    MetadataFiles,
+    QueryEngine,
+    Relation,
+)
+from lakehouse.errors import InternalError
+from lakehouse.model import EVERYTHING, TimeRange
+from tests.support.engine_lake import CATALOG, T0, EngineLake, schema_of
+
+US = T0 // 1000
+HOUR_US = 3_600_000_000
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[QueryEngine]:
+    engine = QueryEngine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def lake(tmp_path: Path, engine: QueryEngine) -> EngineLake:
+    return EngineLake(tmp_path, engine)
+
+
+def relation(name: str, range: TimeRange = EVERYTHING) -> Relation:
+    begin, end = METADATA_TIMES[name]
+    return Relation(name, METADATA_SCHEMAS[name], (), begin, end, range, metadata=True)
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
+    """As COPY … WITH (FORMAT csv) does: NULL is empty, an empty text is quoted, quotes are doubled."""
+
+    def field(value: Any) -> str:
+        if value is None:
+            return ""
+        text = str(value)
+        needs = text == "" or any(c in text for c in ',"\n\r')
+        return '"' + text.replace('"', '""') + '"' if needs else text
+
+    path.write_text("".join(",".join(map(field, row)) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def process_row(process_id: str, *, updated_us: int | None = US + 60, **changes: Any) -> list[Any]:
+    row = {
+        "process_id": process_id,
+        "exe": "game.exe",
+        "username": "",
+        "realname": 'Ann "A", B',
+        "computer": "box",
+        "distro": "línea\nzwei",
+        "cpu_brand": "cpu",
+        "tsc_frequency": 0,
+        "start_time_us": US,
+        "start_ticks": 5,
+        "insert_time_us": US + 1,
+        "parent_process_id": None,
+        "properties_json": json.dumps({"build": "1.2", "empty": "", 'quo"te': "a,b"}),
+        "last_update_time_us": updated_us,
+        "last_block_end_ticks": 77,
+        "last_block_end_time_us": US + 50,
+        **changes,
+    }
+    return [row[name] for name, _ in PROCESSES_CSV]
+
+
+def stream_row(stream_id: str, process_id: str, tags: Sequence[str] = ("log",)) -> list[Any]:
+    row = {
+        "stream_id": stream_id,
+        "process_id": process_id,
+        "dependencies_metadata_hex": "80",
+        "objects_metadata_hex": b"\x81\x00\xff".hex(),
+        "tags_json": json.dumps(list(tags)),
+        "properties_json": "{}",
+        "insert_time_us": US + 2,
+        "format": "micromegas-transit",
+        "last_update_time_us": US + 60,
+    }
+    return [row[name] for name, _ in STREAMS_CSV]
+
+
+def block_row(block_id: str, stream_id: str, process_id: str, index: int = 0) -> list[Any]:
+    row = {
+        "block_id": block_id,
+        "stream_id": stream_id,
+        "process_id": process_id,
+        "begin_time_us": US + index * HOUR_US,
+        "begin_ticks": index,
+        "end_time_us": US + index * HOUR_US + 10,
+        "end_ticks": index + 1,
+        "nb_objects": 3,
+        "object_offset": 0,
+        "payload_size": 100,
+        "insert_time_us": US + index * HOUR_US + 20,
+    }
+    return [row[name] for name, _ in BLOCKS_CSV]
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> MetadataFiles:
+    return MetadataFiles(
+        processes=write_csv(
+            tmp_path / "processes.csv",
+            [process_row("p1"), process_row("p2", parent_process_id="p1"), process_row("idle", updated_us=None)],
+        ),
+        streams=write_csv(
+            tmp_path / "streams.csv",
+            [stream_row("s1", "p1"), stream_row("s2", "p2", ("cpu", "thread")), stream_row("s3", "p2", ())],
+        ),
+        blocks=write_csv(
+            tmp_path / "blocks.csv",
+            [block_row("b1", "s1", "p1"), block_row("b2", "s2", "p2", 5), block_row("orphan", "nowhere", "p1")],
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", ["processes", "streams", "blocks"])
+def test_columns_and_types_are_the_declared_ones(lake: EngineLake, snapshot: MetadataFiles, name: str) -> None:
+    sql = f"SELECT * FROM {name}"
+
+    delivered = lake.table(sql, relation(name), metadata=snapshot).schema
+
+    assert delivered == schema_of(lake.engine.inspect(sql, None, CATALOG).schema)
+    assert delivered.names == METADATA_SCHEMAS[name].names
+    for given, declared in zip(delivered, METADATA_SCHEMAS[name], strict=True):
+        expected = pa.timestamp("ns", "UTC") if pa.types.is_timestamp(declared.type) else declared.type
+        assert given.type.equals(expected) or pa.types.is_list(given.type)
+
+
+def test_a_process_is_shown_as_it_was_registered(lake: EngineLake, snapshot: MetadataFiles) -> None:
+    rows = lake.rows("SELECT * FROM processes ORDER BY process_id", relation("processes"), metadata=snapshot)
+
+    assert [row["process_id"] for row in rows] == ["p1", "p2"]  # without a block there is nothing to show
+    assert rows[0] == {
+        "process_id": "p1",
+        "exe": "game.exe",
+        "username": "",
+        "realname": 'Ann "A", B',
+        "computer": "box",
+        "distro": "línea\nzwei",
+        "cpu_brand": "cpu",
+        "tsc_frequency": 0,
+        "start_time": T0,
+        "start_ticks": 5,
+        "insert_time": T0 + 1_000,
+        "parent_process_id": "",
+        "properties": [
+            {"key": "build", "value": "1.2"},
+            {"key": "empty", "value": ""},
+            {"key": 'quo"te', "value": "a,b"},
+        ],
+        "last_update_time": T0 + 60_000,
+        "last_block_end_ticks": 77,
+        "last_block_end_time": T0 + 50_000,
+    }
+    assert rows[1]["parent_process_id"] == "p1"
+
+
+def test_streams_have_their_tags_and_type_tables(lake: EngineLake, snapshot: MetadataFiles) -> None:
+    rows = lake.rows("SELECT * FROM streams ORDER BY stream_id", relation("streams"), metadata=snapshot)
+
+    assert [row["tags"] for row in rows] == [["log"], ["cpu", "thread"], []]
+    assert rows[0]["objects_metadata"] == b"\x81\x00\xff"
+    assert rows[0]["properties"] == []
+    found = lake.rows(
+        "SELECT stream_id FROM streams WHERE array_position(tags, 'cpu') IS NOT NULL AND array_has(tags, 'thread')",
+        relation("streams"),
+        metadata=snapshot,
+    )
+    assert found == [{"stream_id": "s2"}]
+
+
+def test_a_block_carries_its_stream_and_process(lake: EngineLake, snapshot: MetadataFiles) -> None:
+    sql = 'SELECT block_id, nb_objects, "streams.tags", "processes.exe", "processes.parent_process_id", "processes.start_time" FROM blocks ORDER BY block_id'
+
+    rows = lake.rows(sql, relation("blocks"), metadata=snapshot)
+
+    assert [row["block_id"] for row in rows] == ["b1", "b2"]  # one whose stream is unknown does not appear
+    assert rows[1] == {
+        "block_id": "b2",
+        "nb_objects": 3,
+        "streams.tags": ["cpu", "thread"],
+        "processes.exe": "game.exe",
+        "processes.parent_process_id": "p1",
+        "processes.start_time": T0,
+    }
+
+
+def test_the_header_range_is_applied_to_the_finished_rows(lake: EngineLake, snapshot: MetadataFiles) -> None:
+    late = TimeRange(T0 + 5 * HOUR_US * 1_000, None)
+    early = TimeRange(None, T0)
+
+    assert lake.rows("SELECT block_id FROM blocks", relation("blocks", late), metadata=snapshot) == [{"block_id": "b2"}]
+    assert lake.rows("SELECT block_id FROM blocks", relation("blocks", early), metadata=snapshot) == [
+        {"block_id": "b1"}
+    ]
+    assert lake.rows("SELECT process_id FROM processes", relation("processes", late), metadata=snapshot) == []
+
+
+def test_relations_of_the_catalog_join_with_each_other(lake: EngineLake, snapshot: MetadataFiles) -> None:
+    sql = "SELECT p.exe, count(*) AS n FROM streams s JOIN processes p USING (process_id) GROUP BY p.exe"
+
+    assert lake.rows(sql, relation("streams"), relation("processes"), metadata=snapshot) == [
+        {"exe": "game.exe", "n": 3}
+    ]
+
+
+def test_each_statement_sees_its_own_snapshot(lake: EngineLake, snapshot: MetadataFiles, tmp_path: Path) -> None:
+    count = "SELECT count(*) AS n FROM processes"
+    first = lake.rows(count, relation("processes"), metadata=snapshot)
+    newer = MetadataFiles(processes=write_csv(tmp_path / "newer.csv", [process_row(f"q{i}") for i in range(7)]))
+
+    assert (first, lake.rows(count, relation("processes"), metadata=newer)) == ([{"n": 2}], [{"n": 7}])
+
+
+def test_an_empty_snapshot_is_an_empty_table(lake: EngineLake, tmp_path: Path) -> None:
+    empty = write_csv(tmp_path / "empty.csv", [])
+    files = MetadataFiles(processes=empty, streams=empty, blocks=empty)
+
+    for name in METADATA_SCHEMAS:
+        assert lake.rows(f"SELECT * FROM {name}", relation(name), metadata=files) == []
+
+
+def test_a_wrong_or_absent_snapshot_is_our_fault(lake: EngineLake, tmp_path: Path) -> None:
+    wrong = write_csv(tmp_path / "wrong.csv", [["a", "b"]])
+
+    with pytest.raises(InternalError):
+        lake.rows("SELECT * FROM processes", relation("processes"), metadata=MetadataFiles(processes=wrong))
+    with pytest.raises(InternalError):
+        lake.rows("SELECT * FROM processes", relation("processes"))
+
+
+def test_large_type_tables_fit(lake: EngineLake, tmp_path: Path) -> None:
+    row = stream_row("s1", "p1")
+    row[2] = "ab" * (1 << 20)
+    files = MetadataFiles(streams=write_csv(tmp_path / "large.csv", [row]))
+
+    rows = lake.rows(
+        "SELECT octet_length(dependencies_metadata) AS n FROM streams", relation("streams"), metadata=files
+    )
+
+    assert rows == [{"n": 1 << 20}]
+
+
+def test_the_writer_of_these_files_is_the_standard_one(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", [process_row("p1")])
+
+    (row,) = csv.reader(path.open(newline=""))
+
+    assert len(row) == len(PROCESSES_CSV)
