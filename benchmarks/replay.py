@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,16 +50,16 @@ class _Replay(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
     def service(self, call: Any) -> Any:
         method: str = call.method
         if method in _ONE_ANSWER:
-            return grpc.unary_unary_rpc_method_handler(lambda request, _: self._one(method, request))
-        return grpc.unary_stream_rpc_method_handler(lambda request, _: self._many(method, request))
+            return grpc.unary_unary_rpc_method_handler(partial(self._one, method))
+        return grpc.unary_stream_rpc_method_handler(partial(self._many, method))
 
-    async def _one(self, method: str, request: bytes) -> bytes:
+    async def _one(self, method: str, request: bytes, _context: Any) -> bytes:
         key = (method, request)
         if key not in self._known:
             self._known[key] = [await self._upstream.unary_unary(method)(request)]
         return self._known[key][0]
 
-    async def _many(self, method: str, request: bytes) -> AsyncIterator[bytes]:
+    async def _many(self, method: str, request: bytes, _context: Any) -> AsyncIterator[bytes]:
         key = (method, request)
         if key not in self._known:
             self._known[key] = [message async for message in self._upstream.unary_stream(method)(request)]

@@ -17,7 +17,7 @@ class Size:
     event_blocks: int
     ingest_blocks: int
     ingest_rounds: int
-    later_starts: int
+    later_starts: int  # beside the one that makes the database
     compiles: bool  # whether the start with an empty cache of kernels is measured
     new_blocks: int  # acknowledged one by one, each looked for at once
     log_blocks: int  # the smallest of three sizes: 1, 4, 16 times
@@ -52,7 +52,7 @@ QUICK: Final = Size(
     event_blocks=3,
     ingest_blocks=64,
     ingest_rounds=1,
-    later_starts=1,
+    later_starts=0,
     compiles=False,
     new_blocks=3,
     log_blocks=2,

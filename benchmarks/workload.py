@@ -24,7 +24,15 @@ from wire.envelope import (
     encode_stream,
 )
 from wire.transit.types import LOG_TYPES, SPAN_TYPES
-from wire.transit.writer import BEGIN, END, LogBlockBuilder, LogMetadata, SpanBlockBuilder, SpanMetadata, describe_stream
+from wire.transit.writer import (
+    BEGIN,
+    END,
+    LogBlockBuilder,
+    LogMetadata,
+    SpanBlockBuilder,
+    SpanMetadata,
+    describe_stream,
+)
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _RECORDED: Final = Path(os.environ.get("LAKEFLIGHT_SHARED", _ROOT.parent / "shared")) / "fixtures" / "native-large"
@@ -124,9 +132,7 @@ def logs(blocks: int, lines: int = LOG_LINES) -> Telemetry:
     """A process that logs."""
     process = _process()
     stream = describe_stream(LOG_TYPES, process_id=process.process_id, stream_id=str(uuid.uuid4()))
-    return Telemetry(
-        process, (stream,), tuple(log_block(process, stream, number, lines) for number in range(blocks))
-    )
+    return Telemetry(process, (stream,), tuple(log_block(process, stream, number, lines) for number in range(blocks)))
 
 
 def log_block(process: ProcessRequest, stream: StreamRequest, number: int, lines: int = LOG_LINES) -> BlockRequest:
@@ -159,7 +165,9 @@ def thread_of_nothing() -> Telemetry:
     return Telemetry(process, (stream,), ())
 
 
-def _frame() -> tuple[Sequence[SpanMetadata], np.ndarray[tuple[int], np.dtype[np.uint8]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _frame() -> tuple[
+    Sequence[SpanMetadata], np.ndarray[tuple[int], np.dtype[np.uint8]], np.ndarray[tuple[int], np.dtype[np.int64]]
+]:
     names = ["FEngineLoop::Tick", "AActor::Tick", "Physics::Step", "UAnimInstance::Update", "Slate::Tick"]
     scopes = [SpanMetadata(name, "game", "game", "game.cpp", 10 * i) for i, name in enumerate(names)]
     events: list[tuple[int, int]] = [(BEGIN, 0)]

@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 BUILDERS_AT_ONCE_MAX: Final = 8  # buckets under construction; each holds one connection for its lock
 QUERY_CONNECTIONS_MAX: Final = 16
 HANDLE_KEY_BYTES: Final = 32
+PLANNING_TIMEOUT_MAX_S: Final = 10.0
 NO_TIMEOUT: Final = Limits(statement_timeout_s=0, lock_timeout_s=0, idle_in_transaction_timeout_s=0)
 WARM_UP_NOTICE_S: Final = 1.5  # a start that takes longer says why
 
@@ -125,13 +126,14 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
         locks = await open_pool(database_url, connections_max=buckets_at_once, limits=NO_TIMEOUT)
         closing.push_async_callback(_closed_soon, locks)
         catalog = PartitionCatalog(connections, locks, store.name)
+        prune = os.environ.get("LAKEFLIGHT_TEST_UNPRUNED") != "1"
         materializer = Materializer(
             catalog,
             store,
             builders,
             folder.scratch,
             _materializer_limits(settings, buckets_at_once),
-            prune=os.environ.get("LAKEFLIGHT_TEST_UNPRUNED") != "1",
+            prune=prune,
         )
         registry = default_registry()
         queries = LakeQueryService(
@@ -142,6 +144,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
             queries_pool,
             folder.scratch,
             metadata_bytes_max=settings.metadata_bytes_max,
+            prune=prune,
         )
         maintenance = Maintenance(
             registry, catalog, materializer, store, settings.maintenance_interval_s, settings.retired_grace_s
@@ -182,7 +185,7 @@ def _query_limits(settings: Settings) -> QueryPoolLimits:
         slots=settings.query_workers,
         statement_timeout_s=settings.statement_timeout_s,
         # The engine folds constants while it binds, so planning can be made to take as long as running.
-        inspect_timeout_s=min(QueryPoolLimits.inspect_timeout_s, settings.statement_timeout_s),
+        inspect_timeout_s=min(PLANNING_TIMEOUT_MAX_S, settings.statement_timeout_s),
         memory_bytes=settings.query_memory_bytes_max,
         stall_max_s=settings.stall_timeout_s,
     )

@@ -86,6 +86,7 @@ class LakeQueryService:
         scratch: Path,
         *,
         metadata_bytes_max: int,
+        prune: bool = True,
     ) -> None:
         self._registry = registry
         self._materializer = materializer
@@ -93,6 +94,7 @@ class LakeQueryService:
         self._workers = workers
         self._scratch = scratch
         self._metadata = MetadataExport(connections, metadata_bytes_max)
+        self._prune = prune  # a switch for tests: what a statement's predicates say must never change a result
         self._inspections: OrderedDict[str, Inspection] = OrderedDict()
         self._running: dict[str, LakeQueryStream] = {}
         declared = {view.view_set: _declaration(view) for view in registry.views}
@@ -232,7 +234,11 @@ class LakeQueryService:
             )
             wanted = reference.range.intersect(options.time_range)
             if isinstance(view, MetadataView):
-                use.needs.append(MetadataNeed(view.view_set, wanted, reference.equals))
+                use.needs.append(
+                    MetadataNeed(view.view_set, wanted, reference.equals)
+                    if self._prune
+                    else MetadataNeed(view.view_set)
+                )
             elif not wanted.is_empty:
                 use.range = wanted if use.range.is_empty else use.range.union(wanted)
         return list(found.values())

@@ -270,7 +270,6 @@ class QueryEngine:
         values = self._values(checked, parameters)
         if checked.kind in ("describe", "show_tables"):  # answered from the declarations: no file is opened
             database = inspector.database
-            self._key = None
         else:
             database = self._database(key)
             self._watch(database)

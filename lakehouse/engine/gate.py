@@ -232,7 +232,8 @@ class Gate:
         match = _EXPLAIN.match(sql, start)
         if match is None:
             return sql, False, False
-        return sql[match.end() :], True, match.group(1) is not None
+        blank = re.sub(r"[^\n]", " ", match.group(0))  # positions in messages stay those of the user's text
+        return sql[:start] + blank + sql[match.end() :], True, match.group(1) is not None
 
     def _parse_or_repair(self, text: str) -> tuple[str, Node]:
         answer = self._serialize(text)
@@ -252,7 +253,7 @@ class Gate:
             raise SqlSyntaxError("the statement is empty")
         if len(statements) > 1:
             raise ForbiddenSqlError(f"one statement at a time: the text has {len(statements)}")
-        return text, statements[0]
+        return _without_terminator(text), statements[0]
 
     def _serialize(self, text: str) -> Node:
         try:
@@ -279,6 +280,21 @@ class Gate:
                 f"the statement has {len(numbers)} parameters, the limit is {self._limits.parameters_max}"
             )
         return len(numbers)
+
+
+def _without_terminator(text: str) -> str:
+    """The statement without closing semicolons and what follows them, so that it can stand inside another."""
+    if ";" not in text:
+        return text
+    data = text.encode()
+    end = len(data)
+    for offset, kind in reversed(duckdb.tokenize(text)):
+        if kind == duckdb.token_type.comment:
+            continue
+        if kind != duckdb.token_type.operator or data[offset : offset + 1] != b";":
+            break
+        end = offset
+    return data[:end].decode()
 
 
 def _kind_of(node: Node) -> StatementKind:

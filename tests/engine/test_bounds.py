@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import pyarrow.parquet as pq
@@ -301,48 +302,60 @@ _JOINED = _conditions(
 )
 
 
+# Only what a shape names is drawn: {log} {span} {joined} {plain} are predicates over what is in scope there.
+_SHAPES = [
+    "SELECT * FROM log_entries WHERE {log}",
+    "SELECT * FROM {spans} WHERE {span}",
+    "SELECT count(*), max(time), min(msg) FROM log_entries WHERE {log}",
+    "SELECT level, count(*) FROM log_entries WHERE {log} GROUP BY level HAVING count(*) > 1",
+    "SELECT * FROM (SELECT time, level, process_id FROM log_entries WHERE {plain}) WHERE {plain}",
+    "SELECT * FROM (SELECT * FROM log_entries ORDER BY time, msg LIMIT 7) WHERE {plain}",
+    "SELECT * FROM (SELECT *, row_number() OVER (ORDER BY time) AS n FROM log_entries WHERE {plain}) WHERE {plain}",
+    "SELECT time, n FROM (SELECT time, process_id, level, count(*) AS n FROM log_entries WHERE {plain} "
+    "GROUP BY time, process_id, level) WHERE {plain}",
+    "SELECT * FROM (SELECT level, process_id, max(time) AS time FROM log_entries GROUP BY level, process_id) WHERE {plain}",
+    "WITH c AS (SELECT * FROM log_entries WHERE {plain}) SELECT x.time, y.msg FROM c x JOIN c y USING (stream_id) "
+    "WHERE x.time >= {moment} AND y.time < {moment}",
+    "WITH c AS (SELECT * FROM log_entries) SELECT * FROM c WHERE {plain} UNION SELECT * FROM c WHERE {plain}",
+    "WITH c AS MATERIALIZED (SELECT * FROM log_entries WHERE {plain}) SELECT (SELECT count(*) FROM c), time FROM c "
+    "WHERE {plain}",
+    'SELECT l.time, s.begin, s."end", s.id, l.msg FROM log_entries l {join} {spans} ON {joined} WHERE {joined}',
+    "SELECT l.time, s.begin, s.id, l.msg FROM log_entries l {join} {spans} ON {joined}",
+    "SELECT l.time, s.begin, s.id, l.msg FROM {spans} {join} log_entries l ON {joined} AND l.level > 2",
+    "SELECT l.time, s.begin, s.id, l.msg FROM log_entries l {join} {spans} ON {joined} AND l.level = s.depth",
+    "SELECT l.time, s.begin, s.id FROM log_entries l ASOF JOIN {spans} ON l.time >= s.begin WHERE {joined}",
+    'SELECT l.time, s.begin, s.id FROM log_entries l ASOF LEFT JOIN {spans} ON l.time >= s."end" WHERE {joined}',
+    "SELECT l.* FROM log_entries l {one_sided} {spans} ON {joined}",
+    "SELECT * FROM (SELECT time, level, process_id FROM log_entries WHERE {plain} EXCEPT "
+    "SELECT time, level, process_id FROM log_entries WHERE {plain}) WHERE {plain}",
+    "SELECT * FROM log_entries WHERE {log} AND time IN (SELECT begin FROM {spans} WHERE {span})",
+    "SELECT * FROM log_entries WHERE {log} AND time NOT IN (SELECT begin FROM {spans} WHERE {span})",
+    "SELECT msg, (SELECT count(*) FROM {spans} WHERE {span} AND s.begin <= log_entries.time) FROM log_entries WHERE {log}",
+    "SELECT * FROM (SELECT DISTINCT time, level, process_id FROM log_entries WHERE {plain}) WHERE {plain}",
+    "SELECT * FROM (SELECT time, level, process_id FROM log_entries UNION ALL SELECT begin, depth::INTEGER, name "
+    "FROM {spans} WHERE {span}) WHERE {plain}",
+    "SELECT * FROM (SELECT l.time, l.level, l.process_id, s.id FROM {spans} LEFT JOIN log_entries l ON {joined}) "
+    "WHERE {plain}",
+    "SELECT a.msg, b.msg FROM log_entries a JOIN log_entries b USING (time) WHERE time > {moment} OR a.time = {moment}",
+    "SELECT process_id, count(*) FROM log_entries a {join} log_entries b USING (process_id) WHERE process_id = 'p1' "
+    "AND a.time < {moment} GROUP BY ALL",
+]
+
+
 @st.composite
 def statements(draw: st.DrawFn) -> str:
-    inner, outer, third = draw(_PLAIN), draw(_PLAIN), draw(_PLAIN)
-    a, b, on = draw(_LOG), draw(_SPAN), draw(_JOINED)
-    after = draw(_JOINED)
-    join = draw(st.sampled_from(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "ASOF JOIN"]))
-    one_sided = draw(st.sampled_from(["SEMI JOIN", "ANTI JOIN"]))
-    twice = outer.replace("level", "a.level").replace("process_id", "a.process_id")
-    condition = "l.time >= s.begin" if join == "ASOF JOIN" else on
-    spans = f"{SPAN_VIEW} s"
-    shape = draw(st.integers(0, 21))
-    return [
-        f"SELECT * FROM log_entries WHERE {a}",
-        f"SELECT * FROM {spans} WHERE {b}",
-        f"SELECT count(*), max(time), min(msg) FROM log_entries WHERE {a}",
-        f"SELECT level, count(*) FROM log_entries WHERE {a} GROUP BY level HAVING count(*) > 1",
-        f"SELECT * FROM (SELECT time, level, process_id FROM log_entries WHERE {inner}) WHERE {outer}",
-        f"SELECT * FROM (SELECT * FROM log_entries ORDER BY time, msg LIMIT 7) WHERE {outer}",
-        f"SELECT * FROM (SELECT *, row_number() OVER (ORDER BY time) AS n FROM log_entries WHERE {inner}) WHERE {outer}",
-        f"SELECT time, n FROM (SELECT time, process_id, level, count(*) AS n FROM log_entries WHERE {inner} "
-        f"GROUP BY time, process_id, level) WHERE {outer}",
-        f"WITH c AS (SELECT * FROM log_entries WHERE {inner}) SELECT x.time, y.msg FROM c x JOIN c y USING (stream_id) "
-        f"WHERE x.time >= {draw(_moments)} AND y.time < {draw(_moments)}",
-        f"WITH c AS (SELECT * FROM log_entries) SELECT * FROM c WHERE {inner} UNION SELECT * FROM c WHERE {outer}",
-        f"WITH c AS MATERIALIZED (SELECT * FROM log_entries WHERE {inner}) SELECT (SELECT count(*) FROM c), time FROM c "
-        f"WHERE {outer}",
-        f"SELECT l.time, s.begin, s.\"end\", s.id, l.msg FROM log_entries l {join} {spans} ON {condition} WHERE {after}",
-        f"SELECT l.time, s.begin, s.id, l.msg FROM log_entries l {join} {spans} ON {condition}",
-        f"SELECT l.* FROM log_entries l {one_sided} {spans} ON {on}",
-        f"SELECT * FROM (SELECT time, level, process_id FROM log_entries WHERE {inner} EXCEPT "
-        f"SELECT time, level, process_id FROM log_entries WHERE {third}) WHERE {outer}",
-        f"SELECT * FROM log_entries WHERE {a} AND time IN (SELECT begin FROM {spans} WHERE {b})",
-        f"SELECT msg, (SELECT count(*) FROM {spans} WHERE {b} AND s.begin <= log_entries.time) FROM log_entries WHERE {a}",
-        f"SELECT * FROM (SELECT DISTINCT time, level, process_id FROM log_entries WHERE {inner}) WHERE {outer}",
-        f"SELECT * FROM (SELECT time, level, process_id FROM log_entries UNION ALL SELECT begin, depth::INTEGER, name "
-        f"FROM {spans} WHERE {b}) WHERE {outer}",
-        f"SELECT * FROM (SELECT l.time, l.level, l.process_id, s.id FROM {spans} LEFT JOIN log_entries l ON {on}) "
-        f"WHERE {outer}",
-        f"SELECT a.msg, b.msg FROM log_entries a JOIN log_entries b USING (time) WHERE {twice}",
-        f"SELECT * FROM (SELECT level, process_id, max(time) AS time FROM log_entries WHERE {inner} "
-        f"GROUP BY level, process_id) WHERE {outer}",
-    ][shape]  # fmt: skip
+    shape = draw(st.sampled_from(_SHAPES))
+    drawn = {
+        "log": _LOG,
+        "plain": _PLAIN,
+        "span": _SPAN,
+        "joined": _JOINED,
+        "moment": _moments,
+        "spans": st.just(f"{SPAN_VIEW} s"),
+        "join": st.sampled_from(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]),
+        "one_sided": st.sampled_from(["SEMI JOIN", "ANTI JOIN"]),
+    }
+    return re.sub(r"\{(\w+)\}", lambda match: str(draw(drawn[match.group(1)])), shape)
 
 
 @pytest.fixture(scope="module")

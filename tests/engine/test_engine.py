@@ -215,6 +215,25 @@ def test_row_limit_comes_on_top_of_the_statements_own(lake: EngineLake) -> None:
     assert lake.rows("SELECT msg FROM log_entries ORDER BY time DESC", logs, row_limit=1) == [{"msg": "line 29"}]
 
 
+def test_a_trailing_semicolon_or_comment_is_no_second_statement(lake: EngineLake) -> None:
+    for tail in (";", " ; -- done", " -- done", " /* done; */ ;;", " -- ;", ";\n"):
+        assert lake.rows("SELECT 1 AS one" + tail, row_limit=5) == [{"one": 1}]
+        assert lake.rows("DESCRIBE log_entries" + tail, row_limit=1)[0]["column_name"] == "process_id"
+        assert lake.rows("SELECT $$;$$ AS a, 'é;' AS b" + tail, row_limit=5) == [{"a": ";", "b": "é;"}]
+        assert "PROJECTION" in lake.rows("EXPLAIN SELECT 1 AS one" + tail)[0]["plan"]
+
+
+def test_catalog_statements_leave_the_database_of_the_data_alone(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(5), "logs"))
+    lake.rows("SELECT 1 AS one FROM log_entries", logs)
+    kept = lake.engine._current
+
+    lake.rows("SHOW TABLES")
+    lake.rows("SELECT 1 AS one FROM log_entries", logs)
+
+    assert lake.engine._current is kept
+
+
 def test_batches_fit_one_message(lake: EngineLake) -> None:
     sql = "SELECT i, repeat('x', (i % 1000)::INTEGER) AS s FROM range(20000) t(i)"
 

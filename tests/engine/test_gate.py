@@ -177,6 +177,7 @@ def test_every_refusal_of_a_function_has_a_reason() -> None:
         ("DROP TABLE x", "only SELECT statements are allowed, not DROP"),
         ("PIVOT log_entries ON level USING count(*)", r"add IN \(…\)"),
         ("SELECT *\nFROM log_entries\nWHERE WHERE", r"line 3, column 7"),
+        ("EXPLAIN SELECT *\nFROM FROM", r"line 2, column 6"),
         ("SELECT 1 FROM 'a\0b'", "NUL"),
         ("SELECT $name", "named parameters"),
         ("SELECT $2", "without gaps"),

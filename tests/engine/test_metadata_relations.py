@@ -190,7 +190,10 @@ def test_streams_have_their_tags_and_type_tables(lake: EngineLake, snapshot: Met
 
 
 def test_a_block_carries_its_stream_and_process(lake: EngineLake, snapshot: MetadataFiles) -> None:
-    sql = 'SELECT block_id, nb_objects, "streams.tags", "processes.exe", "processes.parent_process_id", "processes.start_time" FROM blocks ORDER BY block_id'
+    sql = (
+        'SELECT block_id, nb_objects, "streams.tags", "processes.exe", "processes.parent_process_id", '
+        '"processes.start_time" FROM blocks ORDER BY block_id'
+    )
 
     rows = lake.rows(sql, relation("blocks"), metadata=snapshot)
 

@@ -28,6 +28,9 @@ ATTACKS: list[str] = [
     "SELECT * FROM read_text('file://{S}')",
     "SELECT * FROM read_text('/{S}')",
     "SELECT * FROM read_text('../../../../{S}')",
+    "SELECT * FROM read_text('{S}.cs[v]')",
+    "SELECT * FROM read_csv(['{S}.csv', '{P}'])",
+    "SELECT * FROM '{P}/../../../../../../{S}'",
     "SELECT * FROM read_text('{D}/../{S}')",
     "SELECT * FROM read_text('{P}/../../{S}')",
     "SELECT * FROM read_text('/proc/self/environ')",
@@ -47,6 +50,8 @@ ATTACKS: list[str] = [
     # statements inside of statements
     "SELECT * FROM query('SELECT * FROM read_text(''{S}'')')",
     "SELECT * FROM query_table('{S}')",
+    "SELECT * FROM query_table(['{S}.csv'])",
+    "SELECT * FROM view_instance('log_entries', '{S}.csv')",
     "SELECT * FROM query_table(['log_entries'])",
     "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
     "SELECT json_serialize_sql('SELECT 1')",
@@ -75,6 +80,7 @@ ATTACKS: list[str] = [
     "EXPLAIN COPY (SELECT 1) TO '{S}'",
     "CREATE TEMP TABLE t(a VARCHAR)",
     "COPY log_entries FROM '{S}'",
+    "CREATE TEMP TABLE t(a VARCHAR); COPY t FROM '{S}'; SELECT * FROM t",
     "IMPORT DATABASE '{D}'",
     "PRAGMA import_database('{D}')",
     # extensions and networks
@@ -287,3 +293,44 @@ def fill(statement: str, *, secret: str, partition: str, other: str, folder: str
         .replace("{O}", other)
         .replace("{D}", folder)
     )
+
+# Let through, because nothing is wrong with them but their size: the limits of the worker must end them.
+_DEEP = "repeat('[', 50000) || repeat(']', 50000)"
+RUNAWAYS: list[str] = [
+    # cannot be interrupted, while planning (constants are folded) or running
+    "SELECT length(repeat('x', 2000000000))",
+    "SELECT length(format('{:2000000000}', 1))",
+    "SELECT len(string_split(repeat('a,', 50000000), ','))",
+    # can be interrupted
+    "SELECT count(*) FROM range(1000000000000)",
+    "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r",
+    # take memory
+    "SELECT list(i) FROM range(1000000000) t(i)",
+    # take long to plan
+    "WITH c0 AS (SELECT 1 AS x), "
+    + ", ".join(f"c{i} AS NOT MATERIALIZED (SELECT a.x FROM c{i - 1} a, c{i - 1} b)" for i in range(1, 18))
+    + " SELECT count(*) FROM c17",
+    # fail inside of the engine, or did in some version
+    f"SELECT json_structure(({_DEEP})::JSON)",
+    "SELECT quantile_cont(x, NULL::INT[]) FROM range(3) t(x)",
+    "SELECT lead('', -9223372036854775808, NULL) OVER ()",
+    "SELECT lag('', -9223372036854775808, NULL) OVER ()",
+    "SELECT " + "(" * 120 + "1" + "+1)" * 120,
+    # more of each kind
+    "SELECT length(printf('%2000000000d', 1))",
+    "SELECT length(replace(repeat('a', 50000000), 'a', repeat('b', 10000)))",
+    "SELECT len(list_transform(generate_series(0, 100000000), lambda x: x + 1))",
+    "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b",
+    "SELECT i FROM range(1000000000) t(i) ORDER BY hash(i)",
+    "EXPLAIN ANALYZE SELECT count(*) FROM range(1000000000000)",
+    "SELECT * FROM range(1000000000)",
+    "SELECT string_agg(i::VARCHAR, ',') FROM range(1000000000) t(i)",
+    "SELECT count(DISTINCT i) FROM range(1000000000) t(i)",
+    "SELECT median(i) FROM range(1000000000) t(i)",
+    "SELECT i, count(*) FROM range(1000000000) t(i) GROUP BY i",
+    "SELECT count(*) FROM range(1000000000) a JOIN range(1000000000) b USING (range)",
+    "SELECT * FROM range(1) t0" + "".join(f", LATERAL (SELECT t{i}.range + 1) t{i + 1}(range)" for i in range(31)),
+    "SELECT * FROM range(1) t0" + "".join(f" JOIN range(1) t{i} ON t{i}.range = t0.range" for i in range(1, 63)),
+    "SELECT regexp_matches(repeat('a', 10000000), '(a*)*b')",
+]
+RUNAWAYS_OF_EVERY_RUN = 12  # the first ones

@@ -139,6 +139,13 @@ def serving(data_dir: Path, *arguments: str, **options: Any) -> Iterator[Server]
         assert server.stop() == 0, server.log.read_text()[-4000:]
 
 
+def wait_out_the_hour(needed_s: float = 30.0) -> None:
+    """Return when telemetry of the next seconds falls into one insert hour: call trees end where an hour ends."""
+    left = 3600 - time.time() % 3600
+    if left < needed_s:
+        time.sleep(left + 0.1)
+
+
 def ids_of(requests: Sequence[Request]) -> set[str]:
     """Every process, stream and block id that the requests name."""
     found: set[str] = set()
