@@ -22,6 +22,7 @@ _DOCUMENT: Final = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
+    load = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="lakeflight-benchmarks-", dir=given.folder))
     if not given.quick:
         # This process decodes with the kernels that the first start compiles; nothing has loaded the compiler yet.
@@ -31,11 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if not given.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    heading = f"{_machine()}; {input_name}; {elapsed_s / 60:.1f} min"
+    heading = f"{_machine()}; {input_name}; load average {load:.1f} before the run; {elapsed_s / 60:.1f} min"
     text = table(figures)
     print(f"{heading}\n\n{text}")
     if given.json:
-        told = {"machine": _machine(), "input": input_name, "figures": [figure.as_dict() for figure in figures]}
+        told = {
+            "machine": _machine(),
+            "input": input_name,
+            "load": load,
+            "figures": [figure.as_dict() for figure in figures],
+        }
         given.json.write_text(json.dumps(told, indent=1) + "\n")
     if given.write_docs:
         write_into(_DOCUMENT, f"{heading}.\n\n{text}")

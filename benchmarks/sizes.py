@@ -41,7 +41,7 @@ FULL: Final = Size(
     new_blocks=60,
     log_blocks=100,
     instances=8,
-    client_queries=60,
+    client_queries=30,
     settle_s=3.0,
 )
 QUICK: Final = Size(

@@ -14,15 +14,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
 from lakehouse.errors import BackendUnavailableError, InternalError
 from lakehouse.model import Block, LastTiming, Process, ProcessId, Stream, StreamId
-from lakehouse.parquet import FileSummary, write_file
 from lakehouse.ports import View
 from wire.errors import WireError
+
+if TYPE_CHECKING:
+    from lakehouse.parquet import FileSummary
 
 ROWS_PER_FILE_MAX: Final = 1 << 19  # so that a large bucket is written by several threads, and read by several
 BYTES_PER_FILE_MAX: Final = 128 << 20  # of rows in memory: long messages make a file full before its rows do
@@ -168,6 +170,8 @@ def build_bucket(view: View, job: BuildJob, payload_path: Callable[[Block], Path
 
 
 def _write(path: Path, view: View, batches: list[pa.RecordBatch]) -> tuple[Path, FileSummary]:
+    from lakehouse.parquet import write_file  # the edge reads this module's values, and writes no file
+
     return path, write_file(path, view.schema, batches, view.begin_column, view.end_column)
 
 

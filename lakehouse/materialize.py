@@ -407,7 +407,7 @@ class Materializer:
         built: Sequence[tuple[Sequence[Block], BuildResult]],
     ) -> None:
         """Move the files into the store and swap the catalog rows; on failure the objects go again."""
-        blocks = {block.block_id: block for block in source.blocks}
+        blocks: dict[str, Block] = {block.block_id: block for block in source.blocks}
         files = [file for _, result in built for file in result.files]
         begin_ns = int(begin.timestamp()) * 1_000_000_000
         keys = [partition_key(stored.key.view_set, stored.key.instance, begin_ns) for _ in files]

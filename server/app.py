@@ -24,7 +24,6 @@ from typing import Any, Final
 
 import structlog
 
-from client.telemetry import Telemetry
 from lakehouse.catalog.connect import Limits, database_errors, open_pool
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
@@ -34,7 +33,7 @@ from server.children import IngestionProcesses, IngestionSpec
 from server.data_folder import DataFolder
 from server.embedded_postgres import EmbeddedPostgres
 from server.flight.server import FlightLimits, FlightServer
-from server.ingestion.process import listen
+from server.ingestion.listener import listen
 from server.maintenance import Maintenance
 from server.query_service import LakeQueryService
 from server.settings import Settings
@@ -237,6 +236,8 @@ async def _drain(flight: FlightServer, grace_s: float, hurry: asyncio.Event | No
 
 def _watch_itself(endpoint: str) -> Any:
     """The server's own log lines and metrics go into its own lake, like any program's."""
+    from client.telemetry import Telemetry  # once the server answers: it takes a while to load
+
     telemetry = Telemetry(endpoint, exe="lakeflight", properties={"version": VERSION})
     telemetry.install()
     handler = telemetry.logging_handler()

@@ -34,8 +34,8 @@ from lakehouse.materialize import Freshened, Materializer, Progress
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, Caller, QueryOptions, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore
 from lakehouse.registry import AnyView, MetadataView, ViewRegistry
+from server.workers.engine_messages import RelationFiles, catalog_message, inspection_of, relation_message
 from server.workers.jobs import WorkerStream
-from server.workers.lake_engine import RelationFiles, catalog_message, inspection_of, relation_message
 from server.workers.pool import QueryWorkerPool, Statement
 
 log = structlog.get_logger(__name__)

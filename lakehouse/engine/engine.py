@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from lakehouse.engine.bounds import find_bounds
 from lakehouse.engine.database import Database
-from lakehouse.engine.gate import NIL_INSTANCE, Checked, Gate, relation_name
+from lakehouse.engine.gate import NIL_INSTANCE, Checked, Gate
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.metadata_relations import MetadataFiles
 from lakehouse.engine.output import EdgeConverter, edge_schema, split_by_bytes
@@ -505,4 +505,4 @@ def _serialized(schema: Any) -> bytes:
     return bytes(schema.serialize().to_pybytes())
 
 
-__all__ = ["QueryEngine", "ResultReader", "relation_name"]
+__all__ = ["QueryEngine", "ResultReader"]

@@ -7,7 +7,6 @@ the repairs listed here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -117,11 +116,6 @@ class Checked:
     reads_clock: bool = False
     functions: frozenset[str] = frozenset()
     splices: list[tuple[int, int, str]] = field(default_factory=list)
-
-
-def relation_name(view_set: str, instance: str) -> str:
-    """The name under which ``view_instance(view_set, instance)`` is looked for. Nobody can write it by accident."""
-    return "vi_" + hashlib.sha256(f"{view_set}/{instance}".encode()).hexdigest()
 
 
 def canonical_instance(text: str) -> str:

@@ -26,6 +26,7 @@ from lakehouse.storage import open_store
 from server.ingestion.app import IngestionServices, create_app
 from server.ingestion.group_commit import GroupCommit
 from server.ingestion.limits import BodyLimits
+from server.ingestion.listener import BACKLOG
 from server.ingestion.native import NativeIngestion
 from server.ingestion.protocol import GuardedHttpProtocol
 
@@ -33,7 +34,6 @@ CONNECTIONS_MAX: Final = 1024  # beyond it a connection gets 503
 KEEP_ALIVE_S: Final = 65  # longer than exporters pause between two batches
 POOL_CONNECTIONS_MAX: Final = 4  # of each process, beside those of the group commit
 SHUTDOWN_S: Final = 25
-BACKLOG: Final = 1024
 PR_SET_PDEATHSIG: Final = 1
 
 
@@ -112,25 +112,6 @@ def run_ingestion_process(
     """The main function of a child: serves until SIGTERM, and ends with its parent, however that ends."""
     _end_with_parent(parent_pid)
     uvloop.run(_serve_until_signal(listener, settings, on_ready))
-
-
-def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
-    """A listening socket; port 0 takes a free one. ``share``: other processes may bind the same address."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        # Accepted sockets inherit it. An answer is two writes, and the second must not wait for an acknowledgement.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if share:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
 
 
 async def _serve_until_signal(

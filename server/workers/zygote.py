@@ -114,6 +114,7 @@ def _become_worker(
         control, ring = _keep_only(descriptors)
         _limit(settings)
         os.environ.clear()
+        sys.dont_write_bytecode = True  # a worker writes results and nothing else
         os.chdir("/")
         connection = socket.socket(fileno=control)
         try:

@@ -100,10 +100,14 @@ def test_two_servers_that_freshen_the_same_bucket_leave_one_set_of_partitions(
             answers = [threads.submit(ask, connection, program, together) for connection in (one, other)]
 
             assert [answer.result() for answer in answers] == [[program.logged, program.spans + 1]] * 2
-    sets = asyncio.run(_fetch(url, "SELECT vid, bucket_begin, count(*), sum(num_rows) FROM lakehouse_partitions GROUP BY 1, 2"))
+    sets = asyncio.run(
+        _fetch(url, "SELECT vid, bucket_begin, count(*), sum(num_rows) FROM lakehouse_partitions GROUP BY 1, 2")
+    )
     assert len(sets) == 2 * tries
     assert {(row[2], row[3]) for row in sets} == {(1, 9), (1, 11)}
-    assert asyncio.run(_fetch(url, "SELECT count(*) FROM lake_objects"))[0][0] == 2 * tries, "nobody's work was thrown away"
+    assert asyncio.run(_fetch(url, "SELECT count(*) FROM lake_objects"))[0][0] == 2 * tries, (
+        "nobody's work was thrown away"
+    )
     assert asyncio.run(_fetch(url, "SELECT count(*) FROM staged_writes"))[0][0] == 0
     asyncio.run(postgres_server.drop(url))
 

@@ -205,7 +205,9 @@ def wrapped(attack: str, siege: Siege) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("form", ["as it is", "in a CTE", "in a subquery", "beside a partition", "under EXPLAIN ANALYZE"])
+@pytest.mark.parametrize(
+    "form", ["as it is", "in a CTE", "in a subquery", "beside a partition", "under EXPLAIN ANALYZE"]
+)
 def test_every_attack_is_refused_by_its_ticket_alone(siege: Siege, form: str) -> None:
     answered = []
     with raw_flight(siege.server.flight) as client:

@@ -11,7 +11,6 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import asyncpg

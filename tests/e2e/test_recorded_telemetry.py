@@ -67,7 +67,9 @@ def test_a_kill_of_everything_loses_nothing_that_was_acknowledged(tmp_path: Path
     for renamed_case in sent:
         half = len(renamed_case.requests) // 2
         server.replay(renamed_case.requests[:half])
-    server.query(f"SELECT count(*) FROM view_instance('log_entries', '{next(iter(sent)).names[sent[0].case.process_id]}')")
+    server.query(
+        f"SELECT count(*) FROM view_instance('log_entries', '{next(iter(sent)).names[sent[0].case.process_id]}')"
+    )
     server.kill()
 
     server = start(tmp_path)

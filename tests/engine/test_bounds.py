@@ -11,15 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lakehouse.engine import (
-    DEFAULT_LIMITS,
-    DeclaredRelation,
-    EngineCatalog,
-    QueryEngine,
-    Reference,
-    relation_name,
-)
+from lakehouse.engine import DEFAULT_LIMITS, DeclaredRelation, EngineCatalog, Reference, relation_name
 from lakehouse.engine.database import Database
+from lakehouse.engine.engine import QueryEngine
 from lakehouse.engine.limits import EngineLimits
 from lakehouse.model import EVERYTHING, TimeRange
 from tests.support.engine_lake import CATALOG, LOGS, SECOND, STREAM, T0, log_rows, span_rows

@@ -13,8 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lakehouse.engine import QueryEngine, Relation, relation_name
+from lakehouse.engine import Relation, relation_name
 from lakehouse.engine.database import Database
+from lakehouse.engine.engine import QueryEngine
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.errors import (
     BackendUnavailableError,
@@ -506,7 +507,7 @@ def test_inspections_are_remembered_but_for_the_clock(lake: EngineLake) -> None:
 _IN_A_PROCESS = """
 import json, sys
 from pathlib import Path
-from lakehouse.engine import QueryEngine
+from lakehouse.engine.engine import QueryEngine
 from lakehouse.errors import LakeflightError
 from tests.support.engine_lake import CATALOG, EngineLake
 folder, statements = Path(sys.argv[1]), json.loads(sys.stdin.read())

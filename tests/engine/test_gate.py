@@ -11,7 +11,8 @@ import pytest
 from lakehouse.engine import DEFAULT_LIMITS
 from lakehouse.engine.database import Database
 from lakehouse.engine.functions import Verdict, function_rules
-from lakehouse.engine.gate import Checked, Gate, InstanceCall, canonical_instance, relation_name
+from lakehouse.engine.gate import Checked, Gate, InstanceCall, canonical_instance
+from lakehouse.engine.relations import relation_name
 from lakehouse.errors import ForbiddenSqlError, LakeflightError, LimitExceededError, SqlSyntaxError, UnsupportedError
 from tests.support.engine_lake import CATALOG, STREAM
 from tests.support.hostile_sql import ATTACKS, BOMBS, HARMLESS, fill

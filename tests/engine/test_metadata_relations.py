@@ -11,15 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse.engine import (
+from lakehouse.engine import Relation
+from lakehouse.engine.engine import QueryEngine
+from lakehouse.engine.metadata_relations import (
     BLOCKS_CSV,
     METADATA_SCHEMAS,
     METADATA_TIMES,
     PROCESSES_CSV,
     STREAMS_CSV,
     MetadataFiles,
-    QueryEngine,
-    Relation,
 )
 from lakehouse.errors import InternalError
 from lakehouse.model import EVERYTHING, TimeRange

@@ -21,7 +21,7 @@ from lakehouse.errors import BackendUnavailableError, LakeflightError
 from lakehouse.storage import LocalStore, StoredBlob
 from server.embedded_postgres import EmbeddedPostgres
 from server.ingestion.group_commit import GroupCommit
-from server.ingestion.process import listen
+from server.ingestion.listener import listen
 from server.ingestion.status import STATUS, status_of
 from tests.support.ingestion import Connection, block_request, body_of, running_ingestion
 from wire.envelope import BlockRequest
@@ -229,7 +229,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         """
         import sys, time
         from pathlib import Path
-        from server.ingestion.process import listen
+        from server.ingestion.listener import listen
         from tests.ingestion.test_faults import start_child
         listener = listen("127.0.0.1", 0)
         child = start_child(listener.fileno(), "postgresql://x@127.0.0.1:1/x", Path(sys.argv[1]), "")

@@ -11,16 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.engine import (
-    METADATA_SCHEMAS,
-    METADATA_TIMES,
-    DeclaredRelation,
-    EngineCatalog,
-    MetadataFiles,
-    QueryEngine,
-    Relation,
-    relation_name,
-)
+from lakehouse.engine import DeclaredRelation, EngineCatalog, Relation, relation_name
+from lakehouse.engine.engine import QueryEngine
+from lakehouse.engine.metadata_relations import METADATA_SCHEMAS, METADATA_TIMES, MetadataFiles
 from lakehouse.model import EVERYTHING, TimeRange
 
 TIME: Final = pa.timestamp("ns")

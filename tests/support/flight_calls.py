@@ -17,26 +17,24 @@ CALL_TIMEOUT_S = 60.0
 class RawFlight:
     """A Flight connection without any manners."""
 
-    def __init__(self, uri: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, uri: str) -> None:
         self._client = flight.connect(uri)
-        pairs = [(name.encode(), text.encode()) for name, text in (headers or {}).items()]
-        self._options = flight.FlightCallOptions(timeout=CALL_TIMEOUT_S, headers=pairs)
 
-    def get(self, sql: str) -> pa.Table:
+    def get(self, sql: str, headers: Mapping[str, str] | None = None) -> pa.Table:
         """``DoGet`` with the ticket of a statement, and no call before it."""
-        return self.reader(sql).read_all()
+        return self.reader(sql, headers).read_all()
 
-    def reader(self, sql: str) -> Any:
+    def reader(self, sql: str, headers: Mapping[str, str] | None = None) -> Any:
         """The stream of such a call."""
-        return self._client.do_get(flight.Ticket(encode_statement_ticket(sql.encode())), self._options)
+        return self._client.do_get(flight.Ticket(encode_statement_ticket(sql.encode())), _options(headers))
 
     def promised(self, sql: str) -> pa.Schema:
         """The schema that ``GetFlightInfo`` says a statement has."""
-        return self._client.get_flight_info(self._descriptor(sql), self._options).schema
+        return self._client.get_flight_info(self._descriptor(sql), _options()).schema
 
     def schema(self, sql: str) -> pa.Schema:
         """The schema that ``GetSchema`` says a statement has."""
-        return self._client.get_schema(self._descriptor(sql), self._options).schema
+        return self._client.get_schema(self._descriptor(sql), _options()).schema
 
     def close(self) -> None:
         self._client.close()
@@ -46,10 +44,15 @@ class RawFlight:
         return flight.FlightDescriptor.for_command(pack(SQL["CommandStatementQuery"](query=sql)))
 
 
+def _options(headers: Mapping[str, str] | None = None) -> Any:
+    pairs = [(name.encode(), text.encode()) for name, text in (headers or {}).items()]
+    return flight.FlightCallOptions(timeout=CALL_TIMEOUT_S, headers=pairs)
+
+
 @contextmanager
-def raw_flight(uri: str, headers: Mapping[str, str] | None = None) -> Iterator[RawFlight]:
+def raw_flight(uri: str) -> Iterator[RawFlight]:
     """A raw connection for the length of a block."""
-    client = RawFlight(uri, headers)
+    client = RawFlight(uri)
     try:
         yield client
     finally:

@@ -294,6 +294,7 @@ def fill(statement: str, *, secret: str, partition: str, other: str, folder: str
         .replace("{D}", folder)
     )
 
+
 # Let through, because nothing is wrong with them but their size: the limits of the worker must end them.
 _DEEP = "repeat('[', 50000) || repeat(']', 50000)"
 RUNAWAYS: list[str] = [

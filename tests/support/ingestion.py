@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.ingestion.limits import BodyLimits
-from server.ingestion.process import IngestionSettings, listen, serve_ingestion
+from server.ingestion.listener import listen
+from server.ingestion.process import IngestionSettings, serve_ingestion
 from wire.envelope import (
     BlockRequest,
     ProcessRequest,

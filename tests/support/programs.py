@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from tests.support.fixtures import Request
 from wire.envelope import ProcessRequest, encode_block, encode_process, encode_stream
 from wire.transit.types import LOG_TYPES, SPAN_TYPES
-from wire.transit.writer import EncodedBlock, LogBlockBuilder, LogMetadata, SpanBlockBuilder, SpanMetadata, describe_stream
+from wire.transit.writer import (
+    EncodedBlock,
+    LogBlockBuilder,
+    LogMetadata,
+    SpanBlockBuilder,
+    SpanMetadata,
+    describe_stream,
+)
 
 START_NS = 1_714_557_600_000_000_000  # a whole microsecond
 SECOND_NS = 1_000_000_000

@@ -111,6 +111,7 @@ def start(
         *("--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0", *arguments),
     ]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFLIGHT_")}
+    inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's server keeps its bytecode, and starts faster for it
     inherited["LAKEFLIGHT_SELF_TELEMETRY"] = "true" if self_telemetry else "false"
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -194,12 +195,12 @@ class Renamed:
                 return encode_process(replace(process, process_id=names[process.process_id]))
             case "insert_stream":
                 stream = decode_stream(request.body)
-                ids = {"process_id": names[stream.process_id], "stream_id": names[stream.stream_id]}
-                return encode_stream(replace(stream, **ids))
+                stream = replace(stream, process_id=names[stream.process_id], stream_id=names[stream.stream_id])
+                return encode_stream(stream)
             case _:
                 block = decode_block(request.body)
-                ids = {"process_id": names[block.process_id], "stream_id": names[block.stream_id]}
-                return encode_block(replace(block, block_id=names[block.block_id], **ids))
+                block = replace(block, process_id=names[block.process_id], stream_id=names[block.stream_id])
+                return encode_block(replace(block, block_id=names[block.block_id]))
 
 
 def renamed(case: Case) -> Renamed:

@@ -1,0 +1,27 @@
+"""The listening socket of ingestion, made by whoever starts its processes."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+BACKLOG: Final = 1024
+
+
+def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
+    """A listening socket; port 0 takes a free one. ``share``: other processes may bind the same address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        # Accepted sockets inherit it. An answer is two writes, and the second must not wait for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
