@@ -81,6 +81,7 @@ def ask_cold(server: Server, telemetry: Telemetry, size: Size, decoding_s: float
             targets=(at_most(cold_s, 0.70, "0.70 s"), at_most(cold_s, 4 * decoding_s, "4 × decoding")),
             original=2.05,
         ),
+        Figure("cold_count_first_s", "the first of these: its worker has built nothing before", cold[0], "s"),
         Figure("cold_events_per_s", "the same as a rate", events / cold_s / 1e6, "M events/s"),
         Figure(
             "again_count_ms",

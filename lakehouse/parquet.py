@@ -130,7 +130,9 @@ def _with_small_dictionaries(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Rec
 def _bounds(batch: pa.RecordBatch, begin_column: str, end_column: str) -> tuple[int, int, int]:
     begins = pc.min_max(batch.column(begin_column).view(pa.int64()))
     ends = pc.min_max(batch.column(end_column).view(pa.int64()))
-    least, latest_begin, most = begins["min"].as_py(), begins["max"].as_py(), ends["max"].as_py()
-    if least is None or most is None:
+    if begins["min"].as_py() is None or ends["min"].as_py() is None:
         raise ValueError("a row has no time")
-    return least, max(most, least), latest_begin
+    # Over both columns: a thread whose clock went back has spans that end before they begin.
+    least = min(begins["min"].as_py(), ends["min"].as_py())
+    most = max(begins["max"].as_py(), ends["max"].as_py())
+    return least, most, begins["max"].as_py()

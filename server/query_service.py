@@ -29,7 +29,7 @@ import structlog
 
 from lakehouse.catalog.metadata import MetadataExport, MetadataNeed
 from lakehouse.engine import DeclaredRelation, Inspection, Reference, relation_name
-from lakehouse.errors import IncompleteDataError, LakeflightError, QueryError
+from lakehouse.errors import IncompleteDataError, InternalError, LakeflightError, QueryError
 from lakehouse.materialize import Freshened, Materializer, Progress
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, Caller, QueryOptions, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore
@@ -37,6 +37,7 @@ from lakehouse.registry import AnyView, MetadataView, ViewRegistry
 from server.workers.engine_messages import RelationFiles, catalog_message, inspection_of, relation_message
 from server.workers.jobs import WorkerStream
 from server.workers.pool import QueryWorkerPool, Statement
+from wire.flight_data import schema_frame
 
 log = structlog.get_logger(__name__)
 
@@ -302,6 +303,8 @@ class LakeQueryStream:
             inspection = await self._service.inspect(self.sql, self.parameters)
             relations: list[RelationFiles] = []
             metadata: dict[str, Path] = {}
+            declared = schema_frame(inspection.schema)
+            yield declared  # before the partitions are made: a client that has the schema can watch the progress
             if inspection.needs_relations:
                 self.stage = "materializing"
                 relations, metadata, self.missing_blocks = await self._service.relations(
@@ -314,6 +317,8 @@ class LakeQueryStream:
                     )
             self.stage = "running"
             self._worker = self._service.run(self, inspection, relations, metadata)
+            if await anext(self._worker, None) != declared:
+                raise InternalError("the engine's schema is not the one that was declared")
             async for frame in self._worker:
                 sent += len(frame)
                 yield frame

@@ -17,7 +17,7 @@ from tests.support.fixtures import ROOT
 
 EXPECTED_KEYS = {
     *("ingest_blocks_per_s", "ingest_p99_ms", "decode_events_per_s", "lz4_mb_per_s"),
-    *("cold_count_s", "cold_events_per_s", "again_count_ms", "parquet_bytes_per_span"),
+    *("cold_count_s", "cold_count_first_s", "cold_events_per_s", "again_count_ms", "parquet_bytes_per_span"),
     *(
         f"warm_{statement}_{client}_{percent}_ms"
         for statement in ("count", "group_by", "window")

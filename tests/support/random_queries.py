@@ -75,7 +75,7 @@ class QuestionMaker:
         unit = self._pick(("minute", "hour", "day"))
         having = self._pick(("", " HAVING count(*) > 1"))
         return (
-            f"SELECT date_trunc('{unit}', {at}) AS at, count(*) AS n, min({at}) AS first, max({at}) AS last"
+            f"SELECT date_trunc('{unit}', {at}) AS moment, count(*) AS n, min({at}) AS first, max({at}) AS last"
             f" FROM {source.text}{self._where(source)} GROUP BY 1{having}"
         )
 
@@ -115,10 +115,10 @@ class QuestionMaker:
         for _ in range(self._chance.randint(2, 3)):
             source = self._source()
             parts.append(
-                f"SELECT {self._pick(source.times)} AS at, {source.key} AS id FROM {source.text}{self._where(source)}"
+                f"SELECT {self._pick(source.times)} AS moment, {source.key} AS id FROM {source.text}{self._where(source)}"
             )
         operator = self._pick((" UNION ALL ", " UNION ALL ", " UNION ", " EXCEPT ", " INTERSECT "))
-        outer = self._where(Source("u", ("at",), (), ()))
+        outer = self._where(Source("u", ("moment",), (), ()))
         return f"SELECT * FROM ({operator.join(parts)}) AS u{outer}"
 
     def _exists(self) -> str:
@@ -146,9 +146,9 @@ class QuestionMaker:
         """A window looks at rows that an outer predicate drops: that predicate must not go inside."""
         source = self._source()
         at = self._pick(source.times)
-        inner = f"SELECT {at} AS at, count(*) OVER () AS n, row_number() OVER (ORDER BY {at}, {source.key}) AS place"
-        outer = self._where(Source("w", ("at",), (), ()))
-        return f"SELECT at, n, place FROM ({inner} FROM {source.text}{self._where(source)}) AS w{outer}"
+        inner = f"SELECT {at} AS moment, count(*) OVER () AS n, row_number() OVER (ORDER BY {at}, {source.key}) AS place"
+        outer = self._where(Source("w", ("moment",), (), ()))
+        return f"SELECT moment, n, place FROM ({inner} FROM {source.text}{self._where(source)}) AS w{outer}"
 
     def _latest(self) -> str:
         source = self._source()
