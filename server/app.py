@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -48,6 +49,7 @@ QUERY_CONNECTIONS_MAX: Final = 16
 HANDLE_KEY_BYTES: Final = 32
 PLANNING_TIMEOUT_MAX_S: Final = 10.0
 NO_TIMEOUT: Final = Limits(statement_timeout_s=0, lock_timeout_s=0, idle_in_transaction_timeout_s=0)
+_MALLOC_OPTIONS: Final = {-3: 32 << 20, -1: 128 << 20, -2: 16 << 20, -8: 2}  # mmap and trim threshold, top pad, arenas
 WARM_UP_NOTICE_S: Final = 1.5  # a start that takes longer says why
 
 
@@ -62,8 +64,16 @@ class Addresses:
         return json.dumps({"flight": self.flight, "http": self.http, "pid": os.getpid()})
 
 
+def tune_heap() -> None:
+    """Keep freed frames of results for the next ones: giving 2 MiB back to the kernel costs more than copying it."""
+    libc = ctypes.CDLL(None)
+    for parameter, value in _MALLOC_OPTIONS.items():
+        libc.mallopt(parameter, value)
+
+
 async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal ends the waiting for running statements."""
+    tune_heap()
     stop = asyncio.Event()
     hurry = asyncio.Event()
 
