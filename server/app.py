@@ -170,7 +170,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
         )
         await flight.start()
         closing.push_async_callback(_drain, flight, settings.drain_s, hurry)
-        notice = asyncio.create_task(_explain_long_start())
+        notice = asyncio.create_task(_explain_long_start(Path(environment["NUMBA_CACHE_DIR"])))
         await asyncio.gather(ingesting, queries_pool.ready(), builders.ready())
         notice.cancel()
         flight.set_serving(True)
@@ -224,7 +224,9 @@ async def _handle_key(pool: Any) -> bytes:
         return key
 
 
-async def _explain_long_start() -> None:
+async def _explain_long_start(kernel_cache: Path) -> None:
+    if any(kernel_cache.rglob("*.nbi")):
+        return
     await asyncio.sleep(WARM_UP_NOTICE_S)
     print(
         "compiling the decoders for this machine (once per machine and version, about half a minute) ...",

@@ -26,7 +26,7 @@ from lakehouse.errors import (
 )
 from lakehouse.materialize import WorkerCrashedError
 from server.workers.jobs import Exchange, WorkerStream
-from server.workers.processes import Job, WorkerLostError, WorkerProcess, Zygote, worker_environment
+from server.workers.processes import BUILDING_HEAP, Job, WorkerLostError, WorkerProcess, Zygote, worker_environment
 from server.workers.protocol import (
     Build,
     Built,
@@ -392,7 +392,7 @@ class BuildWorkerPool(_Pool):
             "address_space_bytes": limits.memory_bytes,
             "file_bytes_max": limits.file_bytes_max,
         }
-        zygote = Zygote("build", settings, worker_environment(environment))
+        zygote = Zygote("build", settings, worker_environment(environment, BUILDING_HEAP))
         super().__init__(zygote, frozenset({Built}), limits.slots, limits.jobs_per_worker_max, ring=False)
 
     async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]:

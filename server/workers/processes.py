@@ -59,14 +59,22 @@ _INHERITED: Final = (
 _FIXED: Final = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TOP_PAD_": str(16 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "NUMBA_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "PYTHONUTF8": "1",
     "TZ": "UTC",
+}
+_STREAMING_HEAP: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TOP_PAD_": str(16 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+# arrays of tens of megabytes come and go by the dozen: giving them back each time costs more than filling them
+BUILDING_HEAP: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
 }
 _ERRORS: Final[dict[str, type[LakeflightError]]] = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, LakeflightError)
@@ -89,11 +97,11 @@ class Job(Protocol):
     def lost(self, error: WorkerLostError) -> None: ...
 
 
-def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def worker_environment(environment: Mapping[str, str], heap: Mapping[str, str] = _STREAMING_HEAP) -> dict[str, str]:
     """The whole environment of a zygote, and with it what ``/proc`` shows of its workers."""
     inherited = {name: environment[name] for name in _INHERITED if name in environment}
     path = [str(_ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path)), **inherited, **_FIXED}
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path)), **inherited, **_FIXED, **heap}
 
 
 def error_of(failed: Failed) -> LakeflightError:

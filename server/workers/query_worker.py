@@ -16,7 +16,7 @@ import select
 import socket
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
@@ -48,6 +48,7 @@ from server.workers.protocol import (
 from server.workers.ring import RingWriter
 
 INTERRUPT_EVERY_S: Final = 0.05  # an interrupt that comes just before the engine starts is lost, so it is repeated
+IDLE_BEFORE_PREMAKE_S: Final = 0.02  # a client's next statement often comes at once, and should not wait for this
 IDLE_BEFORE_TRIM_S: Final = 5.0  # after this long without a job, memory goes back to the system
 RECEIVE_BYTES: Final = 64 << 10
 _LIBC: Final = ctypes.CDLL(None)
@@ -114,20 +115,29 @@ class QueryWorker:
         self._engine.premake()
         threading.Thread(target=self._control, name="control", daemon=True).start()
         self._send(Ready(os.getpid()))
-        used = False
+        idle: Iterator[tuple[float | None, Callable[[], None] | None]] = iter(
+            ()
+        )  # what is left to do before the worker may sleep
         while True:
+            pause_s, chore = next(idle, (None, None))
             try:
-                request = self._requests.get(timeout=IDLE_BEFORE_TRIM_S if used else None)
+                request = self._requests.get(timeout=pause_s)
             except queue.Empty:
-                self._ring.forget_pages()
-                pa.default_memory_pool().release_unused()
-                _LIBC.malloc_trim(0)
-                used = False
+                if chore is not None:
+                    chore()
                 continue
             self._answer(request)
-            used = True
-            if self._requests.empty():
-                self._engine.premake()
+            idle = iter(self._chores)
+
+    @property
+    def _chores(self) -> list[tuple[float, Callable[[], None]]]:
+        """After a job, each once the worker has had nothing to do for so long."""
+        return [(IDLE_BEFORE_PREMAKE_S, self._engine.premake), (IDLE_BEFORE_TRIM_S, self._give_back)]
+
+    def _give_back(self) -> None:
+        self._ring.forget_pages()
+        pa.default_memory_pool().release_unused()
+        _LIBC.malloc_trim(0)
 
     def _answer(self, request: Describe | Inspect | Run) -> None:
         if isinstance(request, Describe):
