@@ -161,7 +161,8 @@ def test_sound_cbor_that_describes_no_types_only_costs_its_own_blocks(lake: Lake
         for _ in range(CORRUPTIONS // 10):
             announced = replace(decode_stream(stream.body), stream_id=str(uuid.uuid4()))
             damaged = damaged_types(chance, getattr(announced, member))
-            if sender.post(STREAM, encode_stream(replace(announced, **{member: damaged}))) == 200:
+            changes: dict[str, Any] = {member: damaged}
+            if sender.post(STREAM, encode_stream(replace(announced, **changes))) == 200:
                 block = replace(decode_block(program.log_block().body), stream_id=announced.stream_id)
                 assert sender.post(BLOCK, encode_block(block)) == 200
                 kept += 1

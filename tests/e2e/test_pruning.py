@@ -20,11 +20,11 @@ from tests.support.fixtures import Request, rows_of
 from tests.support.flight_calls import RawFlight
 from tests.support.history import DAY_NS, HOUR_NS, MINUTE_NS, LongProgram
 from tests.support.postgres import PostgresServer
-from tests.support.random_queries import Question, QuestionMaker
+from tests.support.random_queries import Question, QuestionMaker, plain_predicates
 from tests.support.serving import Server, serving
 from tests.support.sizes import SEED, size
 
-QUESTIONS = size(60, 300)
+QUESTIONS = size(100, 600)
 START_NS = 1_714_557_600_000_000_000
 DAYS = 6
 
@@ -134,6 +134,23 @@ def test_random_statements_answer_the_same_without_pruning(history: History) -> 
         with_rows += isinstance(pruned, list) and bool(pruned)
     assert answered >= 0.9 * QUESTIONS, "most of the statements must be statements"
     assert with_rows >= 0.4 * QUESTIONS
+
+
+@pytest.mark.parametrize("operator", ["<", "<=", ">", ">=", "="])
+def test_every_kind_of_predicate_alone_answers_the_same_without_pruning(history: History, operator: str) -> None:
+    print(f"seed {SEED}")
+    chance = random.Random(f"{SEED}/{operator}")
+    for _ in range(size(3, 12)):
+        program = chance.choice(history.programs)
+        moment = chance.choice(program.times_ns)
+        for predicate in plain_predicates("time", operator, moment):
+            source = chance.choice(("log_entries", f"view_instance('log_entries', '{program.process_id}')"))
+            question = Question(f"SELECT time, msg FROM {source} WHERE {predicate}", {})
+
+            pruned, whole = (_answer(client, question) for client in history.clients)
+
+            assert pruned == whole, question
+            assert isinstance(pruned, list), (question, pruned)
 
 
 def _answer(client: RawFlight, question: Question) -> list[Any] | str:

@@ -1,0 +1,522 @@
+"""What a person at a driver's prompt meets: every way to ask, what comes back, and how refusals read."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import decimal
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import adbc_driver_flightsql
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from client.connection import StatementError, connect
+from tests.support.fixtures import ROOT
+from tests.support.flight_calls import raw_flight
+from tests.support.history import HOUR_NS, MINUTE_NS, LongProgram
+from tests.support.serving import Server
+from wire.envelope import format_time
+
+START_NS = 1_717_236_000_000_000_000
+NS = pa.timestamp("ns", "UTC")
+RUNAWAY = "SELECT count(*) FROM range(1000000000000)"
+FREE_AFTER_S = 3.0  # more than the second that is promised: tests share their machine
+
+
+@dataclass
+class Asked:
+    """A server, two programs in its lake, and a connection."""
+
+    server: Server
+    one: LongProgram
+    two: LongProgram
+    connection: Any
+
+    def rows(self, sql: str, parameters: Any = None) -> list[dict[str, Any]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            rows: list[dict[str, Any]] = cursor.fetch_arrow_table().to_pylist()
+            return rows
+
+    def value(self, sql: str, parameters: Any = None) -> Any:
+        (row,) = self.rows(sql, parameters)
+        (value,) = row.values()
+        return value
+
+    def logs(self, program: LongProgram) -> str:
+        return f"view_instance('log_entries', '{program.process_id}')"
+
+    def spans(self, program: LongProgram) -> str:
+        return f"view_instance('thread_spans', '{program.streams['cpu']}')"
+
+
+@pytest.fixture(scope="module")
+def asked(server: Server) -> Iterator[Asked]:
+    chance = random.Random(7)
+    one, two = (LongProgram(START_NS, f"surface-{name}", chance) for name in ("one", "two"))
+    for program in (one, two):
+        server.replay(program.registration())
+        for hour in range(3):
+            begin = START_NS + hour * HOUR_NS
+            server.replay([make(begin, MINUTE_NS) for make in (program.logs, program.metrics, program.spans)])
+    with server.connect() as connection:
+        yield Asked(server, one, two, connection)
+
+
+# --- what can be asked
+
+
+def test_several_view_instances_in_one_statement(asked: Asked) -> None:
+    apart = [asked.value(f"SELECT count(*) FROM {asked.logs(program)}") for program in (asked.one, asked.two)]
+    spans = asked.value(f"SELECT count(*) FROM {asked.spans(asked.one)}")
+
+    together = asked.rows(
+        f"SELECT (SELECT count(*) FROM {asked.logs(asked.one)}) AS a, (SELECT count(*) FROM {asked.logs(asked.two)}) AS b,"
+        f" (SELECT count(*) FROM {asked.spans(asked.one)}) AS c"
+    )
+
+    assert together == [{"a": apart[0], "b": apart[1], "c": spans}]
+    assert min(apart) > 0 and spans > 1
+
+
+def test_views_join_with_each_other(asked: Asked) -> None:
+    rows = asked.rows(
+        "SELECT p.exe, count(DISTINCT s.stream_id) AS streams, count(DISTINCT b.block_id) AS blocks"
+        " FROM processes p JOIN streams s USING (process_id) JOIN blocks b ON b.stream_id = s.stream_id"
+        " WHERE p.exe LIKE 'surface-%' GROUP BY p.exe ORDER BY p.exe"
+    )
+    assert rows == [{"exe": f"surface-{name}", "streams": 3, "blocks": 9} for name in ("one", "two")]
+
+    joined = asked.value(
+        f"SELECT count(*) FROM log_entries l JOIN {asked.logs(asked.one)} v USING (process_id, block_id, time, msg)"
+    )
+    assert joined >= asked.value(f"SELECT count(*) FROM {asked.logs(asked.one)}")
+
+
+def test_common_table_expressions(asked: Asked) -> None:
+    rows = asked.rows(
+        f"WITH frames AS (SELECT * FROM {asked.spans(asked.one)} WHERE name = 'Frame'),"
+        f" work AS (SELECT * FROM {asked.spans(asked.one)} WHERE name = 'Work')"
+        " SELECT count(*) AS n, bool_and(w.begin >= f.begin AND w.\"end\" <= f.\"end\") AS inside"
+        " FROM work w JOIN frames f ON w.parent = f.id"
+    )
+    frames = asked.value(f"SELECT count(*) FROM {asked.spans(asked.one)} WHERE name = 'Frame'")
+    assert rows == [{"n": frames, "inside": True}]
+
+    assert asked.value("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 10) SELECT sum(n) FROM r") == 55
+
+
+@pytest.mark.parametrize("view_set", ["thread_spans", "log_entries", "measures"])
+@pytest.mark.parametrize("mark", ["$1", "?"])
+def test_the_instance_as_a_bound_parameter(asked: Asked, view_set: str, mark: str) -> None:
+    counts = []
+    for program in (asked.one, asked.two):
+        instance = program.streams["cpu"] if view_set == "thread_spans" else program.process_id
+        bound = asked.value(f"SELECT count(*) FROM view_instance('{view_set}', {mark})", (instance,))
+        assert bound == asked.value(f"SELECT count(*) FROM view_instance('{view_set}', '{instance}')")
+        counts.append(bound)
+    assert min(counts) > 0
+
+
+def test_an_instance_in_another_spelling_is_the_same_one(asked: Asked) -> None:
+    plain = asked.value(f"SELECT count(*) FROM {asked.logs(asked.one)}")
+
+    assert asked.value(f"SELECT count(*) FROM view_instance('log_entries', '{asked.one.process_id.upper()}')") == plain
+
+
+NAIVE = datetime.datetime(2024, 2, 29, 1, 2, 3, 456789)  # noqa: DTZ001
+VALUES: list[tuple[str, Any, Any]] = [
+    ("BIGINT", 42, 42),
+    ("BIGINT", -(1 << 62), -(1 << 62)),
+    ("INTEGER", None, None),
+    ("DOUBLE", 1.5, 1.5),
+    ("VARCHAR", "naïve \N{SNOWMAN} 'quoted' ; --", "naïve \N{SNOWMAN} 'quoted' ; --"),
+    ("BLOB", b"\x00\xff", b"\x00\xff"),
+    ("BOOLEAN", True, True),
+    ("DATE", datetime.date(2024, 2, 29), datetime.date(2024, 2, 29)),
+    ("TIME", datetime.time(1, 2, 3), datetime.time(1, 2, 3)),
+    ("TIMESTAMP", NAIVE, NAIVE.replace(tzinfo=datetime.UTC)),
+    ("DECIMAL(9, 2)", decimal.Decimal("1.25"), decimal.Decimal("1.25")),
+]
+
+
+@pytest.mark.parametrize(("sql_type", "value", "expected"), VALUES, ids=[f"{kind} {value}" for kind, value, _ in VALUES])
+def test_parameters_of_each_type_arrive(asked: Asked, sql_type: str, value: Any, expected: Any) -> None:
+    found = asked.value(f"SELECT ?::{sql_type} AS v", (value,))
+
+    assert (found.to_pydatetime() if hasattr(found, "to_pydatetime") else found) == expected
+
+
+def test_parameters_bound_the_rows(asked: Asked) -> None:
+    begin = datetime.datetime.fromtimestamp(START_NS // 10**9 + 1800, datetime.UTC)
+    sql = f"SELECT count(*) FROM {asked.logs(asked.one)} WHERE time >= ? AND level <= ?"
+
+    bound = asked.value(sql, (begin, 4))
+
+    text = format_time(START_NS + HOUR_NS // 2)
+    assert bound == asked.value(f"SELECT count(*) FROM {asked.logs(asked.one)} WHERE time >= '{text}' AND level <= 4")
+    assert 0 < bound < asked.value(f"SELECT count(*) FROM {asked.logs(asked.one)}")
+
+
+def test_the_same_text_twice_sees_what_came_in_between(asked: Asked) -> None:
+    sql = f"SELECT count(*) FROM {asked.logs(asked.two)}"
+    with asked.connection.cursor() as cursor:
+        for hour in range(4, 7):
+            cursor.execute(sql)
+            before = cursor.fetchone()[0]
+            asked.server.replay([asked.two.logs(START_NS + hour * HOUR_NS, MINUTE_NS)])
+            cursor.execute(sql)
+            assert cursor.fetchone()[0] > before
+
+
+def test_a_large_answer_streams(asked: Asked) -> None:
+    with asked.connection.cursor() as cursor:
+        cursor.execute("SELECT i, 'row ' || i AS text FROM range(1000000) t(i)")
+        reader = cursor.fetch_record_batch()
+        sizes, total, last = [], 0, -1
+        for batch in reader:
+            sizes.append(batch.num_rows)
+            total += pa.compute.sum(batch.column(0)).as_py()
+            assert batch.column(0)[0].as_py() == last + 1
+            last = batch.column(0)[-1].as_py()
+
+    assert sum(sizes) == 1_000_000 and total == 999_999 * 500_000
+    assert len(sizes) > 4
+
+
+def test_the_columns_of_a_process_without_its_times(asked: Asked) -> None:
+    (row,) = asked.rows(
+        "SELECT exe, username, distro, tsc_frequency, properties FROM processes WHERE exe = 'surface-one'"
+    )
+
+    assert row == {
+        "exe": "surface-one",
+        "username": "tester",
+        "distro": "none",
+        "tsc_frequency": 1_000_000_000,
+        "properties": [{"key": "purpose", "value": "history"}],
+    }
+
+
+@pytest.mark.parametrize("table", ["processes", "streams", "blocks", "log_entries", "measures"])
+def test_each_column_of_a_table_can_be_asked_for_alone(asked: Asked, table: str) -> None:
+    for name in asked.connection.adbc_get_table_schema(table).names:
+        assert asked.rows(f'SELECT "{name}" FROM {table} LIMIT 1'), name
+
+
+# --- the catalog
+
+
+def test_objects_and_schemas_of_the_driver_agree_with_what_queries_give(asked: Asked) -> None:
+    (catalog,) = asked.connection.adbc_get_objects(depth="all").read_all().to_pylist()
+    (schema,) = catalog["catalog_db_schemas"]
+    tables = {table["table_name"]: table for table in schema["db_schema_tables"]}
+
+    assert (catalog["catalog_name"], schema["db_schema_name"]) == ("lakeflight", "main")
+    assert set(tables) >= {"processes", "streams", "blocks", "log_entries", "measures"}
+    for name, table in tables.items():
+        with asked.connection.cursor() as cursor:
+            cursor.execute(f"SELECT * FROM {name} LIMIT 0")
+            given = cursor.fetch_arrow_table().schema
+        declared = asked.connection.adbc_get_table_schema(name)
+        assert [column["column_name"] for column in table["table_columns"]] == given.names == declared.names
+        assert declared.types == given.types
+        assert [field.nullable for field in declared] == [field.nullable for field in given]
+
+
+def test_an_unknown_table_has_no_schema(asked: Asked) -> None:
+    with pytest.raises(adbc_driver_flightsql.dbapi.Error):
+        asked.connection.adbc_get_table_schema("no_such_table")
+
+
+def test_catalog_statements(asked: Asked) -> None:
+    names = ["blocks", "log_entries", "measures", "processes", "streams"]
+    shown = [row["table_name"] for row in asked.rows("SHOW TABLES")]
+    assert shown == names
+
+    described = asked.rows("DESCRIBE log_entries")
+    assert described[0] == {"column_name": "process_id", "data_type": "VARCHAR", "is_nullable": "NO"}
+
+    assert [
+        row["table_name"]
+        for row in asked.rows("SELECT table_name FROM information_schema.tables ORDER BY 1")
+        if row["table_name"] in names
+    ] == names
+    columns = asked.rows(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'log_entries' ORDER BY ordinal_position"
+    )
+    assert [row["column_name"] for row in columns] == [row["column_name"] for row in described]
+    assert {row["schema_name"] for row in asked.rows("SELECT schema_name FROM information_schema.schemata")} >= {"main"}
+    assert asked.value("SELECT count(*) FROM lakeflight.main.processes WHERE exe = 'surface-one'") == 1
+
+
+@pytest.mark.parametrize("verb", ["EXPLAIN", "EXPLAIN ANALYZE"])
+def test_plans_name_no_file(asked: Asked, verb: str) -> None:
+    plan = "".join(row["plan"] for row in asked.rows(f"{verb} SELECT max(msg) FROM {asked.logs(asked.one)}"))
+
+    assert "msg" in plan
+    for sign in (".parquet", str(asked.server.data_dir), "/tmp/", "view_set="):
+        assert sign not in plan
+
+
+# --- options
+
+
+def test_the_limit_header_cuts_every_statement(asked: Asked) -> None:
+    with asked.server.connect({"limit": "3"}) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT i FROM range(1000) t(i)")
+        assert cursor.fetchall() == [(0,), (1,), (2,)]
+        cursor.execute(f"SELECT * FROM {asked.logs(asked.one)} LIMIT 2")
+        assert len(cursor.fetchall()) == 2
+
+
+@pytest.mark.parametrize("header", ["limit", "query_range_begin", "x-lakeflight-strict", "x-output-profile"])
+def test_an_option_that_cannot_be_read_is_refused_by_name(asked: Asked, header: str) -> None:
+    with pytest.raises(Exception, match=header), asked.server.connect({header: "nonsense"}) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+
+def test_range_headers_filter_rows_and_halves_are_one_sided(asked: Asked) -> None:
+    sql = f"SELECT count(*) FROM {asked.logs(asked.one)}"
+    middle = format_time(START_NS + HOUR_NS // 2) + "Z"
+    counts = []
+    for headers in ({}, {"query_range_begin": middle}, {"query_range_end": middle}):
+        with asked.server.connect(headers) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            counts.append(cursor.fetchone()[0])
+
+    everything, after, before = counts
+    assert everything == after + before
+    assert after > 0 and before > 0
+
+
+def test_strict_changes_nothing_where_nothing_is_missing(asked: Asked) -> None:
+    with connect(asked.server.flight) as client:
+        sql = f"SELECT count(*) AS n FROM {asked.logs(asked.one)}"
+
+        assert client.query(sql, strict=True) == client.query(sql)
+
+
+# --- endings
+
+
+def test_a_clients_deadline_is_an_error_and_frees_the_worker(asked: Asked) -> None:
+    option = adbc_driver_flightsql.StatementOptions.TIMEOUT_FETCH.value
+    with asked.connection.cursor(adbc_stmt_kwargs={option: "0.5"}) as cursor:
+        begun = time.monotonic()
+        with pytest.raises((adbc_driver_flightsql.dbapi.Error, OSError), match=r"(?i)deadline|timeout"):
+            cursor.execute(RUNAWAY)
+            cursor.fetchall()
+        assert time.monotonic() - begun < FREE_AFTER_S
+
+    _assert_all_slots_are_free(asked)
+
+
+def test_cancelling_in_the_middle_of_a_stream_frees_the_worker(asked: Asked) -> None:
+    for _ in range(4):  # more often than there are workers
+        with asked.connection.cursor() as cursor:
+            cursor.execute("SELECT i, repeat('x', 100) AS text FROM range(100000000) t(i)")
+            reader = cursor.fetch_record_batch()
+            assert reader.read_next_batch().num_rows > 0
+            cursor.adbc_cancel()
+            with pytest.raises((adbc_driver_flightsql.dbapi.Error, OSError, pa.ArrowException)):
+                while True:
+                    reader.read_next_batch()
+        _assert_all_slots_are_free(asked)
+
+
+def test_leaving_in_the_middle_of_a_stream_frees_the_worker(asked: Asked) -> None:
+    for _ in range(4):
+        with raw_flight(asked.server.flight) as client:
+            reader = client.reader("SELECT i, repeat('x', 100) AS text FROM range(100000000) t(i)")
+            assert reader.read_chunk().data.num_rows > 0
+        _assert_all_slots_are_free(asked)
+
+
+def _assert_all_slots_are_free(asked: Asked) -> None:
+    """As many statements at once as there may be workers answer at once."""
+    answers: list[float] = []
+
+    def ask() -> None:
+        begun = time.monotonic()
+        assert asked.server.query("SELECT 41 + 1 AS a").to_pylist() == [{"a": 42}]
+        answers.append(time.monotonic() - begun)
+
+    threads = [threading.Thread(target=ask) for _ in range(max(2, os.cpu_count() or 2))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == len(threads)
+    assert max(answers) < FREE_AFTER_S
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("sql", "sentence"),
+    [
+        ("SELECT * FROM view_instance('no_such_set', 'global')", "view set 'no_such_set' not found"),
+        ("SELECT * FROM view_instance('thread_spans', 'global')", "thread_spans"),
+        ("SELECT * FROM view_instance('log_entries', 'not-an-id')", "not-an-id"),
+        ("SELECT nothing FROM log_entries", 'Referenced column "nothing" not found'),
+        ("SELECT level + FROM log_entries WHERE", r"syntax error at .*\(line 1, column \d+\)"),
+        ("SELECT *\nFROM log_entries\nWHERE level >> >> 3 FROM", r"syntax error at .*\(line 3, column \d+\)"),
+        ("SELECT * FROM thread_spans", "thread_spans"),
+        ("SELECT * FROM no_such_table", "no_such_table"),
+        ("SELECT no_such_function(1)", "no_such_function"),
+        ("SELECT 1; SELECT 2", "statement"),
+        ("", "statement"),
+        ("DELETE FROM log_entries", r"SELECT"),
+        ("SELECT 'x'::INTEGER", "Conversion Error"),
+        ("SELECT msg FROM log_entries WHERE time > '2024-01-01T00:00:00+02:00'", "offset"),
+    ],
+)
+def test_a_refusal_says_what_and_where(asked: Asked, sql: str, sentence: str) -> None:
+    with pytest.raises(adbc_driver_flightsql.dbapi.ProgrammingError, match=sentence) as caught:
+        asked.rows(sql)
+
+    text = str(caught.value)
+    assert text.startswith("INVALID_ARGUMENT")
+    assert "query_id=" in text
+    for sign in ("vi_", "Traceback", "/tmp", ".parquet"):
+        assert sign not in text
+
+
+def test_the_client_library_raises_its_own_errors(asked: Asked) -> None:
+    with connect(asked.server.flight) as client:
+        with pytest.raises(StatementError, match="syntax error") as caught:
+            client.query("SELEC 1")
+
+    assert caught.value.query_id is not None
+
+
+# --- schemas
+
+
+SHAPES = [
+    "SELECT * FROM log_entries",
+    "SELECT * FROM measures",
+    "SELECT * FROM processes",
+    "SELECT * FROM streams",
+    "SELECT * FROM blocks",
+    "SELECT * FROM {spans}",
+    "SELECT * FROM {logs} WHERE false",
+    "SELECT count(*) AS n, sum(level) AS s, avg(level) AS a, min(time) AS t, max(msg) AS m FROM {logs}",
+    "SELECT level, count(*) FROM {logs} GROUP BY level ORDER BY level",
+    "SELECT l.msg, s.name FROM {logs} l LEFT JOIN {spans} s ON l.time = s.begin LIMIT 5",
+    "SELECT time, msg FROM {logs} UNION ALL SELECT begin, name FROM {spans}",
+    "SELECT 1::TINYINT a, 2::UTINYINT b, 3::UBIGINT c, 4::HUGEINT d, 1.5::FLOAT e, 1.5::DECIMAL(18, 3) f, true g, NULL h",
+    "SELECT DATE '2020-01-01' a, TIME '10:00:00' b, now() c, TIMESTAMP_NS '2020-01-01' d, INTERVAL 1 DAY e",
+    "SELECT [1, 2] a, {{'x': 1, 'y': 'z'}} b, MAP {{'k': 'v'}} c, 'abc'::BLOB d",
+    "SELECT time, row_number() OVER (ORDER BY time) AS n, lag(level) OVER (ORDER BY time) AS p FROM {logs}",
+    "WITH c AS (SELECT * FROM {logs}) SELECT DISTINCT level, target FROM c",
+    "SHOW TABLES",
+    "DESCRIBE {logs}",
+    "SUMMARIZE {logs}",
+    "EXPLAIN SELECT * FROM {logs}",
+    "SELECT * FROM information_schema.columns",
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_promised_is_what_comes(asked: Asked, shape: str) -> None:
+    sql = shape.format(logs=asked.logs(asked.one), spans=asked.spans(asked.one))
+    with raw_flight(asked.server.flight) as client:
+        promised = client.promised(sql)
+        streamed = client.get(sql).schema
+
+        assert promised.equals(streamed, check_metadata=True), f"{promised}\n{streamed}"
+        assert client.schema(sql).equals(promised, check_metadata=True)
+
+
+def test_times_are_utc_nanoseconds_and_counts_are_never_null(asked: Asked) -> None:
+    with raw_flight(asked.server.flight) as client:
+        schema = client.get(f"SELECT count(*) AS n, min(time) AS t, sum(level) AS s FROM {asked.logs(asked.one)}").schema
+
+    assert schema.field("n") == pa.field("n", pa.int64(), nullable=False)
+    assert schema.field("t") == pa.field("t", NS)
+    assert schema.field("s") == pa.field("s", pa.int64())
+
+
+# --- the command
+
+
+def _command(asked: Asked, *arguments: str, server: str | None = None) -> subprocess.CompletedProcess[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFLIGHT_")}
+    return subprocess.run(
+        [sys.executable, "-m", "server", "query", "--server", server or asked.server.flight, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_writes_each_format(asked: Asked, tmp_path: Path) -> None:
+    sql = f"SELECT level, msg FROM {asked.logs(asked.one)} ORDER BY time, msg"
+    rows = asked.rows(sql)
+
+    table = _command(asked, sql)
+    assert table.returncode == 0, table.stderr
+    assert "level" in table.stdout.decode() and rows[0]["msg"] in table.stdout.decode()
+
+    as_csv = _command(asked, sql, "--format", "csv")
+    assert as_csv.returncode == 0
+    assert list(csv.DictReader(io.StringIO(as_csv.stdout.decode()))) == [
+        {name: str(value) for name, value in row.items()} for row in rows
+    ]
+
+    as_json = _command(asked, sql, "--format", "json")
+    assert as_json.returncode == 0
+    assert json.loads(as_json.stdout) == rows
+
+    file = tmp_path / "rows.parquet"
+    as_parquet = _command(asked, sql, "-o", str(file))
+    assert as_parquet.returncode == 0
+    assert pq.read_table(file).to_pylist() == rows
+
+    bound = _command(asked, f"SELECT count(*) AS n FROM {asked.logs(asked.one)} WHERE level = ?", "--param", "4", "--format", "json")
+    assert bound.returncode == 0, bound.stderr
+    assert json.loads(bound.stdout) == [{"n": sum(row["level"] == 4 for row in rows)}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("SELEC 1",), 3, "syntax error"),
+        (("SELECT * FROM view_instance('log_entries', 'zzz')",), 3, "zzz"),
+        (("SELECT 1", "--begin", "yesterday"), 2, "yesterday"),
+        ((), 2, "statement"),
+        (("SELECT 1", "--format", "parquet", "-o", "/nonexistent/x.parquet"), 2, "/nonexistent/x.parquet"),
+    ],
+)
+def test_exit_codes_say_whose_turn_it_is(asked: Asked, arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = _command(asked, *arguments)
+
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr.decode()
+    assert done.stdout == b""
+
+
+def test_a_server_that_is_not_there_has_an_exit_code_of_its_own(asked: Asked) -> None:
+    done = _command(asked, "SELECT 1", server="grpc://127.0.0.1:1")
+
+    assert done.returncode == 5
+    assert done.stdout == b""
