@@ -153,6 +153,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
             queries_pool,
             folder.scratch,
             metadata_bytes_max=settings.metadata_bytes_max,
+            statement_timeout_s=settings.statement_timeout_s,
             prune=prune,
         )
         maintenance = Maintenance(

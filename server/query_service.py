@@ -41,6 +41,7 @@ from wire.flight_data import schema_frame
 
 log = structlog.get_logger(__name__)
 
+ENGINE_TIME_MIN_S: Final = 0.1  # of a statement whose planning took nearly all of its time
 INSPECTIONS_REMEMBERED_MAX: Final = 1_024
 EMPTY_RANGE: Final = TimeRange(1, 0)
 
@@ -87,6 +88,7 @@ class LakeQueryService:
         scratch: Path,
         *,
         metadata_bytes_max: int,
+        statement_timeout_s: float,
         prune: bool = True,
     ) -> None:
         self._registry = registry
@@ -94,6 +96,7 @@ class LakeQueryService:
         self._store = store
         self._workers = workers
         self._scratch = scratch
+        self._statement_timeout_s = statement_timeout_s
         self._metadata = MetadataExport(connections, metadata_bytes_max)
         self._prune = prune  # a switch for tests: what a statement's predicates say must never change a result
         self._inspections: OrderedDict[str, Inspection] = OrderedDict()
@@ -190,7 +193,9 @@ class LakeQueryService:
         inspection: Inspection,
         relations: Sequence[RelationFiles],
         metadata: Mapping[str, Path],
+        planned_s: float,
     ) -> WorkerStream:
+        """Start the statement; what its planning took is part of its time."""
         options = stream.options
         files = "\n".join(sorted({path for r in relations for path in (*r.files, *r.files_inside)}))
         return self._workers.run(
@@ -206,6 +211,7 @@ class LakeQueryService:
             ),
             [relation_message(relation) for relation in relations],
             affinity=f"{stream.caller.name}\n{files}",
+            timeout_s=max(ENGINE_TIME_MIN_S, self._statement_timeout_s - planned_s),
         )
 
     def enter(self, stream: LakeQueryStream) -> None:
@@ -301,6 +307,7 @@ class LakeQueryStream:
         try:
             self.stage = "inspecting"
             inspection = await self._service.inspect(self.sql, self.parameters)
+            planned_s = time.monotonic() - started
             relations: list[RelationFiles] = []
             metadata: dict[str, Path] = {}
             declared = schema_frame(inspection.schema)
@@ -316,7 +323,7 @@ class LakeQueryStream:
                         " quarantined blocks keep their bytes and are tried again by newer versions"
                     )
             self.stage = "running"
-            self._worker = self._service.run(self, inspection, relations, metadata)
+            self._worker = self._service.run(self, inspection, relations, metadata, planned_s)
             if await anext(self._worker, None) != declared:
                 raise InternalError("the engine's schema is not the one that was declared")
             async for frame in self._worker:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from client.connection import StatementError, connect
-from tests.support.fixtures import ROOT
+from tests.support.fixtures import ROOT, rows_of
 from tests.support.flight_calls import raw_flight
 from tests.support.history import HOUR_NS, MINUTE_NS, LongProgram
 from tests.support.serving import Server
@@ -48,8 +48,7 @@ class Asked:
     def rows(self, sql: str, parameters: Any = None) -> list[dict[str, Any]]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql, parameters)
-            rows: list[dict[str, Any]] = cursor.fetch_arrow_table().to_pylist()
-            return rows
+            return rows_of(cursor.fetch_arrow_table())
 
     def value(self, sql: str, parameters: Any = None) -> Any:
         (row,) = self.rows(sql, parameters)
@@ -110,13 +109,16 @@ def test_common_table_expressions(asked: Asked) -> None:
     rows = asked.rows(
         f"WITH frames AS (SELECT * FROM {asked.spans(asked.one)} WHERE name = 'Frame'),"
         f" work AS (SELECT * FROM {asked.spans(asked.one)} WHERE name = 'Work')"
-        " SELECT count(*) AS n, bool_and(w.begin >= f.begin AND w.\"end\" <= f.\"end\") AS inside"
+        ' SELECT count(*) AS n, bool_and(w.begin >= f.begin AND w."end" <= f."end") AS inside'
         " FROM work w JOIN frames f ON w.parent = f.id"
     )
     frames = asked.value(f"SELECT count(*) FROM {asked.spans(asked.one)} WHERE name = 'Frame'")
     assert rows == [{"n": frames, "inside": True}]
 
-    assert asked.value("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 10) SELECT sum(n) FROM r") == 55
+    assert (
+        asked.value("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 10) SELECT sum(n) FROM r")
+        == 55
+    )
 
 
 @pytest.mark.parametrize("view_set", ["thread_spans", "log_entries", "measures"])
@@ -153,11 +155,14 @@ VALUES: list[tuple[str, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("sql_type", "value", "expected"), VALUES, ids=[f"{kind} {value}" for kind, value, _ in VALUES])
+@pytest.mark.parametrize(
+    ("sql_type", "value", "expected"), VALUES, ids=[f"{kind} {value}" for kind, value, _ in VALUES]
+)
 def test_parameters_of_each_type_arrive(asked: Asked, sql_type: str, value: Any, expected: Any) -> None:
-    found = asked.value(f"SELECT ?::{sql_type} AS v", (value,))
+    with asked.connection.cursor() as cursor:
+        cursor.execute(f"SELECT ?::{sql_type} AS v", (value,))
 
-    assert (found.to_pydatetime() if hasattr(found, "to_pydatetime") else found) == expected
+        assert cursor.fetchall() == [(expected,)]
 
 
 def test_parameters_bound_the_rows(asked: Asked) -> None:
@@ -248,7 +253,7 @@ def test_catalog_statements(asked: Asked) -> None:
     assert shown == names
 
     described = asked.rows("DESCRIBE log_entries")
-    assert described[0] == {"column_name": "process_id", "data_type": "VARCHAR", "is_nullable": "NO"}
+    assert described[0] == {"column_name": "process_id", "data_type": "VARCHAR", "is_nullable": "YES"}
 
     assert [
         row["table_name"]
@@ -265,7 +270,9 @@ def test_catalog_statements(asked: Asked) -> None:
 
 @pytest.mark.parametrize("verb", ["EXPLAIN", "EXPLAIN ANALYZE"])
 def test_plans_name_no_file(asked: Asked, verb: str) -> None:
-    plan = "".join(row["plan"] for row in asked.rows(f"{verb} SELECT max(msg) FROM {asked.logs(asked.one)}"))
+    plan = "".join(
+        row["plan"] for row in asked.rows(f"{verb} SELECT level, msg FROM {asked.logs(asked.one)} WHERE level > 2")
+    )
 
     assert "msg" in plan
     for sign in (".parquet", str(asked.server.data_dir), "/tmp/", "view_set="):
@@ -279,7 +286,7 @@ def test_the_limit_header_cuts_every_statement(asked: Asked) -> None:
     with asked.server.connect({"limit": "3"}) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT i FROM range(1000) t(i)")
         assert cursor.fetchall() == [(0,), (1,), (2,)]
-        cursor.execute(f"SELECT * FROM {asked.logs(asked.one)} LIMIT 2")
+        cursor.execute(f"SELECT level FROM {asked.logs(asked.one)} LIMIT 2")
         assert len(cursor.fetchall()) == 2
 
 
@@ -381,7 +388,7 @@ def _assert_all_slots_are_free(asked: Asked) -> None:
         ("SELECT * FROM no_such_table", "no_such_table"),
         ("SELECT no_such_function(1)", "no_such_function"),
         ("SELECT 1; SELECT 2", "statement"),
-        ("", "statement"),
+        ("-- nothing", "statement"),
         ("DELETE FROM log_entries", r"SELECT"),
         ("SELECT 'x'::INTEGER", "Conversion Error"),
         ("SELECT msg FROM log_entries WHERE time > '2024-01-01T00:00:00+02:00'", "offset"),
@@ -427,8 +434,8 @@ SHAPES = [
     "SELECT time, row_number() OVER (ORDER BY time) AS n, lag(level) OVER (ORDER BY time) AS p FROM {logs}",
     "WITH c AS (SELECT * FROM {logs}) SELECT DISTINCT level, target FROM c",
     "SHOW TABLES",
-    "DESCRIBE {logs}",
-    "SUMMARIZE {logs}",
+    "DESCRIBE SELECT * FROM {logs}",
+    "SUMMARIZE SELECT * FROM {logs}",
     "EXPLAIN SELECT * FROM {logs}",
     "SELECT * FROM information_schema.columns",
 ]
@@ -447,7 +454,9 @@ def test_what_is_promised_is_what_comes(asked: Asked, shape: str) -> None:
 
 def test_times_are_utc_nanoseconds_and_counts_are_never_null(asked: Asked) -> None:
     with raw_flight(asked.server.flight) as client:
-        schema = client.get(f"SELECT count(*) AS n, min(time) AS t, sum(level) AS s FROM {asked.logs(asked.one)}").schema
+        schema = client.get(
+            f"SELECT count(*) AS n, min(time) AS t, sum(level) AS s FROM {asked.logs(asked.one)}"
+        ).schema
 
     assert schema.field("n") == pa.field("n", pa.int64(), nullable=False)
     assert schema.field("t") == pa.field("t", NS)
@@ -492,7 +501,9 @@ def test_the_command_writes_each_format(asked: Asked, tmp_path: Path) -> None:
     assert as_parquet.returncode == 0
     assert pq.read_table(file).to_pylist() == rows
 
-    bound = _command(asked, f"SELECT count(*) AS n FROM {asked.logs(asked.one)} WHERE level = ?", "--param", "4", "--format", "json")
+    bound = _command(
+        asked, f"SELECT count(*) AS n FROM {asked.logs(asked.one)} WHERE level = ?", "--param", "4", "--format", "json"
+    )
     assert bound.returncode == 0, bound.stderr
     assert json.loads(bound.stdout) == [{"n": sum(row["level"] == 4 for row in rows)}]
 
