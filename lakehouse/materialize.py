@@ -42,6 +42,7 @@ from lakehouse.storage.paths import blob_key, partition_key
 
 log = structlog.get_logger(__name__)
 
+INSTANCES_REMEMBERED_MAX: Final = 100_000  # numbers of view instances; forgetting them costs one look-up each
 _ATTEMPTS_MAX: Final = 4  # a swap is repeated when another server was faster
 
 
@@ -178,6 +179,8 @@ class Materializer:
             if instance != GLOBAL_INSTANCE and not await self._catalog.find_entity(view.instance_kind, instance):
                 raise UnknownViewError(f"{view.instance_kind.value} {instance} not found")
             found = await self._catalog.add_instance(key, schema_hash, view.writer_version)
+        if len(self._instances) >= INSTANCES_REMEMBERED_MAX:
+            self._instances.clear()
         self._instances[(key, schema_hash, view.writer_version)] = found
         return found
 

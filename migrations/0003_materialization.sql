@@ -20,6 +20,7 @@ CREATE TABLE lakehouse_buckets (
     dirty             boolean NOT NULL,                -- the sources have changed since the partitions were made
     marks             bigint NOT NULL DEFAULT 0,       -- how often it was made dirty: a builder sees whether it was again
     sealed            boolean NOT NULL DEFAULT false,              -- before the safe horizon, and verified: nothing can be added
+    whole             boolean NOT NULL DEFAULT false,  -- made in one go: no deltas, nothing to gain by making it again
     src_blocks        integer NOT NULL DEFAULT 0 CHECK (src_blocks >= 0),
     src_objects       bigint NOT NULL DEFAULT 0 CHECK (src_objects >= 0),
     src_digest        bytea CHECK (octet_length(src_digest) = 16),

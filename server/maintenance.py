@@ -41,10 +41,13 @@ class Maintenance:
     retired_grace_s: float
 
     async def run(self) -> None:
-        """Rounds until cancelled."""
+        """Rounds until cancelled. They leave no telemetry: it would be work for the next round, for ever."""
         while True:
             await asyncio.sleep(self.interval_s)
-            await self.round()
+            from client.telemetry import suppressed  # takes a while to load, and the start should not wait for it
+
+            with suppressed():
+                await self.round()
 
     async def round(self) -> None:
         """Every step once."""

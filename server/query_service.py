@@ -29,7 +29,7 @@ import structlog
 
 from lakehouse.catalog.metadata import MetadataExport, MetadataNeed
 from lakehouse.engine import DeclaredRelation, Inspection, Reference, relation_name
-from lakehouse.errors import IncompleteDataError, InternalError, LakeflightError, QueryError
+from lakehouse.errors import IncompleteDataError, InternalError, LakeflightError, QueryError, QueryTimeoutError
 from lakehouse.materialize import Freshened, Materializer, Progress
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, Caller, QueryOptions, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore
@@ -224,6 +224,10 @@ class LakeQueryService:
     def scratch(self) -> Path:
         return self._scratch
 
+    @property
+    def statement_timeout_s(self) -> float:
+        return self._statement_timeout_s
+
     def _resolve(self, reference: Reference) -> tuple[AnyView, ViewKey]:
         if reference.instance is None:
             raise QueryError("the instance of view_instance is a parameter without a value")
@@ -330,6 +334,13 @@ class LakeQueryStream:
                 sent += len(frame)
                 yield frame
             outcome = "ok"
+        except QueryTimeoutError as error:
+            outcome = type(error).__name__
+            if self._worker is None:
+                raise
+            # The worker knows what planning had left of the time; the user knows the setting.
+            limit_s = self._service.statement_timeout_s
+            raise QueryTimeoutError(f"the statement took more than {limit_s:g} s of engine time") from error
         except LakeflightError as error:
             outcome = type(error).__name__
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -320,3 +321,24 @@ async def test_an_intent_that_was_reaped_stops_its_commit(lake: Lake) -> None:
     (after,) = await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
     assert after.partitions == ()
     assert after.dirty
+
+
+async def test_a_closed_bucket_is_made_whole_once(lake: Lake) -> None:
+    """However many files it needs: making it again and again would never end."""
+    await lake.add_process()
+    await lake.add_stream()
+    await lake.add_block(at=START)
+    instance = await lake.instance()
+    for replace_all in (False, True):
+        source = None
+        for bucket in await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300):
+            source = await lake.catalog.read_source(instance, BY_STREAM, bucket.begin)
+        keys = [f"{replace_all}-{number}" for number in range(6)]
+        intents = await lake.catalog.reserve(keys, timedelta(minutes=1), "test")
+        swap = replace(_swap(instance, source, START, keys, intents), replace=replace_all)
+        await lake.catalog.commit(swap)
+        await lake.catalog.seal_buckets()
+
+        fragmented = await lake.catalog.fragmented_buckets(4, 10)
+
+        assert fragmented == ([] if replace_all else [(instance, START)])

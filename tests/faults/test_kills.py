@@ -18,12 +18,13 @@ from server.data_folder import DataFolder
 from server.embedded_postgres import EmbeddedPostgres
 from tests.support.fixtures import Request
 from tests.support.programs import Program
-from tests.support.serving import Server, start
+from tests.support.serving import Server, ServerDiedError, start
 from tests.support.sizes import SEED, size
 
 INGESTION = ("payload", "row")
 RUNS = size(1, 15)
 PATIENCE_S = 60.0
+DEATHS_MAX = 5  # of one run: each costs a start
 
 
 def _send(server: Server, request: Request) -> bool:
@@ -85,23 +86,32 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(tmp_path: Path, point: str
         "LAKEFLIGHT_MAINTENANCE_INTERVAL_S": "0.2",
         "LAKEFLIGHT_RETIRED_GRACE_S": "0",
     }
-    server = start(tmp_path, environment=armed)
     deaths = 0
+
+    def revived() -> Server:
+        """A server that may die again, also while it starts; after some deaths one that does not."""
+        nonlocal deaths
+        while True:
+            deaths += 1
+            try:
+                return start(tmp_path, environment=armed if deaths <= DEATHS_MAX else None)
+            except ServerDiedError:
+                assert deaths <= DEATHS_MAX
+
+    server = revived()
     try:
         for request in requests:
             deadline = time.monotonic() + PATIENCE_S
             while not _send(server, request):
                 assert time.monotonic() < deadline, server.log.read_text()[-3000:]
                 if server.process.poll() is not None or point not in INGESTION:
-                    deaths += 1
                     server.kill()
-                    server = start(tmp_path, environment=armed if deaths < 6 else None)
+                    server = revived()
                 else:
                     time.sleep(0.05)
             if point not in INGESTION and chance.random() < 0.3 and _ask(server, program) is None:
-                deaths += 1
                 server.kill()
-                server = start(tmp_path, environment=armed if deaths < 6 else None)
+                server = revived()
         server.kill()
         server = start(tmp_path)
 

@@ -34,6 +34,10 @@ from wire.envelope import (
 START_S = 120.0  # the first start on a machine compiles
 
 
+class ServerDiedError(AssertionError):
+    """The server ended before it was ready."""
+
+
 @dataclass
 class Server:
     """One server process tree."""
@@ -121,7 +125,7 @@ def start(
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise AssertionError(f"the server did not start:\n{log.read_text()[-4000:]}")
+            raise ServerDiedError(f"the server did not start:\n{log.read_text()[-4000:]}")
         time.sleep(0.02)
     addresses = json.loads(ready.read_text())
     return Server(process, addresses["flight"], addresses["http"], data_dir, log)

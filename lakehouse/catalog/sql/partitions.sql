@@ -346,6 +346,7 @@ WHERE i.vid = $1;
 -- Clean only if nobody marked the bucket since its blocks were read ($3).
 UPDATE lakehouse_buckets SET
     dirty = (marks <> $3),
+    whole = ($12::int = 0),
     generation = $4,
     src_blocks = $5,
     src_objects = $6,
@@ -353,8 +354,8 @@ UPDATE lakehouse_buckets SET
     src_max_insert = $8,
     timing_end_ticks = $9,
     timing_end_time = $10,
-    missing_blocks = missing_blocks * $12 + $11,
-    repaired_events = repaired_events * $12 + $13,
+    missing_blocks = missing_blocks * $12::int + $11,
+    repaired_events = repaired_events * $12::int + $13,
     updated = clock_timestamp()
 WHERE (vid, bucket_begin) = ($1, $2);
 
@@ -392,11 +393,12 @@ WHERE NOT sealed
     );
 
 -- name: fetch_fragmented
--- Sealed buckets that are still spread over several deltas.
+-- Sealed buckets that are still spread over several deltas. One that was made whole stays as it is, however many files
+-- it needs.
 SELECT i.view_set, i.instance_id, b.vid, b.bucket_begin
 FROM lakehouse_buckets b
 JOIN view_instances i ON i.vid = b.vid
-WHERE b.sealed AND NOT b.dirty
+WHERE b.sealed AND NOT b.dirty AND NOT b.whole
     AND (
         SELECT count(*) FROM lakehouse_partitions p WHERE p.vid = b.vid AND p.bucket_begin = b.bucket_begin
     ) > $1

@@ -1,0 +1,181 @@
+"""The command ``lakeflight`` as a user types it: serve, demo, doctor, query, and the contract for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import ROOT
+from tests.support.programs import Program
+from tests.support.serving import Server, serving, start
+
+
+def lakeflight(
+    *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 200
+) -> subprocess.CompletedProcess[str]:
+    """One run of the command."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFLIGHT_")}
+    return subprocess.run(
+        [sys.executable, "-m", "server", *arguments],
+        cwd=ROOT,
+        env=inherited | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def test_the_ready_file_says_where_the_server_answers_and_sigterm_ends_it_well(tmp_path: Path) -> None:
+    server = start(tmp_path)
+    told = json.loads(next(tmp_path.glob("ready-*.json")).read_text())
+
+    assert told == {"flight": server.flight, "http": server.http, "pid": server.process.pid}
+    assert re.fullmatch(r"grpc://127\.0\.0\.1:\d+", told["flight"])
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", told["http"])
+    assert server.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+
+    assert server.stop() == 0
+
+
+def test_nothing_of_a_killed_server_keeps_running(tmp_path: Path) -> None:
+    server = start(tmp_path)
+    tree = server.tree()
+    assert len(tree) > 6
+
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+
+    deadline = time.monotonic() + 15
+    while any(process.is_running() and process.status() != "zombie" for process in tree):
+        assert time.monotonic() < deadline, [process for process in tree if process.is_running()]
+        time.sleep(0.05)
+
+
+def test_a_second_server_on_a_data_folder_is_refused_by_name(server: Server) -> None:
+    refused = lakeflight("serve", "--data-dir", str(server.data_dir), "--flight-address", "127.0.0.1:0")
+
+    assert refused.returncode == 1
+    assert f"is in use by process {server.process.pid}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--flight-address", "0.0.0.0:50051"), "0.0.0.0:50051 is not a loopback address"),
+        (("--store-url", "s3://bucket/lake"), "s3: stores are not supported yet; use file:///folder"),
+        (("--query-workers", "many"), "query_workers: Input should be a valid integer"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    refused = lakeflight("serve", "--data-dir", str(tmp_path), *arguments)
+
+    assert refused.returncode == 2
+    assert sentence in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
+    refused = lakeflight(
+        *("serve", "--data-dir", str(tmp_path), "--postgres-url", "postgresql://nobody@127.0.0.1:1/none"),
+        *("--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"),
+    )
+
+    assert refused.returncode == 1
+    assert "lakeflight: the database is not available" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_doctor_finds_a_free_folder_well_and_asks_a_running_server(tmp_path: Path, server: Server) -> None:
+    free = lakeflight(
+        *("doctor", "--data-dir", str(tmp_path), "--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0")
+    )
+    running = lakeflight("doctor", "--data-dir", str(server.data_dir))
+
+    assert free.returncode == 0, free.stdout
+    assert "ok    database: Postgres 18 embedded" in free.stdout
+    assert free.stdout.endswith("everything is well\n")
+    assert running.returncode == 0, running.stdout
+    assert f"answers at {server.flight} and {server.http}" in running.stdout
+
+
+def test_doctor_says_what_is_wrong(tmp_path: Path, server: Server) -> None:
+    taken = server.http.removeprefix("http://")
+    (tmp_path / "file").write_text("not a folder")
+
+    found = lakeflight(
+        *("doctor", "--data-dir", str(tmp_path / "lake"), "--http-address", taken),
+        *("--flight-address", "127.0.0.1:0", "--postgres-url", "postgresql://nobody@127.0.0.1:1/none"),
+    )
+
+    assert found.returncode == 1
+    assert "FAIL  database: the database is not available" in found.stdout
+    assert f"FAIL  HTTP address: {taken} cannot be used" in found.stdout
+    assert found.stdout.endswith("2 of 7 checks failed\n")
+
+
+def test_query_prints_rows_in_every_format(server: Server) -> None:
+    program = Program()
+    server.replay([*program.registration(), program.log_block(2)])
+    sql = f"SELECT level, msg FROM view_instance('log_entries', '{program.process_id}') ORDER BY time"
+    where = ("--server", server.flight)
+
+    csv = lakeflight("query", sql, *where, "--format", "csv")
+    rows = lakeflight("query", sql, *where, "--format", "json")
+    table = lakeflight("query", sql, *where)
+    bound = lakeflight("query", "SELECT ? AS given", *where, "--param", "x", "--format", "csv")
+
+    assert (csv.returncode, csv.stdout) == (0, "level,msg\n4,line 0\n4,line 1\n")
+    assert json.loads(rows.stdout) == [{"level": 4, "msg": "line 0"}, {"level": 4, "msg": "line 1"}]
+    assert "line 1" in table.stdout
+    assert (bound.returncode, bound.stdout) == (0, "given\nx\n")
+
+
+def test_query_says_in_its_exit_code_what_went_wrong(server: Server) -> None:
+    wrong = lakeflight("query", "SELECT nothing FROM log_entries", "--server", server.flight)
+    absent = lakeflight("query", "SELECT 1", "--server", "grpc://127.0.0.1:1")
+
+    assert wrong.returncode == 3
+    assert "nothing" in wrong.stderr
+    assert absent.returncode == 5
+    assert wrong.stdout == absent.stdout == ""
+
+
+def test_the_server_watches_itself(tmp_path: Path) -> None:
+    with serving(tmp_path, self_telemetry=True) as server:
+        deadline = time.monotonic() + 40
+        sql = "SELECT msg FROM log_entries WHERE exe = 'lakeflight' ORDER BY time"
+        while not (seen := server.query(sql).column(0).to_pylist()):
+            assert time.monotonic() < deadline, server.log.read_text()[-2000:]
+            time.sleep(0.5)
+
+    assert any("server." in line or "query.done" in line for line in seen), seen
+
+
+def test_the_demo_shows_rows_and_prints_what_works_when_pasted(tmp_path: Path) -> None:
+    environment = {"XDG_DATA_HOME": str(tmp_path)}
+    try:
+        shown = lakeflight("demo", environment=environment)
+
+        assert shown.returncode == 0, shown.stdout + shown.stderr
+        assert "level loaded" in shown.stdout
+        assert re.search(r"frame_time\s+│?\s*\|?\s*ms", shown.stdout) or "frame_time" in shown.stdout
+        assert "Body::Integrate" in shown.stdout
+        snippet = shown.stdout[shown.stdout.index(sys.executable) :]
+        snippet = snippet[: snippet.index("\nPY\n") + 4]
+        pasted = subprocess.run(["sh", "-c", snippet], capture_output=True, text=True, timeout=60)
+        assert pasted.returncode == 0, pasted.stderr
+        assert "'Body::Integrate', 2880," in pasted.stdout
+    finally:
+        stopped = lakeflight("demo", "--stop", environment=environment)
+    assert stopped.stdout.startswith("the demo server has stopped")
+    assert lakeflight("demo", "--stop", environment=environment).stdout == "no demo server is running\n"

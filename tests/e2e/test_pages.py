@@ -1,0 +1,108 @@
+"""What the pages show is run: statements, programs and commands, against a real server."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import ROOT
+from tests.support.programs import Program
+from tests.support.serving import Server
+
+EXAMPLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROUTES = {"grpc://127.0.0.1:50051": "flight", "http://127.0.0.1:9000": "http"}
+
+
+def _blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        texts = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        found += [(f"{page.name}-{number}", text) for number, text in enumerate(texts)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def program(server: Server) -> Program:
+    sent = Program()
+    server.replay([*sent.registration(), sent.log_block(), sent.thread_block()])
+    return sent
+
+
+@pytest.mark.parametrize(("page", "sql"), _blocks("sql"))
+def test_every_statement_of_the_pages_runs(server: Server, program: Program, page: str, sql: str) -> None:
+    instance = program.thread_stream if "thread_spans" in sql else program.process_id
+
+    table = server.query(sql.replace(EXAMPLE_ID, instance))
+
+    assert table.num_columns > 0
+    assert table.num_rows > 0 or page.startswith("operating")
+
+
+@pytest.mark.parametrize(("page", "source"), _blocks("python"))
+def test_every_program_of_the_pages_runs(server: Server, program: Program, page: str, source: str) -> None:
+    for shown, attribute in ROUTES.items():
+        source = source.replace(shown, getattr(server, attribute))
+
+    ran = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert ran.returncode == 0, ran.stderr
+    assert "rror" not in ran.stderr
+
+
+def test_the_commands_that_ask_run(server: Server, program: Program, tmp_path: Path) -> None:
+    (tmp_path / "report.sql").write_text("SELECT 1 AS one")
+    commands = [
+        line.split("#")[0].strip()
+        for _, text in _blocks("sh")
+        for line in text.splitlines()
+        if line.startswith("lakeflight query")
+    ]
+    assert len(commands) >= 4
+    for command in commands:
+        text = command.replace(EXAMPLE_ID, program.thread_stream).replace(
+            "lakeflight", f"{sys.executable} -m server", 1
+        )
+
+        ran = subprocess.run(
+            ["sh", "-c", text],
+            cwd=tmp_path,
+            env=os.environ | {"LAKEFLIGHT_SERVER": server.flight, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+        assert ran.returncode == 0, f"{command}\n{ran.stderr}"
+    assert (tmp_path / "report.csv").read_text() == "one\n1\n"
+    assert (tmp_path / "spans.parquet").stat().st_size > 0
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_the_map_names_what_is_in_the_tree_and_nothing_else() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    chart = text[text.index("```text") : text.index("```\n", text.index("```text") + 7)]
+    packages = ("wire", "lakehouse", "views", "server", "client")
+    modules = {path.name for package in packages for path in (ROOT / package).rglob("*.py")}
+
+    named = set(re.findall(r"\b[a-z_]+\.py\b", chart)) | {"__init__.py", "__main__.py"}
+
+    assert named <= modules, f"not in the tree: {named - modules}"
+    folders = {
+        str(path.relative_to(ROOT))
+        for package in packages
+        for path in (ROOT / package).rglob("*")
+        if path.is_dir() and "__pycache__" not in path.parts
+    }
+    for folder in folders:
+        assert f"{Path(folder).name}/" in chart, f"{folder} is not on the map"
