@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from client.connection import Connection, connect
 from client.output import text_writer
+from server.demo_game import MAIN_THREAD
 
 START_S: Final = 180.0  # the first start on a machine compiles the decoders
 STOP_S: Final = 40.0
@@ -170,12 +171,13 @@ def _show(connection: Connection, process_id: str) -> str | None:
         f" FROM view_instance('measures', '{process_id}') GROUP BY name, unit ORDER BY name",
     )
     streams = connection.query(
-        f"SELECT stream_id FROM streams WHERE process_id = '{process_id}' AND list_contains(tags, 'cpu')"
-        " ORDER BY insert_time"
+        f"SELECT stream_id, properties FROM streams WHERE process_id = '{process_id}' AND list_contains(tags, 'cpu')"
     )
-    if logged == 0 or streams.num_rows == 0:
+    main_thread = {"key": "thread-name", "value": MAIN_THREAD}
+    found = [row["stream_id"] for row in streams.to_pylist() if main_thread in row["properties"]]
+    if logged == 0 or not found:
         return None
-    stream = str(streams.column(0)[0].as_py())
+    stream = str(found[0])
     print("Where its main thread spent its time (made into Parquet just now, by asking):")
     spans = _ask(
         connection,

@@ -15,6 +15,7 @@ from client.telemetry import Telemetry, float_metric, integer_metric, span, span
 
 log = logging.getLogger("game")
 FRAME_S = 1 / 120
+MAIN_THREAD = "GameThread"
 
 
 @span_fn
@@ -72,7 +73,7 @@ def main() -> None:
     telemetry = Telemetry(endpoint, exe="harbour-game", properties={"build": "demo"})
     telemetry.install()
     logging.basicConfig(level=logging.INFO, handlers=[telemetry.logging_handler()])
-    threading.current_thread().name = "GameThread"
+    threading.current_thread().name = MAIN_THREAD
     play(frames)
     process_id = telemetry.process_id
     telemetry.close()
