@@ -41,7 +41,6 @@ from wire.flight_data import schema_frame
 
 log = structlog.get_logger(__name__)
 
-ENGINE_TIME_MIN_S: Final = 0.1  # of a statement whose planning took nearly all of its time
 INSPECTIONS_REMEMBERED_MAX: Final = 1_024
 EMPTY_RANGE: Final = TimeRange(1, 0)
 
@@ -211,7 +210,7 @@ class LakeQueryService:
             ),
             [relation_message(relation) for relation in relations],
             affinity=f"{stream.caller.name}\n{files}",
-            timeout_s=max(ENGINE_TIME_MIN_S, self._statement_timeout_s - planned_s),
+            timeout_s=max(self._statement_timeout_s / 2, self._statement_timeout_s - planned_s),
         )
 
     def enter(self, stream: LakeQueryStream) -> None:

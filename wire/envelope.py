@@ -35,6 +35,7 @@ _INT32: Final = (-(1 << 31), (1 << 31) - 1)
 _UINT64: Final = (0, (1 << 64) - 1)
 
 _NS_PER_S: Final = 1_000_000_000
+_STORED_TIME_NS_MIN: Final = -((1 << 63) // 1_000) * 1_000
 _EPOCH_DAYS: Final = date(1970, 1, 1).toordinal()
 
 
@@ -106,7 +107,7 @@ def decode_process(body: bytes) -> ProcessRequest:
         distro=_text(fields, "distro"),
         cpu_brand=_text(fields, "cpu_brand"),
         tsc_frequency=_integer(fields, "tsc_frequency", _INT64),
-        start_time_ns=parse_time_ns(_text(fields, "start_time")),
+        start_time_ns=_time(fields, "start_time"),
         start_ticks=_integer(fields, "start_ticks", _INT64),
         parent_process_id=canonical_uuid(parent) if parent else None,  # older senders write "" for none
         properties=_properties(fields),
@@ -148,9 +149,9 @@ def decode_block(body: bytes) -> BlockRequest:
         block_id=canonical_uuid(_text(fields, "block_id")),
         stream_id=canonical_uuid(_text(fields, "stream_id")),
         process_id=canonical_uuid(_text(fields, "process_id")),
-        begin_time_ns=parse_time_ns(_text(fields, "begin_time")),
+        begin_time_ns=_time(fields, "begin_time"),
         begin_ticks=_integer(fields, "begin_ticks", _INT64),
-        end_time_ns=parse_time_ns(_text(fields, "end_time")),
+        end_time_ns=_time(fields, "end_time"),
         end_ticks=_integer(fields, "end_ticks", _INT64),
         payload=encode_payload(_bytes(halves, "dependencies"), _bytes(halves, "objects")),
         object_offset=_integer(fields, "object_offset", _INT64),
@@ -401,6 +402,15 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 def _without_nul(text: str) -> str:
     """Postgres cannot hold U+0000, and a lost row would be worse than a replaced character."""
     return text.replace("\0", "\ufffd")
+
+
+def _time(fields: Mapping[str, Any], name: str) -> int:
+    """A time that stays within int64 nanoseconds when it is rounded down to the microseconds that are stored."""
+    text = _text(fields, name)
+    time_ns = parse_time_ns(text)
+    if time_ns < _STORED_TIME_NS_MIN:
+        raise MalformedRequestError(f"time is outside of int64 nanoseconds: {text[:64]!r}")
+    return time_ns
 
 
 def _integer(fields: Mapping[str, Any], name: str, bounds: tuple[int, int]) -> int:

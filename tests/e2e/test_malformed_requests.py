@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from client.connection import IncompleteResultError, connect
-from tests.support.corruption import damaged_block, damaged_bytes, damaged_types
+from tests.support.corruption import INT64_MAX, damaged_block, damaged_bytes, damaged_types
 from tests.support.fixtures import Request, native_cases
 from tests.support.postgres import PostgresServer
 from tests.support.programs import Program
@@ -26,7 +26,7 @@ from tests.support.raw_http import Sender, status_of_bytes
 from tests.support.recorded import assert_answers_as_recorded
 from tests.support.serving import Renamed, Server, renamed, serving
 from tests.support.sizes import SEED, size
-from wire.envelope import decode_block, decode_stream, encode_block, encode_stream
+from wire.envelope import decode_block, decode_process, decode_stream, encode_block, encode_process, encode_stream
 
 CORRUPTIONS = size(300, 2_000)
 BLOCK, STREAM, PROCESS = (f"/ingestion/insert_{kind}" for kind in ("block", "stream", "process"))
@@ -175,6 +175,21 @@ def test_sound_cbor_that_describes_no_types_only_costs_its_own_blocks(lake: Lake
         seen = lake.server.query(f"SELECT count(DISTINCT block_id) AS n FROM {source}").to_pylist()[0]["n"]
     assert missing > 0
     assert missing + seen <= kept
+
+
+def test_a_time_that_no_column_could_hold_is_refused(lake: Lake) -> None:
+    """Rounded down to microseconds it would be outside of int64 nanoseconds, and break every reader of the table."""
+    program = Program()
+    process = decode_process(program.registration()[0].body)
+    block = decode_block(program.log_block().body)
+    with Sender(lake.server.http) as sender:
+        for time_ns, status in ((-INT64_MAX - 1, 400), (-INT64_MAX // 1_000 * 1_000 + 1_000, 200), (INT64_MAX, 200)):
+            hurt = replace(block, begin_time_ns=time_ns, end_time_ns=time_ns, block_id=str(uuid.uuid4()))
+            assert sender.post(PROCESS, encode_process(replace(process, start_time_ns=time_ns))) == status
+            assert sender.post(STREAM, program.registration()[1].body) == 200
+            assert sender.post(BLOCK, encode_block(hurt)) == status
+    for table in ("processes", "blocks"):
+        lake.server.query(f"SELECT * FROM {table}")
 
 
 def test_requests_with_a_wrong_shape(lake: Lake) -> None:

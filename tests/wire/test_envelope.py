@@ -65,6 +65,7 @@ every_kind = pytest.mark.parametrize("kind", DECODERS)
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 TIME_NS = INT64
+STORED_TIME_NS = st.integers(-((1 << 63) // 1_000) * 1_000, (1 << 63) - 1)  # kept in microseconds, rounded down
 IDS = st.uuids().map(str)
 PROPERTIES = st.dictionaries(TEXT, TEXT, max_size=4)
 
@@ -121,7 +122,7 @@ def test_every_body_of_the_rust_sink_is_written_again_byte_for_byte() -> None:
 @given(
     st.builds(
         ProcessRequest,
-        *([IDS, *[TEXT] * 6, INT64, TIME_NS, INT64, st.none() | IDS, PROPERTIES]),
+        *([IDS, *[TEXT] * 6, INT64, STORED_TIME_NS, INT64, st.none() | IDS, PROPERTIES]),
     )
 )
 def test_a_process_survives_the_wire(request: ProcessRequest) -> None:
@@ -132,7 +133,7 @@ def test_a_process_survives_the_wire(request: ProcessRequest) -> None:
 @given(
     st.builds(
         BlockRequest,
-        *([IDS] * 3 + [TIME_NS, INT64] * 2),
+        *([IDS] * 3 + [STORED_TIME_NS, INT64] * 2),
         payload=st.builds(encode_payload, st.binary(max_size=300), st.binary(max_size=300)),
         object_offset=INT64,
         nb_objects=st.integers(-(1 << 31), (1 << 31) - 1),
