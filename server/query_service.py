@@ -314,8 +314,8 @@ class LakeQueryStream:
             relations: list[RelationFiles] = []
             metadata: dict[str, Path] = {}
             declared = schema_frame(inspection.schema)
-            yield declared  # before the partitions are made: a client that has the schema can watch the progress
             if inspection.needs_relations:
+                yield declared  # before the partitions are made: a client that has the schema can watch the progress
                 self.stage = "materializing"
                 relations, metadata, self.missing_blocks = await self._service.relations(
                     inspection, self.options, self.progress, folder
@@ -329,6 +329,8 @@ class LakeQueryStream:
             self._worker = self._service.run(self, inspection, relations, metadata, planned_s)
             if await anext(self._worker, None) != declared:
                 raise InternalError("the engine's schema is not the one that was declared")
+            if not inspection.needs_relations:
+                yield declared
             async for frame in self._worker:
                 sent += len(frame)
                 yield frame

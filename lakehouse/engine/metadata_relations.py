@@ -64,6 +64,7 @@ BLOCKS_CSV: Final[tuple[tuple[str, Any], ...]] = (
     ("payload_size", _INTEGER),
     ("insert_time_us", _INTEGER),
 )
+_US_MAX: Final = 9_223_372_036_854_775  # microseconds whose nanoseconds are an int64
 _CSV_ROW_BYTES_MAX: Final = 16 << 20  # a stream's two type tables as hexadecimal text fit well
 
 _PROPERTIES: Final = pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())]))
@@ -189,7 +190,8 @@ def raw_table(name: str) -> str:
 
 
 def _time(column: str) -> str:
-    return f"make_timestamp_ns({column} * 1000)"
+    """Clamped to what fits: ingestion refuses times beyond, and one row of a foreign hand must not fail every query."""
+    return f"make_timestamp_ns(greatest(least({column}, {_US_MAX}), -{_US_MAX}) * 1000)"
 
 
 def _properties(column: str) -> str:
