@@ -229,10 +229,8 @@ class Materializer:
             running = asyncio.create_task(self._build(view, stored, scope, begin, building))
             self._running[key] = running
             running.add_done_callback(lambda _: self._running.pop(key, None))
-            await asyncio.shield(running)
-        else:
-            # Begun by another waiter after this query looked, so it sees what this query saw.
-            await asyncio.shield(running)
+        # Begun by this query or by another waiter, and after this query looked: it sees what this query saw.
+        await asyncio.shield(running)
 
     async def _build(
         self,
