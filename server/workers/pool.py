@@ -151,20 +151,20 @@ class _Pool:
             return self._idle.pop(next(match, -1 if affinity is None else 0))
         if len(self._waiting) >= queued_max:
             raise LimitExceededError(f"the server is busy: {len(self._waiting)} requests wait already; try again")
-        waiter: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[WorkerProcess] = loop.create_future()
         self._waiting.append(waiter)
+        timer = loop.call_later(wait_max_s, _too_late, waiter, wait_max_s)
         try:
-            await asyncio.wait((waiter,), timeout=wait_max_s)
+            return await waiter
         except BaseException:
-            if waiter.done() and waiter.exception() is None:
-                self._offer(waiter.result())
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._offer(waiter.result())  # it came just when we were cancelled
             raise
         finally:
-            if not waiter.done():
+            timer.cancel()
+            if waiter in self._waiting:
                 self._waiting.remove(waiter)
-        if not waiter.done():
-            raise BackendUnavailableError(f"the server is busy: no worker was free within {wait_max_s:g} s; try again")
-        return waiter.result()
 
     def _offer(self, worker: WorkerProcess) -> None:
         """A worker is free: the first in the queue gets it."""
@@ -247,6 +247,13 @@ class _Pool:
 
     def _look(self, worker: WorkerProcess, job: Job, now: float) -> None:
         raise NotImplementedError
+
+
+def _too_late(waiter: asyncio.Future[WorkerProcess], wait_max_s: float) -> None:
+    if not waiter.done():
+        waiter.set_exception(
+            BackendUnavailableError(f"the server is busy: no worker was free within {wait_max_s:g} s; try again")
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
-from lakehouse.errors import LakeflightError, LimitExceededError, QueryCancelledError
+from lakehouse.errors import InternalError, LakeflightError, LimitExceededError, QueryCancelledError
 from server.workers.frames import FrameEncoder
 from server.workers.protocol import (
     DETAIL_TEXT_MAX,
@@ -255,10 +255,10 @@ def _parameters(data: bytes | None) -> pa.RecordBatch | None:
 
 
 def _failure(job: int, error: Exception) -> Failed:
-    """Errors of the tree keep their name and sentence; any other says nothing to the caller."""
+    """Errors of the tree keep their name and sentence; any other says nothing to the caller, and all to the log."""
     if isinstance(error, MemoryError):
         error = LimitExceededError("the statement needs more memory than a statement may have")
-    if isinstance(error, LakeflightError):
+    if isinstance(error, LakeflightError) and not isinstance(error, InternalError):
         return Failed(job, type(error).__name__, str(error)[:ERROR_TEXT_MAX], "")
     detail = "".join(traceback.format_exception(error))[-DETAIL_TEXT_MAX:]
     return Failed(job, "InternalError", "the engine failed", detail)

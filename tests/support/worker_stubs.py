@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.flight
 
-from lakehouse.errors import LimitExceededError, QueryCancelledError, QueryError
+from lakehouse.errors import InternalError, LimitExceededError, QueryCancelledError, QueryError
 from wire.flight_sql import FLIGHT
 
 
@@ -105,6 +105,10 @@ class StubEngine:
 
     def broken(self) -> None:
         raise ValueError("a secret path: /etc/shadow")
+
+    def masked(self) -> None:
+        """As the lake's engine fails: its own error says nothing, the cause is behind it."""
+        raise InternalError("the engine failed") from KeyError("vi_8c1a3e")
 
     def liar(self) -> Any:
         """Say things over the connection that are not in the protocol."""

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 import pytest_asyncio
+import structlog
 
 from lakehouse.errors import (
     BackendUnavailableError,
@@ -143,6 +144,17 @@ async def test_the_engine_s_errors_keep_their_kind_and_others_say_nothing(pool: 
         await frames(pool, "SELECT list(i) FROM range(1000000000) t(i)")
 
     assert await idle_after(pool) < 1
+
+
+@pytest.mark.parametrize(("statement", "cause"), [("!broken", "a secret path"), ("!masked", "vi_8c1a3e")])
+async def test_what_an_internal_error_hides_from_the_caller_is_in_the_log(
+    pool: QueryWorkerPool, statement: str, cause: str
+) -> None:
+    with structlog.testing.capture_logs() as lines, pytest.raises(InternalError, match=r"^the engine failed$"):
+        await frames(pool, statement)
+
+    [line] = [line for line in lines if line["event"] == "worker.failed"]
+    assert cause in line["detail"]
 
 
 async def test_a_cancel_in_mid_stream_frees_the_worker_within_a_second(pool: QueryWorkerPool) -> None:
