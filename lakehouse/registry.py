@@ -5,12 +5,13 @@ Knows no view by name; whoever starts the server says which there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import pyarrow as pa
 
+from lakehouse.engine import DeclaredRelation
 from lakehouse.errors import UnknownViewError
 from lakehouse.model import GLOBAL_INSTANCE, InstanceKind, ViewKey
 from lakehouse.ports import View
@@ -22,14 +23,18 @@ from wire.identifiers import canonical_uuid
 class MetadataView:
     """A view set that answers from the catalog's own rows, so it has no blocks, no files and one instance.
 
+    ``lakehouse/catalog/sql/metadata.sql`` has a SELECT of its name, with the columns of the schema. Only a column called
+    ``other.column`` is not in it: that is a column of the view that one of the ids is joined with.
+
     A row is in a range of time if ``begin_column`` is at or before its end and ``end_column`` at or after its begin.
     """
 
     view_set: str
     schema: pa.Schema
-    key: str
+    ids: tuple[str, ...]  # columns of UUIDs: rows are chosen by them before they leave the catalog
     begin_column: str
     end_column: str
+    joins: Mapping[str, MetadataView] = field(default_factory=dict)  # id column -> the view that describes it
 
 
 AnyView: TypeAlias = View | MetadataView
@@ -43,10 +48,21 @@ class ViewRegistry:
         for view in views:
             if view.view_set in self._views:
                 raise ValueError(f"two views are called {view.view_set}")
-            missing = {view.begin_column, view.end_column} - set(view.schema.names)
+            names = set(view.schema.names)
+            missing = {view.begin_column, view.end_column} - names
+            if isinstance(view, MetadataView):
+                missing |= {*view.ids, *view.joins} - names
+                self._check_joins(view)
             if missing:
                 raise ValueError(f"{view.view_set} has no column {', '.join(sorted(missing))}")
             self._views[view.view_set] = view
+
+    def _check_joins(self, view: MetadataView) -> None:
+        joined = [other for other in view.joins.values() if other.view_set in self._views]
+        known = {f"{other.view_set}.{name}" for other in joined for name in other.schema.names}
+        unknown = {name for name in view.schema.names if "." in name} - known
+        if unknown:
+            raise ValueError(f"{view.view_set} joins no view before it that has {', '.join(sorted(unknown))}")
 
     @property
     def views(self) -> tuple[AnyView, ...]:
@@ -101,6 +117,14 @@ class ViewRegistry:
 
 def has_global(view: AnyView) -> bool:
     return isinstance(view, MetadataView) or view.has_global
+
+
+def declaration(view: AnyView) -> DeclaredRelation:
+    """What the engine is told about a view."""
+    if isinstance(view, MetadataView):
+        joins = {column: other.view_set for column, other in view.joins.items()}
+        return DeclaredRelation(view.schema, view.begin_column, view.end_column, joins=joins)
+    return DeclaredRelation(view.schema, view.begin_column, view.end_column, ordered=True)
 
 
 def _article(kind: InstanceKind) -> str:

@@ -3,7 +3,7 @@
     inspect    a worker judges and binds the text; the answer is remembered for texts that are not about "now"
     resolve    names and instance ids become views
     freshen    the partitions it may read are made, each range as narrow as headers and the SQL's own predicates allow
-    localize   partition files become local files; rows of processes, streams and blocks are copied out of Postgres
+    localize   partition files become local files; rows of metadata views are copied out of Postgres
     run        a worker runs the unchanged text over these files and nothing else; its frames pass through
     audit      one log line, however it ended
 
@@ -28,12 +28,12 @@ import pyarrow as pa
 import structlog
 
 from lakehouse.catalog.metadata import MetadataExport, MetadataNeed
-from lakehouse.engine import DeclaredRelation, Inspection, Reference, relation_name
+from lakehouse.engine import Inspection, Reference, relation_name
 from lakehouse.errors import IncompleteDataError, InternalError, LakeflightError, QueryError, QueryTimeoutError
 from lakehouse.materialize import Freshened, Materializer, Progress
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, Caller, QueryOptions, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore
-from lakehouse.registry import AnyView, MetadataView, ViewRegistry
+from lakehouse.registry import AnyView, MetadataView, ViewRegistry, declaration
 from server.workers.engine_messages import RelationFiles, catalog_message, inspection_of, relation_message
 from server.workers.jobs import WorkerStream
 from server.workers.pool import QueryWorkerPool, Statement
@@ -100,7 +100,7 @@ class LakeQueryService:
         self._prune = prune  # a switch for tests: what a statement's predicates say must never change a result
         self._inspections: OrderedDict[str, Inspection] = OrderedDict()
         self._running: dict[str, LakeQueryStream] = {}
-        declared = {view.view_set: _declaration(view) for view in registry.views}
+        declared = {view.view_set: declaration(view) for view in registry.views}
         global_names = {view.view_set for view in registry.global_tables}
         workers.describe(catalog_message({name: declared[name] for name in sorted(global_names)}, declared))
 
@@ -164,13 +164,8 @@ class LakeQueryService:
         uses = self._uses(inspection, options)
         views = [use for use in uses if not isinstance(use.view, MetadataView)]
         needs = [need for use in uses for need in use.needs]
-        exporting = asyncio.ensure_future(self._export(needs, folder))
-        try:
-            freshened = await asyncio.gather(*(self._freshen(use, progress) for use in views))
-            metadata = await exporting
-        except BaseException:
-            exporting.cancel()
-            raise
+        freshened = await asyncio.gather(*(self._freshen(use, progress) for use in views))
+        metadata = await self._export(needs, folder)  # a later snapshot: it has every block that was read, or set aside
         keys = [partition.key for fresh in freshened for partition in fresh.partitions]
         paths = dict(zip(keys, await self._store.localize(keys), strict=True)) if keys else {}
         relations = [
@@ -244,11 +239,7 @@ class LakeQueryService:
             )
             wanted = reference.range.intersect(options.time_range)
             if isinstance(view, MetadataView):
-                use.needs.append(
-                    MetadataNeed(view.view_set, wanted, reference.equals)
-                    if self._prune
-                    else MetadataNeed(view.view_set)
-                )
+                use.needs.append(MetadataNeed(view, wanted, reference.equals) if self._prune else MetadataNeed(view))
             elif not wanted.is_empty:
                 use.range = wanted if use.range.is_empty else use.range.union(wanted)
         return list(found.values())
@@ -366,11 +357,6 @@ class LakeQueryStream:
                 missing_blocks=self.missing_blocks,
                 sql=self.sql[:200],
             )
-
-
-def _declaration(view: AnyView) -> DeclaredRelation:
-    ordered = not isinstance(view, MetadataView)
-    return DeclaredRelation(view.schema, view.begin_column, view.end_column, ordered)
 
 
 def _relation(name: str, use: _Uses, fresh: Freshened, paths: Mapping[str, Path], headers: TimeRange) -> RelationFiles:

@@ -10,6 +10,7 @@ from views.blocks import BLOCKS
 from views.log_entries import LogEntries
 from views.measures import Measures
 from views.processes import PROCESSES
+from views.quarantined_blocks import QUARANTINED_BLOCKS
 from views.streams import STREAMS
 from views.thread_spans import ThreadSpans
 
@@ -23,6 +24,7 @@ def default_registry() -> ViewRegistry:
             PROCESSES,
             STREAMS,
             BLOCKS,
+            QUARANTINED_BLOCKS,
             LogEntries(),
             Measures(),
             ThreadSpans(),

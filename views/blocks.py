@@ -1,6 +1,6 @@
 """Every block that was received, with its stream's and its process's metadata. Answered from the catalog.
 
-A dot in a name is part of the name: in SQL such a column is quoted.
+A dot in a name is part of the name: in SQL such a column is quoted. What stands before it is the view that it is of.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from lakehouse.registry import MetadataView
 from views.columns import properties_field, tags_field, text_field, time_field
+from views.processes import PROCESSES
+from views.streams import STREAMS
 
 
 def _number(name: str, width: pa.DataType | None = None) -> pa.Field:
@@ -52,7 +54,8 @@ BLOCKS: Final = MetadataView(
             properties_field("processes.properties"),
         ]
     ),
-    key="block_id",
+    ids=("block_id", "stream_id", "process_id"),
     begin_column="begin_time",
     end_column="insert_time",
+    joins={"stream_id": STREAMS, "process_id": PROCESSES},
 )

@@ -31,7 +31,7 @@ PROCESSES: Final = MetadataView(
             time_field("last_block_end_time", nullable=True),
         ]
     ),
-    key="process_id",
+    ids=("process_id",),
     begin_column="insert_time",
     end_column="last_update_time",
 )

@@ -24,7 +24,7 @@ STREAMS: Final = MetadataView(
             time_field("last_update_time", nullable=True),
         ]
     ),
-    key="stream_id",
+    ids=("stream_id", "process_id"),
     begin_column="insert_time",
     end_column="last_update_time",
 )

@@ -1,4 +1,4 @@
-"""The rows of processes, streams and blocks as CSV files, all of one snapshot, for the engine to read.
+"""The rows of metadata views as CSV files, all of one snapshot, for the engine to read.
 
 Postgres writes the text and nobody parses it here: the bytes go from the connection to the file. Only rows that a statement
 can need are asked for; rows too many are no harm, because the engine filters again, so several needs are joined by OR.
@@ -13,21 +13,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import pyarrow as pa
 
 from lakehouse.catalog.connect import ACQUIRE_TIMEOUT_S, database_errors
-from lakehouse.errors import LimitExceededError
+from lakehouse.catalog.queries import load
+from lakehouse.engine.metadata_relations import own_columns
+from lakehouse.errors import BackendUnavailableError, LimitExceededError
 from lakehouse.model import EVERYTHING, NS_PER_US, TimeRange
+from lakehouse.registry import MetadataView
 
 COPY_TIMEOUT_S: Final = 120.0
+_SQL = load("metadata")
 
 
 @dataclass(frozen=True, slots=True)
 class MetadataNeed:
-    """Rows of ``processes``, ``streams`` or ``blocks`` that one reference of a statement may read."""
+    """Rows of a metadata view that one reference of a statement may read."""
 
-    view: str
+    view: MetadataView
     range: TimeRange = EVERYTHING
-    equals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # id column -> its only possible values
+    equals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> its only possible values
 
 
 class MetadataExport:
@@ -41,17 +46,23 @@ class MetadataExport:
         self._bytes_max = bytes_max
 
     async def write(self, needs: Sequence[MetadataNeed], folder: Path) -> dict[str, Path]:
-        """One file per raw table that the needs touch, by its name."""
-        conditions = _conditions(needs)
-        files = {table: folder / f"{table}.csv" for table in conditions}
+        """One file per view that the needs touch, by its name."""
+        queries = copy_queries(needs)
+        files = {name: folder / f"{name}.csv" for name in queries}
         left = [self._bytes_max]
-        with database_errors():
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    for table, condition in conditions.items():
-                        await self._copy(
-                            connection, _COPIES[table].replace("{condition}", condition), files[table], left
-                        )
+        try:
+            with database_errors():
+                async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                    async with connection.transaction(isolation="repeatable_read", readonly=True):
+                        for name, query in queries.items():
+                            await self._copy(connection, query, files[name], left)
+        except BackendUnavailableError:
+            if left[0] >= 0:
+                raise
+            raise LimitExceededError(
+                f"what this statement reads of {', '.join(queries)} takes more than {self._bytes_max} bytes:"
+                " name a process_id or stream_id, or give a shorter time range"
+            ) from None
         return files
 
     async def _copy(self, connection: Any, query: str, path: Path, left: list[int]) -> None:
@@ -59,63 +70,60 @@ class MetadataExport:
 
             async def sink(data: bytes) -> None:
                 left[0] -= len(data)
-                if left[0] < 0:
-                    raise LimitExceededError(
-                        f"the processes, streams and blocks of this statement take more than {self._bytes_max} bytes:"
-                        " name a process_id or stream_id, or give a shorter time range"
-                    )
-                file.write(data)
+                if left[0] >= 0:
+                    file.write(data)
+                else:  # an error here would have asyncpg cancel the copy, and wait for ever if its end is already read
+                    connection.terminate()
 
             await connection.copy_from_query(query, output=sink, format="csv", timeout=COPY_TIMEOUT_S)
 
 
-def _conditions(needs: Sequence[MetadataNeed]) -> dict[str, str]:
-    """What each raw table is filtered by. Texts hold nothing but UUIDs and integers of our own making."""
-    found: dict[str, list[str]] = {}
+def copy_queries(needs: Sequence[MetadataNeed]) -> dict[str, str]:
+    """The SELECT of each file. Conditions hold nothing but names of columns, and UUIDs and integers of our own making."""
+    views: dict[str, MetadataView] = {}
+    conditions: dict[str, list[str]] = {}
     for need in needs:
-        match need.view:
-            case "processes":
-                found.setdefault("processes", []).append(
-                    _all(
-                        _ids("p.process_id", need, "process_id"), _overlap("p.insert_time", "a.insert_time", need.range)
-                    )
-                )
-            case "streams":
-                found.setdefault("streams", []).append(
-                    _all(
-                        _ids("s.stream_id", need, "stream_id"),
-                        _ids("s.process_id", need, "process_id"),
-                        _overlap("s.insert_time", "a.insert_time", need.range),
-                    )
-                )
-            case "blocks":
-                own = _all(
-                    _ids("b.block_id", need, "block_id"),
-                    _ids("b.stream_id", need, "stream_id"),
-                    _ids("b.process_id", need, "process_id"),
-                    _overlap("b.begin_time", "b.insert_time", need.range),
-                )
-                found.setdefault("blocks", []).append(own)
-                for table, key in (("streams", "s.stream_id"), ("processes", "p.process_id")):
-                    column = key.replace("s.", "b.").replace("p.", "b.")
-                    found.setdefault(table, []).append(own and f"{key} IN (SELECT {column} FROM blocks b WHERE {own})")
-            case _:
-                raise ValueError(f"not a metadata view: {need.view}")
-    return {
-        table: " OR ".join(f"({part})" for part in dict.fromkeys(parts)) if all(parts) else "true"
-        for table, parts in found.items()
-    }
+        own = _condition(need)
+        wanted = [(need.view, own)]
+        for column, other in need.view.joins.items():
+            joined = f"SELECT r.{column} FROM {_rows(need.view)} WHERE {own}"
+            wanted.append((other, own and f"r.{column} IN ({joined})"))
+        for view, condition in wanted:
+            views[view.view_set] = view
+            conditions.setdefault(view.view_set, []).append(condition)
+    return {name: _query(view, conditions[name]) for name, view in views.items()}
 
 
-def _all(*parts: str) -> str:
-    return " AND ".join(part for part in parts if part)
+def _query(view: MetadataView, conditions: Sequence[str]) -> str:
+    columns = ", ".join(_written(f"r.{column.name}", column.type) for column in own_columns(view.schema))
+    anyone = " OR ".join(f"({condition})" for condition in dict.fromkeys(conditions)) if all(conditions) else "true"
+    return f"SELECT {columns} FROM {_rows(view)} WHERE {anyone}"
 
 
-def _ids(column: str, need: MetadataNeed, name: str) -> str:
+def _rows(view: MetadataView) -> str:
+    return f"(\n{_SQL[view.view_set]}\n) AS r"
+
+
+def _written(column: str, kind: pa.DataType) -> str:
+    """A value as ``lakehouse.engine.metadata_relations`` reads it."""
+    if pa.types.is_timestamp(kind):
+        return f"(extract(EPOCH FROM {column}) * 1000000)::bigint"
+    if pa.types.is_binary(kind):
+        return f"encode({column}, 'hex')"
+    return f"to_json({column})" if pa.types.is_list(kind) else column
+
+
+def _condition(need: MetadataNeed) -> str:
+    parts = [_is_one_of(f"r.{name}", need.equals[name]) for name in need.view.ids if name in need.equals]
+    if need.range.end_ns is not None:
+        parts.append(f"r.{need.view.begin_column} <= {_timestamp(-(-need.range.end_ns // NS_PER_US))}")
+    if need.range.begin_ns is not None:
+        parts.append(f"r.{need.view.end_column} >= {_timestamp(need.range.begin_ns // NS_PER_US)}")
+    return " AND ".join(parts)
+
+
+def _is_one_of(column: str, values: Sequence[str]) -> str:
     """Ids are stored in one spelling, so a text in another equals none of them."""
-    values = need.equals.get(name)
-    if values is None:
-        return ""
     wanted = [value for value in values if _is_canonical(value)]
     if len(wanted) == 1:
         return f"{column} = '{wanted[0]}'::uuid"  # unlike a list of one, this reaches into the aggregates
@@ -130,55 +138,5 @@ def _is_canonical(text: str) -> bool:
         return False
 
 
-def _overlap(begin: str, end: str, wanted: TimeRange) -> str:
-    parts = []
-    if wanted.end_ns is not None:
-        parts.append(f"{begin} <= {_timestamp(-(-wanted.end_ns // NS_PER_US))}")
-    if wanted.begin_ns is not None:
-        parts.append(f"{end} >= {_timestamp(wanted.begin_ns // NS_PER_US)}")
-    return " AND ".join(parts)
-
-
 def _timestamp(microseconds: int) -> str:
     return f"('epoch'::timestamptz + {microseconds} * interval '1 microsecond')"
-
-
-def _microseconds(column: str) -> str:
-    return f"(extract(EPOCH FROM {column}) * 1000000)::bigint"
-
-
-# A process or stream shows once it has a block whose stream and process are both registered.
-_COPIES: Final = {
-    "processes": f"""
-        SELECT
-            p.process_id, p.exe, p.username, p.realname, p.computer, p.distro, p.cpu_brand, p.tsc_frequency,
-            {_microseconds("p.start_time")}, p.start_ticks, {_microseconds("p.insert_time")}, p.parent_process_id,
-            p.properties, {_microseconds("a.insert_time")}, a.end_ticks, {_microseconds("a.end_time")}
-        FROM processes p
-        JOIN (
-            SELECT b.process_id, max(b.insert_time) AS insert_time, max(b.end_ticks) AS end_ticks, max(b.end_time) AS end_time
-            FROM blocks b
-            WHERE EXISTS (SELECT FROM streams s WHERE s.stream_id = b.stream_id)
-            GROUP BY b.process_id
-        ) AS a ON a.process_id = p.process_id
-        WHERE {{condition}}""",
-    "streams": f"""
-        SELECT
-            s.stream_id, s.process_id, encode(s.dependencies_metadata, 'hex'), encode(s.objects_metadata, 'hex'),
-            to_json(s.tags), s.properties, {_microseconds("s.insert_time")}, s.format, {_microseconds("a.insert_time")}
-        FROM streams s
-        JOIN (
-            SELECT b.stream_id, max(b.insert_time) AS insert_time
-            FROM blocks b
-            WHERE EXISTS (SELECT FROM processes p WHERE p.process_id = b.process_id)
-            GROUP BY b.stream_id
-        ) AS a ON a.stream_id = s.stream_id
-        WHERE {{condition}}""",
-    "blocks": f"""
-        SELECT
-            b.block_id, b.stream_id, b.process_id, {_microseconds("b.begin_time")}, b.begin_ticks,
-            {_microseconds("b.end_time")}, b.end_ticks, b.nb_objects, b.object_offset, b.payload_size,
-            {_microseconds("b.insert_time")}
-        FROM blocks b
-        WHERE {{condition}}""",
-}

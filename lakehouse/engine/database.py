@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 
 from lakehouse.engine.gate import CATALOG_NAME, INFORMATION_STAND_IN, SCHEMA_NAME
 from lakehouse.engine.limits import EngineLimits
-from lakehouse.engine.metadata_relations import METADATA_NEEDS, MetadataFiles, raw_table, read_csv, select_of
+from lakehouse.engine.metadata_relations import files_of, raw_table, read_csv, select_of
 from lakehouse.engine.relations import EngineCatalog, Relation
 from lakehouse.engine.sql_types import literal, quoted, sql_type
 from lakehouse.errors import InternalError
@@ -81,15 +82,14 @@ class Database:
         """What the clock shows to the next statement."""
         self._run(f"SET VARIABLE lakeflight_now = make_timestamp_ns({int(now_ns)})")
 
-    def bind(self, relations: Sequence[Relation], metadata: MetadataFiles | None) -> None:
+    def bind(self, relations: Sequence[Relation], catalog: EngineCatalog, metadata: Mapping[str, Path]) -> None:
         """Make exactly these relations visible. Snapshots of the catalog are replaced, views only where they differ."""
-        needed = {name for relation in relations if relation.metadata for name in METADATA_NEEDS[relation.name]}
+        needed = {name for relation in relations if relation.metadata for name in files_of(relation.metadata, catalog)}
         for name in sorted(needed):
-            path = getattr(metadata, name) if metadata is not None else None
-            if path is None:
+            if name not in metadata:
                 raise InternalError(f"there is no snapshot of {name}")
-            self._load(raw_table(name), read_csv(name, path))
-        wanted = {relation.name: _view_text(relation) for relation in relations}
+            self._load(raw_table(name), read_csv(name, catalog.view_sets[name].schema, metadata[name]))
+        wanted = {relation.name: _view_text(relation, catalog) for relation in relations}
         for name in self._views.keys() - wanted.keys():
             self._run(f"DROP VIEW {quoted(name)}")
             del self._views[name]
@@ -140,10 +140,10 @@ def _empty_select(schema: Any) -> str:
     return f"SELECT {columns} WHERE false"
 
 
-def _view_text(relation: Relation) -> str:
+def _view_text(relation: Relation, catalog: EngineCatalog) -> str:
     row_filter = _row_filter(relation)
     if relation.metadata:
-        source = select_of(relation.name)
+        source = select_of(relation.metadata, catalog)
         return f"SELECT * FROM ({source}){row_filter}" if row_filter else source
     columns = ", ".join(quoted(name) for name in relation.schema.names)
     parts = []

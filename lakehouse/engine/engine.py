@@ -11,8 +11,9 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
@@ -23,7 +24,6 @@ from lakehouse.engine.bounds import find_bounds
 from lakehouse.engine.database import Database
 from lakehouse.engine.gate import NIL_INSTANCE, Checked, Gate
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
-from lakehouse.engine.metadata_relations import MetadataFiles
 from lakehouse.engine.output import EdgeConverter, edge_schema, split_by_bytes
 from lakehouse.engine.parameters import parameter_schema
 from lakehouse.engine.relations import EngineCatalog, Inspection, Relation
@@ -223,7 +223,7 @@ class QueryEngine:
         identity: str,
         row_limit: int | None = None,
         now_ns: int | None = None,
-        metadata: MetadataFiles | None = None,
+        metadata: Mapping[str, Path] | None = None,
     ) -> ResultReader:
         """Start a statement that ``inspect`` has let pass; rows are computed as the reader is pulled.
 
@@ -232,7 +232,7 @@ class QueryEngine:
             identity: Whose statement it is: a database is never shared between identities.
             row_limit: At most this many rows, on top of the statement's own limit.
             now_ns: ``Inspection.now_ns``, so that bounds and rows follow the same clock.
-            metadata: Snapshots for relations whose rows come from the catalog.
+            metadata: Files by view set, of one snapshot, for relations whose rows come from the catalog.
         """
         if self._reader is not None:
             raise RuntimeError("the previous result is still open")
@@ -247,7 +247,7 @@ class QueryEngine:
                 _DatabaseKey(identity, frozenset(paths)),
                 row_limit,
                 time.time_ns() if now_ns is None else now_ns,
-                metadata,
+                metadata or {},
             )
         except Exception as error:
             self._finish(error)
@@ -262,7 +262,7 @@ class QueryEngine:
         key: _DatabaseKey,
         row_limit: int | None,
         now_ns: int,
-        metadata: MetadataFiles | None,
+        metadata: Mapping[str, Path],
     ) -> ResultReader:
         inspector = self._inspector(catalog)
         self._watch(inspector.database)
@@ -273,7 +273,7 @@ class QueryEngine:
         else:
             database = self._database(key)
             self._watch(database)
-            database.bind(relations, metadata)
+            database.bind(relations, catalog, metadata)
         if checked.reads_information or checked.kind == "show_tables":
             database.describe(catalog)
         if checked.reads_clock:

@@ -21,6 +21,7 @@ class DeclaredRelation:
     begin_column: str | None = None
     end_column: str | None = None
     ordered: bool = False  # no row ends before it begins; lets a bound on one column hold for the other
+    joins: Mapping[str, str] = field(default_factory=dict)  # id column -> the view set whose columns are here, dotted
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class EngineCatalog:
         for part in (self.tables, self.view_sets):
             for name, relation in sorted(part.items()):
                 times = f"{relation.begin_column}/{relation.end_column}/{relation.ordered}"
-                content.update(f"\0{name}\0{times}\0".encode() + relation.schema.serialize().to_pybytes())
+                joins = sorted(relation.joins.items())
+                content.update(f"\0{name}\0{times}\0{joins}\0".encode() + relation.schema.serialize().to_pybytes())
             content.update(b"\1")
         return content.hexdigest()
 
@@ -65,7 +67,8 @@ class Relation:
     """One table that a statement sees, bound before the database is locked.
 
     ``files`` are filtered by ``range`` row by row; ``files_inside`` hold no row outside of it and are not filtered,
-    which is cheaper. Neither: a typed empty table. ``metadata``: its rows come from the catalog's CSV files instead.
+    which is cheaper. Neither: a typed empty table. ``metadata``: the view set whose rows, from the catalog's CSV files,
+    are its rows instead.
     """
 
     name: str  # a global table, or ``relation_name(view_set, instance)``
@@ -75,7 +78,7 @@ class Relation:
     end_column: str | None = None
     range: TimeRange = EVERYTHING
     files_inside: tuple[str, ...] = ()
-    metadata: bool = False
+    metadata: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ def catalog_message(
                 relation.begin_column,
                 relation.end_column,
                 relation.ordered,
+                dict(relation.joins),
             ]
             for name, relation in declared.items()
         }
@@ -50,8 +51,8 @@ def catalog_message(
 def declarations_of(message: Mapping[str, Any]) -> dict[str, DeclaredRelation]:
     """What a worker makes of one part of ``catalog_message``."""
     return {
-        name: DeclaredRelation(pa.ipc.read_schema(pa.py_buffer(schema)), begin, end, ordered)
-        for name, (schema, begin, end, ordered) in message.items()
+        name: DeclaredRelation(pa.ipc.read_schema(pa.py_buffer(schema)), begin, end, ordered, joins)
+        for name, (schema, begin, end, ordered, joins) in message.items()
     }
 
 

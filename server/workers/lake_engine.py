@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from lakehouse.engine import EngineCatalog, EngineLimits, Relation
 from lakehouse.engine.engine import QueryEngine, ResultReader
-from lakehouse.engine.metadata_relations import MetadataFiles
 from lakehouse.model import NS_PER_US, TimeRange
 from server.workers.engine_messages import declarations_of, inspection_message
 
@@ -41,7 +40,6 @@ class LakeEngine:
     def run(
         self, sql: str, parameters: pa.RecordBatch | None, relations: Sequence[Any], options: Mapping[str, Any]
     ) -> BatchReader:
-        metadata = {name: Path(path) for name, path in options["metadata"].items()}
         reader = self._engine.run(
             sql,
             () if parameters is None else _values(parameters),
@@ -50,7 +48,7 @@ class LakeEngine:
             identity=options["identity"],
             row_limit=options["row_limit"],
             now_ns=options["now_ns"],
-            metadata=MetadataFiles(**metadata) if metadata else None,
+            metadata={name: Path(path) for name, path in options["metadata"].items()},
         )
         return BatchReader(reader)
 
@@ -70,7 +68,7 @@ class LakeEngine:
             begin_column=declared.begin_column,
             end_column=declared.end_column,
             range=TimeRange(message["begin_ns"], message["end_ns"]),
-            metadata=message["metadata"],
+            metadata=message["view_set"] if message["metadata"] else None,
         )
 
 

@@ -216,6 +216,18 @@ def test_the_columns_of_a_process_without_its_times(asked: Asked) -> None:
     }
 
 
+@pytest.mark.parametrize("view_set", ["processes", "streams", "blocks"])
+def test_a_table_of_the_catalog_is_its_own_only_instance(asked: Asked, view_set: str) -> None:
+    process = f"process_id = '{asked.one.process_id}'"
+
+    instance, table = (
+        asked.rows(f"SELECT * FROM {source} WHERE {process} ORDER BY ALL")
+        for source in (f"view_instance('{view_set}', 'global')", view_set)
+    )
+
+    assert instance == table != []
+
+
 @pytest.mark.parametrize("table", ["processes", "streams", "blocks", "log_entries", "measures"])
 def test_each_column_of_a_table_can_be_asked_for_alone(asked: Asked, table: str) -> None:
     for name in asked.connection.adbc_get_table_schema(table).names:
@@ -231,7 +243,7 @@ def test_objects_and_schemas_of_the_driver_agree_with_what_queries_give(asked: A
     tables = {table["table_name"]: table for table in schema["db_schema_tables"]}
 
     assert (catalog["catalog_name"], schema["db_schema_name"]) == ("lakeflight", "main")
-    assert set(tables) >= {"processes", "streams", "blocks", "log_entries", "measures"}
+    assert set(tables) >= {"processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures"}
     for name, table in tables.items():
         with asked.connection.cursor() as cursor:
             cursor.execute(f"SELECT * FROM {name} LIMIT 0")
@@ -248,7 +260,7 @@ def test_an_unknown_table_has_no_schema(asked: Asked) -> None:
 
 
 def test_catalog_statements(asked: Asked) -> None:
-    names = ["blocks", "log_entries", "measures", "processes", "streams"]
+    names = ["blocks", "log_entries", "measures", "processes", "quarantined_blocks", "streams"]
     shown = [row["table_name"] for row in asked.rows("SHOW TABLES")]
     assert shown == names
 

@@ -300,7 +300,9 @@ def test_catalog_statements_show_what_may_be_queried_and_nothing_else(lake: Engi
     described = lake.rows("DESCRIBE log_entries")
     columns = lake.rows("SELECT column_name FROM information_schema.columns WHERE table_name = 'log_entries'")
 
-    assert [row["table_name"] for row in tables] == ["blocks", "log_entries", "processes", "streams"]
+    assert [row["table_name"] for row in tables] == [
+        "blocks", "log_entries", "processes", "quarantined_blocks", "streams",
+    ]  # fmt: skip
     assert {(r["table_catalog"], r["table_schema"], r["table_type"]) for r in tables} == {
         ("lakeflight", "main", "BASE TABLE")
     }

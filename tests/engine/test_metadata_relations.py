@@ -1,30 +1,24 @@
-"""``processes``, ``streams`` and ``blocks`` as made from the snapshots that Postgres hands over."""
+"""Relations of the catalog's own rows, as made from the snapshots that Postgres hands over."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from lakehouse.engine import Relation
+from lakehouse.engine import Relation, relation_name
 from lakehouse.engine.engine import QueryEngine
-from lakehouse.engine.metadata_relations import (
-    BLOCKS_CSV,
-    METADATA_SCHEMAS,
-    METADATA_TIMES,
-    PROCESSES_CSV,
-    STREAMS_CSV,
-    MetadataFiles,
-)
+from lakehouse.engine.metadata_relations import own_columns
 from lakehouse.errors import InternalError
 from lakehouse.model import EVERYTHING, TimeRange
-from tests.support.engine_lake import CATALOG, T0, EngineLake, schema_of
+from tests.support.engine_lake import CATALOG, METADATA, T0, EngineLake, schema_of
 
+Snapshot = Mapping[str, Path]
 US = T0 // 1000
 HOUR_US = 3_600_000_000
 
@@ -41,9 +35,11 @@ def lake(tmp_path: Path, engine: QueryEngine) -> EngineLake:
     return EngineLake(tmp_path, engine)
 
 
-def relation(name: str, range: TimeRange = EVERYTHING) -> Relation:
-    begin, end = METADATA_TIMES[name]
-    return Relation(name, METADATA_SCHEMAS[name], (), begin, end, range, metadata=True)
+def relation(view_set: str, range: TimeRange = EVERYTHING, *, name: str | None = None) -> Relation:
+    declared = METADATA[view_set]
+    return Relation(
+        name or view_set, declared.schema, (), declared.begin_column, declared.end_column, range, metadata=view_set
+    )
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
@@ -60,7 +56,7 @@ def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
     return path
 
 
-def process_row(process_id: str, *, updated_us: int | None = US + 60, **changes: Any) -> list[Any]:
+def process_row(process_id: str, **changes: Any) -> list[Any]:
     row = {
         "process_id": process_id,
         "exe": "game.exe",
@@ -70,32 +66,32 @@ def process_row(process_id: str, *, updated_us: int | None = US + 60, **changes:
         "distro": "línea\nzwei",
         "cpu_brand": "cpu",
         "tsc_frequency": 0,
-        "start_time_us": US,
+        "start_time": US,
         "start_ticks": 5,
-        "insert_time_us": US + 1,
-        "parent_process_id": None,
-        "properties_json": json.dumps({"build": "1.2", "empty": "", 'quo"te': "a,b"}),
-        "last_update_time_us": updated_us,
+        "insert_time": US + 1,
+        "parent_process_id": "",
+        "properties": json.dumps({"build": "1.2", "empty": "", 'quo"te': "a,b"}),
+        "last_update_time": US + 60,
         "last_block_end_ticks": 77,
-        "last_block_end_time_us": US + 50,
+        "last_block_end_time": US + 50,
         **changes,
     }
-    return [row[name] for name, _ in PROCESSES_CSV]
+    return [row[column.name] for column in own_columns(METADATA["processes"].schema)]
 
 
 def stream_row(stream_id: str, process_id: str, tags: Sequence[str] = ("log",)) -> list[Any]:
     row = {
         "stream_id": stream_id,
         "process_id": process_id,
-        "dependencies_metadata_hex": "80",
-        "objects_metadata_hex": b"\x81\x00\xff".hex(),
-        "tags_json": json.dumps(list(tags)),
-        "properties_json": "{}",
-        "insert_time_us": US + 2,
+        "dependencies_metadata": "80",
+        "objects_metadata": b"\x81\x00\xff".hex(),
+        "tags": json.dumps(list(tags)),
+        "properties": "{}",
+        "insert_time": US + 2,
         "format": "micromegas-transit",
-        "last_update_time_us": US + 60,
+        "last_update_time": US + 60,
     }
-    return [row[name] for name, _ in STREAMS_CSV]
+    return [row[column.name] for column in own_columns(METADATA["streams"].schema)]
 
 
 def block_row(block_id: str, stream_id: str, process_id: str, index: int = 0) -> list[Any]:
@@ -103,53 +99,49 @@ def block_row(block_id: str, stream_id: str, process_id: str, index: int = 0) ->
         "block_id": block_id,
         "stream_id": stream_id,
         "process_id": process_id,
-        "begin_time_us": US + index * HOUR_US,
+        "begin_time": US + index * HOUR_US,
         "begin_ticks": index,
-        "end_time_us": US + index * HOUR_US + 10,
+        "end_time": US + index * HOUR_US + 10,
         "end_ticks": index + 1,
         "nb_objects": 3,
         "object_offset": 0,
         "payload_size": 100,
-        "insert_time_us": US + index * HOUR_US + 20,
+        "insert_time": US + index * HOUR_US + 20,
     }
-    return [row[name] for name, _ in BLOCKS_CSV]
+    return [row[column.name] for column in own_columns(METADATA["blocks"].schema)]
 
 
 @pytest.fixture
-def snapshot(tmp_path: Path) -> MetadataFiles:
-    return MetadataFiles(
-        processes=write_csv(
-            tmp_path / "processes.csv",
-            [process_row("p1"), process_row("p2", parent_process_id="p1"), process_row("idle", updated_us=None)],
-        ),
-        streams=write_csv(
-            tmp_path / "streams.csv",
-            [stream_row("s1", "p1"), stream_row("s2", "p2", ("cpu", "thread")), stream_row("s3", "p2", ())],
-        ),
-        blocks=write_csv(
-            tmp_path / "blocks.csv",
-            [block_row("b1", "s1", "p1"), block_row("b2", "s2", "p2", 5), block_row("orphan", "nowhere", "p1")],
-        ),
-    )
+def snapshot(tmp_path: Path) -> Snapshot:
+    rows = {
+        "processes": [process_row("p1"), process_row("p2", parent_process_id="p1")],
+        "streams": [stream_row("s1", "p1"), stream_row("s2", "p2", ("cpu", "thread")), stream_row("s3", "p2", ())],
+        "blocks": [block_row("b1", "s1", "p1"), block_row("b2", "s2", "p2", 5), block_row("orphan", "nowhere", "p1")],
+        "quarantined_blocks": [
+            ["b1", "s1", "p1", "log_entries", 2, 'a "quoted" reason,\non two lines', US],
+            ["b1", "s1", "p1", "measures", 1, "", None],
+        ],
+    }
+    return {name: write_csv(tmp_path / f"{name}.csv", lines) for name, lines in rows.items()}
 
 
-@pytest.mark.parametrize("name", ["processes", "streams", "blocks"])
-def test_columns_and_types_are_the_declared_ones(lake: EngineLake, snapshot: MetadataFiles, name: str) -> None:
+@pytest.mark.parametrize("name", METADATA)
+def test_columns_and_types_are_the_declared_ones(lake: EngineLake, snapshot: Snapshot, name: str) -> None:
     sql = f"SELECT * FROM {name}"
 
     delivered = lake.table(sql, relation(name), metadata=snapshot).schema
 
     assert delivered == schema_of(lake.engine.inspect(sql, None, CATALOG).schema)
-    assert delivered.names == METADATA_SCHEMAS[name].names
-    for given, declared in zip(delivered, METADATA_SCHEMAS[name], strict=True):
+    assert delivered.names == METADATA[name].schema.names
+    for given, declared in zip(delivered, METADATA[name].schema, strict=True):
         expected = pa.timestamp("ns", "UTC") if pa.types.is_timestamp(declared.type) else declared.type
         assert given.type.equals(expected) or pa.types.is_list(given.type)
 
 
-def test_a_process_is_shown_as_it_was_registered(lake: EngineLake, snapshot: MetadataFiles) -> None:
+def test_a_process_is_shown_as_it_was_registered(lake: EngineLake, snapshot: Snapshot) -> None:
     rows = lake.rows("SELECT * FROM processes ORDER BY process_id", relation("processes"), metadata=snapshot)
 
-    assert [row["process_id"] for row in rows] == ["p1", "p2"]  # without a block there is nothing to show
+    assert [row["process_id"] for row in rows] == ["p1", "p2"]
     assert rows[0] == {
         "process_id": "p1",
         "exe": "game.exe",
@@ -175,7 +167,7 @@ def test_a_process_is_shown_as_it_was_registered(lake: EngineLake, snapshot: Met
     assert rows[1]["parent_process_id"] == "p1"
 
 
-def test_streams_have_their_tags_and_type_tables(lake: EngineLake, snapshot: MetadataFiles) -> None:
+def test_streams_have_their_tags_and_type_tables(lake: EngineLake, snapshot: Snapshot) -> None:
     rows = lake.rows("SELECT * FROM streams ORDER BY stream_id", relation("streams"), metadata=snapshot)
 
     assert [row["tags"] for row in rows] == [["log"], ["cpu", "thread"], []]
@@ -189,7 +181,7 @@ def test_streams_have_their_tags_and_type_tables(lake: EngineLake, snapshot: Met
     assert found == [{"stream_id": "s2"}]
 
 
-def test_a_block_carries_its_stream_and_process(lake: EngineLake, snapshot: MetadataFiles) -> None:
+def test_a_block_carries_its_stream_and_process(lake: EngineLake, snapshot: Snapshot) -> None:
     sql = (
         'SELECT block_id, nb_objects, "streams.tags", "processes.exe", "processes.parent_process_id", '
         '"processes.start_time" FROM blocks ORDER BY block_id'
@@ -208,7 +200,33 @@ def test_a_block_carries_its_stream_and_process(lake: EngineLake, snapshot: Meta
     }
 
 
-def test_the_header_range_is_applied_to_the_finished_rows(lake: EngineLake, snapshot: MetadataFiles) -> None:
+def test_a_row_of_one_file_alone_is_as_it_was_written(lake: EngineLake, snapshot: Snapshot) -> None:
+    rows = lake.rows("SELECT * FROM quarantined_blocks", relation("quarantined_blocks"), metadata=snapshot)
+
+    ids = {"block_id": "b1", "stream_id": "s1", "process_id": "p1"}
+    assert rows == [
+        {
+            **ids,
+            "view_set": "log_entries",
+            "writer_version": 2,
+            "error": 'a "quoted" reason,\non two lines',
+            "time": T0,
+        },
+        {**ids, "view_set": "measures", "writer_version": 1, "error": "", "time": None},
+    ]
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_an_instance_has_the_rows_of_the_table(lake: EngineLake, snapshot: Snapshot, name: str) -> None:
+    instance = relation(name, name=relation_name(name, "global"))
+
+    rows = lake.rows(f"SELECT * FROM view_instance('{name}', 'global')", instance, metadata=snapshot)
+
+    assert rows == lake.rows(f"SELECT * FROM {name}", relation(name), metadata=snapshot)
+    assert len(rows) > 1
+
+
+def test_the_header_range_is_applied_to_the_finished_rows(lake: EngineLake, snapshot: Snapshot) -> None:
     late = TimeRange(T0 + 5 * HOUR_US * 1_000, None)
     early = TimeRange(None, T0)
 
@@ -219,7 +237,7 @@ def test_the_header_range_is_applied_to_the_finished_rows(lake: EngineLake, snap
     assert lake.rows("SELECT process_id FROM processes", relation("processes", late), metadata=snapshot) == []
 
 
-def test_relations_of_the_catalog_join_with_each_other(lake: EngineLake, snapshot: MetadataFiles) -> None:
+def test_relations_of_the_catalog_join_with_each_other(lake: EngineLake, snapshot: Snapshot) -> None:
     sql = "SELECT p.exe, count(*) AS n FROM streams s JOIN processes p USING (process_id) GROUP BY p.exe"
 
     assert lake.rows(sql, relation("streams"), relation("processes"), metadata=snapshot) == [
@@ -227,35 +245,38 @@ def test_relations_of_the_catalog_join_with_each_other(lake: EngineLake, snapsho
     ]
 
 
-def test_each_statement_sees_its_own_snapshot(lake: EngineLake, snapshot: MetadataFiles, tmp_path: Path) -> None:
+def test_each_statement_sees_its_own_snapshot(lake: EngineLake, snapshot: Snapshot, tmp_path: Path) -> None:
     count = "SELECT count(*) AS n FROM processes"
     first = lake.rows(count, relation("processes"), metadata=snapshot)
-    newer = MetadataFiles(processes=write_csv(tmp_path / "newer.csv", [process_row(f"q{i}") for i in range(7)]))
+    newer = {"processes": write_csv(tmp_path / "newer.csv", [process_row(f"q{i}") for i in range(7)])}
 
     assert (first, lake.rows(count, relation("processes"), metadata=newer)) == ([{"n": 2}], [{"n": 7}])
 
 
 def test_an_empty_snapshot_is_an_empty_table(lake: EngineLake, tmp_path: Path) -> None:
     empty = write_csv(tmp_path / "empty.csv", [])
-    files = MetadataFiles(processes=empty, streams=empty, blocks=empty)
+    files = dict.fromkeys(METADATA, empty)
 
-    for name in METADATA_SCHEMAS:
+    for name in METADATA:
         assert lake.rows(f"SELECT * FROM {name}", relation(name), metadata=files) == []
 
 
-def test_a_wrong_or_absent_snapshot_is_our_fault(lake: EngineLake, tmp_path: Path) -> None:
+def test_a_wrong_or_absent_snapshot_is_our_fault(lake: EngineLake, snapshot: Snapshot, tmp_path: Path) -> None:
     wrong = write_csv(tmp_path / "wrong.csv", [["a", "b"]])
 
-    with pytest.raises(InternalError):
-        lake.rows("SELECT * FROM processes", relation("processes"), metadata=MetadataFiles(processes=wrong))
-    with pytest.raises(InternalError):
+    with pytest.raises(InternalError, match="the snapshot of processes is not as expected"):
+        lake.rows("SELECT * FROM processes", relation("processes"), metadata={"processes": wrong})
+    with pytest.raises(InternalError, match="there is no snapshot of processes"):
         lake.rows("SELECT * FROM processes", relation("processes"))
+    unjoined = {name: path for name, path in snapshot.items() if name != "streams"}
+    with pytest.raises(InternalError, match="there is no snapshot of streams"):
+        lake.rows("SELECT * FROM blocks", relation("blocks"), metadata=unjoined)
 
 
 def test_large_type_tables_fit(lake: EngineLake, tmp_path: Path) -> None:
     row = stream_row("s1", "p1")
     row[2] = "ab" * (1 << 20)
-    files = MetadataFiles(streams=write_csv(tmp_path / "large.csv", [row]))
+    files = {"streams": write_csv(tmp_path / "large.csv", [row])}
 
     rows = lake.rows(
         "SELECT octet_length(dependencies_metadata) AS n FROM streams", relation("streams"), metadata=files
@@ -269,4 +290,4 @@ def test_the_writer_of_these_files_is_the_standard_one(tmp_path: Path) -> None:
 
     (row,) = csv.reader(path.open(newline=""))
 
-    assert len(row) == len(PROCESSES_CSV)
+    assert len(row) == len(METADATA["processes"].schema)

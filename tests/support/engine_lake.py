@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from lakehouse.engine import DeclaredRelation, EngineCatalog, Relation, relation_name
 from lakehouse.engine.engine import QueryEngine
-from lakehouse.engine.metadata_relations import METADATA_SCHEMAS, METADATA_TIMES, MetadataFiles
 from lakehouse.model import EVERYTHING, TimeRange
+from lakehouse.registry import MetadataView, declaration
+from views import default_registry
 
 TIME: Final = pa.timestamp("ns")
 T0: Final = 1_700_000_000_000_000_000  # 2023-11-14T22:13:20Z
@@ -46,14 +47,18 @@ SPANS: Final = pa.schema(
         ("name", pa.string()),
     ]
 )
+METADATA: Final = {
+    view.view_set: declaration(view) for view in default_registry().views if isinstance(view, MetadataView)
+}
 CATALOG: Final = EngineCatalog(
     tables={
         "log_entries": DeclaredRelation(LOGS, "time", "time", ordered=True),
-        **{name: DeclaredRelation(schema, *METADATA_TIMES[name]) for name, schema in METADATA_SCHEMAS.items()},
+        **METADATA,
     },
     view_sets={
         "log_entries": DeclaredRelation(LOGS, "time", "time", ordered=True),
         "thread_spans": DeclaredRelation(SPANS, "begin", "end", ordered=True),
+        **METADATA,
     },
 )
 
@@ -123,7 +128,7 @@ class EngineLake:
         identity: str = "somebody",
         row_limit: int | None = None,
         now_ns: int | None = None,
-        metadata: MetadataFiles | None = None,
+        metadata: Mapping[str, Path] | None = None,
     ) -> list[dict[str, Any]]:
         """All rows; times come as ``pa`` scalars' nanoseconds would lose nothing, so they are integers."""
         table = self.table(
@@ -152,7 +157,7 @@ class EngineLake:
         identity: str = "somebody",
         row_limit: int | None = None,
         now_ns: int | None = None,
-        metadata: MetadataFiles | None = None,
+        metadata: Mapping[str, Path] | None = None,
     ) -> Any:
         with self.engine.run(
             sql,

@@ -15,15 +15,19 @@ REGISTRY = default_registry()
 
 
 def test_the_offer() -> None:
-    assert REGISTRY.names == ("processes", "streams", "blocks", "log_entries", "measures", "thread_spans")
+    assert REGISTRY.names == (
+        "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "thread_spans",
+    )  # fmt: skip
     assert [view.view_set for view in REGISTRY.global_tables] == [
-        "processes", "streams", "blocks", "log_entries", "measures",
+        "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures",
     ]  # fmt: skip
     assert REGISTRY.global_table("thread_spans") is None
     assert REGISTRY.global_table("pg_class") is None
 
 
-@pytest.mark.parametrize("view_set", ["processes", "streams", "blocks", "log_entries", "measures"])
+@pytest.mark.parametrize(
+    "view_set", ["processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures"]
+)
 def test_views_with_a_global_table_have_it_as_an_instance_too(view_set: str) -> None:
     view, key = REGISTRY.view_instance(view_set, "global")
 
@@ -47,6 +51,7 @@ def test_ids_are_taken_in_any_spelling(view_set: str) -> None:
         ("thread_spans", "x", "an instance of thread_spans is the id of a stream, not 'x'"),
         ("log_entries", "Global", "an instance of log_entries is 'global' or the id of a process, not 'Global'"),
         ("processes", PROCESS, "processes has no instances"),
+        ("quarantined_blocks", PROCESS, "quarantined_blocks has no instances"),
     ],
 )
 def test_what_does_not_exist_is_refused_by_name(view_set: str, instance: str, reason: str) -> None:
@@ -54,12 +59,30 @@ def test_what_does_not_exist_is_refused_by_name(view_set: str, instance: str, re
         REGISTRY.view_instance(view_set, instance)
 
 
-def test_two_views_of_one_name_are_a_mistake_and_so_are_absent_time_columns() -> None:
-    view = MetadataView("a", pa.schema([("t", pa.timestamp("ns"))]), "t", "t", "t")
-    with pytest.raises(ValueError, match="two views are called a"):
-        ViewRegistry([view, view])
-    with pytest.raises(ValueError, match="a has no column u"):
-        ViewRegistry([MetadataView("a", view.schema, "t", "t", "u")])
+TIMES = pa.schema([("id", pa.string()), ("t", pa.timestamp("ns"))])
+A = MetadataView("a", TIMES, ("id",), "t", "t")
+
+
+@pytest.mark.parametrize(
+    ("view", "mistake"),
+    [
+        (A, "two views are called a"),
+        (MetadataView("b", TIMES, (), "t", "u"), "b has no column u"),
+        (MetadataView("b", TIMES, ("no_id",), "t", "t"), "b has no column no_id"),
+        (MetadataView("b", TIMES, (), "t", "t", {"no_id": A}), "b has no column no_id"),
+        (
+            MetadataView("b", TIMES.append(pa.field("a.t", pa.int64())), (), "t", "t"),
+            "b joins no view before it that has a.t",
+        ),
+        (
+            MetadataView("b", TIMES.append(pa.field("a.u", pa.int64())), (), "t", "t", {"id": A}),
+            "b joins no view before it that has a.u",
+        ),
+    ],
+)
+def test_a_view_that_contradicts_itself_or_another_is_refused(view: MetadataView, mistake: str) -> None:
+    with pytest.raises(ValueError, match=mistake):
+        ViewRegistry([A, view])
 
 
 def described(view_set: str) -> list[str]:
@@ -107,6 +130,10 @@ COLUMNS = {
         "processes.cpu_brand string", "processes.insert_time timestamp[ns]", "processes.parent_process_id string",
         f"processes.properties {PAIRS}",
     ],
+    "quarantined_blocks": [
+        "block_id string", "stream_id string", "process_id string", "view_set string", "writer_version int32",
+        "error string", "time timestamp[ns]",
+    ],
 }  # fmt: skip
 
 
@@ -120,6 +147,7 @@ def test_rows_are_in_a_range_by_the_time_columns_of_their_view() -> None:
         "processes": ("insert_time", "last_update_time"),
         "streams": ("insert_time", "last_update_time"),
         "blocks": ("begin_time", "insert_time"),
+        "quarantined_blocks": ("time", "time"),
         "log_entries": ("time", "time"),
         "measures": ("time", "time"),
         "thread_spans": ("begin", "end"),

@@ -1,0 +1,69 @@
+-- The rows of the metadata views: a SELECT per view, under its name, with every column that is the view's own. Columns
+-- are plain here (uuid, timestamptz, bytea, json); whoever copies them out writes each as its declared type wants it, and
+-- puts conditions around the SELECT, which Postgres moves inside.
+
+-- name: processes
+-- A process shows once it has a block whose stream is registered.
+SELECT
+    p.process_id,
+    p.exe,
+    p.username,
+    p.realname,
+    p.computer,
+    p.distro,
+    p.cpu_brand,
+    p.tsc_frequency,
+    p.start_time,
+    p.start_ticks,
+    p.insert_time,
+    coalesce(p.parent_process_id::text, '') AS parent_process_id,
+    p.properties,
+    last.insert_time AS last_update_time,
+    last.end_ticks AS last_block_end_ticks,
+    last.end_time AS last_block_end_time
+FROM processes p
+JOIN (
+    SELECT b.process_id, max(b.insert_time) AS insert_time, max(b.end_ticks) AS end_ticks, max(b.end_time) AS end_time
+    FROM blocks b
+    WHERE EXISTS (SELECT FROM streams s WHERE s.stream_id = b.stream_id)
+    GROUP BY b.process_id
+) AS last ON last.process_id = p.process_id;
+
+-- name: streams
+-- A stream shows once it has a block whose process is registered.
+SELECT
+    s.stream_id,
+    s.process_id,
+    s.dependencies_metadata,
+    s.objects_metadata,
+    s.tags,
+    s.properties,
+    s.insert_time,
+    s.format,
+    last.insert_time AS last_update_time
+FROM streams s
+JOIN (
+    SELECT b.stream_id, max(b.insert_time) AS insert_time
+    FROM blocks b
+    WHERE EXISTS (SELECT FROM processes p WHERE p.process_id = b.process_id)
+    GROUP BY b.stream_id
+) AS last ON last.stream_id = s.stream_id;
+
+-- name: blocks
+SELECT
+    b.block_id,
+    b.stream_id,
+    b.process_id,
+    b.begin_time,
+    b.begin_ticks,
+    b.end_time,
+    b.end_ticks,
+    b.nb_objects,
+    b.object_offset,
+    b.payload_size,
+    b.insert_time
+FROM blocks b;
+
+-- name: quarantined_blocks
+SELECT q.block_id, q.stream_id, q.process_id, q.view_set, q.writer_version, q.error, q.time
+FROM quarantined_blocks q;

@@ -1,0 +1,221 @@
+"""What leaves the catalog for a statement: the rows that it can need, and the engine reads them as they are declared."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from lakehouse.catalog.metadata import MetadataExport, MetadataNeed, copy_queries
+from lakehouse.engine import Relation
+from lakehouse.engine.engine import QueryEngine
+from lakehouse.errors import LimitExceededError
+from lakehouse.model import EVERYTHING, TimeRange
+from lakehouse.registry import MetadataView
+from tests.support.engine_lake import METADATA, EngineLake
+from views import default_registry
+
+VIEWS: Final = {view.view_set: view for view in default_registry().views if isinstance(view, MetadataView)}
+T0: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+T0_NS: Final = int(T0.timestamp()) * 1_000_000_000
+HOUR_NS: Final = 3_600_000_000_000
+PROCESSES, STREAMS, BLOCKS = ([str(uuid.uuid4()) for _ in range(3)] for _ in range(3))
+HOSTILE: Final = ("x' OR true --", "'; DROP TABLE blocks; --", "", "é" * 5_000, "\\")
+
+
+@dataclass
+class Catalog:
+    """Three processes with a stream, a block and two quarantine rows each, one hour apart from each other."""
+
+    pool: Any
+    folder: Path
+    engine: EngineLake
+    exported: int = 0
+
+    async def fill(self) -> None:
+        for hour, (process, stream, block) in enumerate(zip(PROCESSES, STREAMS, BLOCKS, strict=True)):
+            time = T0 + timedelta(hours=hour)
+            await self.pool.execute(
+                "INSERT INTO processes (process_id, exe, username, realname, computer, distro, cpu_brand, tsc_frequency,"
+                " start_time, start_ticks, insert_time, properties)"
+                " VALUES ($1, 'a', '', '', '', '', '', 7, $2, 0, $2, '{\"k\": \"v\"}')",
+                process,
+                time,
+            )
+            await self.pool.execute(
+                "INSERT INTO streams (stream_id, process_id, dependencies_metadata, objects_metadata, tags, insert_time)"
+                " VALUES ($1, $2, '\\x00', '\\x01ff', ARRAY['log', 'a,\"b'], $3)",
+                stream,
+                process,
+                time,
+            )
+            await self.pool.execute(
+                "INSERT INTO blocks (block_id, stream_id, process_id, begin_time, begin_ticks, end_time, end_ticks,"
+                " nb_objects, object_offset, payload_size, insert_time) VALUES ($1, $2, $3, $4, 0, $4, 9, 1, 0, 5, $4)",
+                block,
+                stream,
+                process,
+                time,
+            )
+            await self.pool.executemany(
+                "INSERT INTO quarantined_blocks (block_id, stream_id, process_id, view_set, writer_version, error, time)"
+                " VALUES ($1, $2, $3, $4, 3, 'line one,\nline \"two\"', $5)",
+                [(block, stream, process, view_set, time) for view_set in ("log_entries", "thread_spans")],
+            )
+
+    async def export(self, *needs: MetadataNeed, bytes_max: int = 1 << 20) -> dict[str, Path]:
+        self.exported += 1
+        folder = self.folder / str(self.exported)
+        folder.mkdir()
+        return await MetadataExport(self.pool, bytes_max).write(needs, folder)
+
+    async def hours(
+        self, view: str, equals: Mapping[str, Sequence[str]] | None = None, range: TimeRange = EVERYTHING
+    ) -> list[int]:
+        """Which of the three hours' rows leave the catalog."""
+        files = await self.export(need(view, equals, range))
+        rows = self.read(f"SELECT DISTINCT process_id FROM {view}", files)
+        return sorted(PROCESSES.index(row["process_id"]) for row in rows)
+
+    def read(self, sql: str, files: Mapping[str, Path]) -> list[dict[str, Any]]:
+        relations = [
+            Relation(name, METADATA[name].schema, metadata=name) for name in METADATA if f" {name}" in f" {sql} "
+        ]
+        return self.engine.rows(sql, *relations, metadata=files)
+
+
+def need(view: str, equals: Mapping[str, Sequence[str]] | None = None, range: TimeRange = EVERYTHING) -> MetadataNeed:
+    return MetadataNeed(VIEWS[view], range, {name: tuple(values) for name, values in (equals or {}).items()})
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[QueryEngine]:
+    engine = QueryEngine()
+    yield engine
+    engine.close()
+
+
+@pytest_asyncio.fixture
+async def catalog(database_url: str, tmp_path: Path, engine: QueryEngine) -> AsyncIterator[Catalog]:
+    async with asyncpg.create_pool(database_url, min_size=0, max_size=2) as pool:
+        made = Catalog(pool, tmp_path, EngineLake(tmp_path, engine))
+        await made.fill()
+        yield made
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_every_view_can_be_exported_and_read(catalog: Catalog, view: str) -> None:
+    files = await catalog.export(need(view))
+
+    rows = catalog.read(f"SELECT * FROM {view}", files)
+
+    assert len(rows) == (6 if view == "quarantined_blocks" else 3)
+    assert list(rows[0]) == VIEWS[view].schema.names
+
+
+async def test_quarantined_blocks_say_where_when_and_why(catalog: Catalog) -> None:
+    files = await catalog.export(need("quarantined_blocks", {"block_id": [BLOCKS[1]]}))
+
+    rows = catalog.read("SELECT * FROM quarantined_blocks ORDER BY view_set", files)
+
+    assert rows == [
+        {
+            "block_id": BLOCKS[1],
+            "stream_id": STREAMS[1],
+            "process_id": PROCESSES[1],
+            "view_set": view_set,
+            "writer_version": 3,
+            "error": 'line one,\nline "two"',
+            "time": T0_NS + HOUR_NS,
+        }
+        for view_set in ("log_entries", "thread_spans")
+    ]
+
+
+async def test_a_block_brings_its_own_stream_and_process_and_no_other(catalog: Catalog) -> None:
+    files = await catalog.export(need("blocks", {"block_id": [BLOCKS[2]]}))
+
+    assert {name: path.read_text().count("\n") for name, path in files.items()} == {
+        "blocks": 1,
+        "streams": 1,
+        "processes": 1,
+    }
+    (row,) = catalog.read("SELECT * FROM blocks", files)
+    assert (row["process_id"], row["stream_id"], row["nb_objects"]) == (PROCESSES[2], STREAMS[2], 1)
+    assert row["streams.tags"] == ["log", 'a,"b']
+    assert row["streams.objects_metadata"] == b"\x01\xff"
+    assert row["processes.properties"] == [{"key": "k", "value": "v"}]
+    assert row["processes.parent_process_id"] == ""
+    assert row["processes.start_time"] == T0_NS + 2 * HOUR_NS
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_rows_of_other_ids_stay_where_they_are(catalog: Catalog, view: str) -> None:
+    values = {"process_id": PROCESSES, "stream_id": STREAMS, "block_id": BLOCKS}
+    for name in VIEWS[view].ids:
+        assert await catalog.hours(view, {name: [values[name][1]]}) == [1]
+        assert await catalog.hours(view, {name: [values[name][0], values[name][2]]}) == [0, 2]
+        assert await catalog.hours(view, {name: [values[name][1].upper()]}) == []
+        assert await catalog.hours(view, {name: [str(uuid.uuid4())]}) == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_rows_of_other_times_stay_where_they_are(catalog: Catalog, view: str) -> None:
+    middle = T0_NS + HOUR_NS
+
+    assert await catalog.hours(view, range=TimeRange(middle, middle)) == [1]
+    assert await catalog.hours(view, range=TimeRange(middle, None)) == [1, 2]
+    assert await catalog.hours(view, range=TimeRange(None, middle)) == [0, 1]
+    assert await catalog.hours(view, range=TimeRange(middle + 999, middle + 2_000)) == [1]  # kept in microseconds
+    assert await catalog.hours(view, range=TimeRange(middle + 1_000, None)) == [2]
+    assert await catalog.hours(view, range=TimeRange(-(1 << 63), (1 << 63) - 1)) == [0, 1, 2]
+    assert await catalog.hours(view, range=TimeRange(middle, T0_NS)) == []
+
+
+async def test_needs_of_one_statement_are_joined(catalog: Catalog) -> None:
+    one, two = need("streams", {"stream_id": [STREAMS[0]]}), need("blocks", {"stream_id": [STREAMS[2]]})
+
+    files = await catalog.export(one, two)
+
+    found = catalog.read("SELECT stream_id FROM streams", files)
+    assert {row["stream_id"] for row in found} == {STREAMS[0], STREAMS[2]}
+    assert len(catalog.read("SELECT 1 FROM blocks", files)) == 1
+    assert len(catalog.read("SELECT 1 FROM streams", await catalog.export(one, two, need("streams")))) == 3
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_no_text_of_a_statement_gets_into_a_condition(catalog: Catalog, view: str) -> None:
+    hostile = dict.fromkeys(VIEWS[view].schema.names, HOSTILE)
+
+    assert copy_queries([need(view, hostile)]) == copy_queries([need(view, dict.fromkeys(hostile, ()))])
+    assert await catalog.hours(view, hostile) == []
+
+
+@pytest.mark.parametrize("rows", [0, 5_000])  # the end of a copy may be there already when the limit is noticed
+async def test_more_text_than_a_statement_may_read_is_an_error_that_says_how_to_narrow(
+    catalog: Catalog, rows: int
+) -> None:
+    await catalog.pool.execute(
+        "INSERT INTO quarantined_blocks (block_id, stream_id, process_id, view_set, writer_version, error)"
+        " SELECT gen_random_uuid(), $1, $1, 'measures', 1, repeat('x', 1000) FROM generate_series(1, $2)",
+        str(uuid.uuid4()),
+        rows,
+    )
+
+    async with asyncio.timeout(20):
+        with pytest.raises(LimitExceededError) as caught:
+            await catalog.export(need("quarantined_blocks"), need("processes"), bytes_max=700)
+        await catalog.export(need("quarantined_blocks", {"block_id": [BLOCKS[0]]}), bytes_max=700)
+
+    assert str(caught.value) == (
+        "what this statement reads of quarantined_blocks, processes takes more than 700 bytes:"
+        " name a process_id or stream_id, or give a shorter time range"
+    )
