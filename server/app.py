@@ -17,7 +17,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ import structlog
 from lakehouse.catalog.connect import Limits, database_errors, open_pool
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.errors import InternalError
 from lakehouse.materialize import Materializer, MaterializerLimits
 from lakehouse.storage import open_store
 from server.children import IngestionProcesses, IngestionSpec
@@ -72,7 +73,11 @@ def tune_heap() -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Run a server until SIGTERM or SIGINT; a second signal ends the waiting for running statements."""
+    """Run a server until SIGTERM or SIGINT; a second signal ends the waiting for running statements.
+
+    Raises:
+        InternalError: One of its own tasks ended, and the server with it: better restarted as a whole than half a server.
+    """
     tune_heap()
     stop = asyncio.Event()
     hurry = asyncio.Event()
@@ -83,15 +88,21 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    async with running(settings, hurry) as addresses:
+    failed: asyncio.Future[str] = loop.create_future()
+    failed.add_done_callback(lambda _: stop.set())
+    async with running(settings, hurry, failed) as addresses:
         log.info("server.ready", flight=addresses.flight, http=addresses.http)
         await stop.wait()
         log.info("server.stopping")
+    if failed.done():
+        raise InternalError(f"the server stopped because its {failed.result()} ended; the log says why, start it again")
 
 
 @asynccontextmanager
-async def running(settings: Settings, hurry: asyncio.Event | None = None) -> AsyncIterator[Addresses]:
-    """A server for the length of a block."""
+async def running(
+    settings: Settings, hurry: asyncio.Event | None = None, failed: asyncio.Future[str] | None = None
+) -> AsyncIterator[Addresses]:
+    """A server for the length of a block; ``failed`` gets the name of a task that ends before."""
     started = time.monotonic()
     async with AsyncExitStack() as closing:
         folder = DataFolder(settings.data_dir)
@@ -114,7 +125,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
             closing.push_async_callback(postgres.stop)
             await postgres.start()
             database_url = postgres.url
-            closing.push_async_callback(_cancelled, asyncio.create_task(postgres.supervise()))
+            closing.push_async_callback(_cancelled, _watched("database supervisor", postgres.supervise(), failed))
         await migrate(database_url)
 
         store_url = settings.store_url or folder.store.as_uri()
@@ -159,7 +170,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
         maintenance = Maintenance(
             registry, catalog, materializer, store, settings.maintenance_interval_s, settings.retired_grace_s
         )
-        closing.push_async_callback(_cancelled, asyncio.create_task(maintenance.run()))
+        closing.push_async_callback(_cancelled, _watched("housekeeping", maintenance.run(), failed))
 
         flight = FlightServer(
             queries,
@@ -261,6 +272,21 @@ def _watch_itself(endpoint: str) -> Any:
         telemetry.close()
 
     return close
+
+
+def _watched(name: str, work: Coroutine[Any, Any, None], failed: asyncio.Future[str] | None) -> asyncio.Task[None]:
+    """A task that is to run until it is cancelled."""
+    task = asyncio.create_task(work)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        log.error("server.task_ended", task=name, exc_info=task.exception())
+        if failed is not None and not failed.done():
+            failed.set_result(name)
+
+    task.add_done_callback(ended)
+    return task
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:

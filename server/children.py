@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,8 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-RESTART_PAUSE_S: Final = 0.5
+RESTART_PAUSE_S: Final = 0.5  # doubles with each restart in a row …
+RESTART_PAUSE_MAX_S: Final = 10.0  # … up to this; a process that ran for longer begins anew
 READY_S: Final = 30.0
 
 
@@ -44,7 +46,13 @@ class IngestionProcesses:
     _stopping: bool = False
 
     async def start(self) -> None:
-        """Start all of them; returns when each accepts requests."""
+        """Start all of them; returns when each accepts requests. From then on each is replaced for as long as it takes.
+
+        Raises:
+            RuntimeError: One ended before it accepted requests.
+            OSError: One could not be started.
+            TimeoutError: One is too slow.
+        """
         ready = [asyncio.get_running_loop().create_future() for _ in range(self.count)]
         self._tasks = [asyncio.create_task(self._keep(index, future)) for index, future in enumerate(ready)]
         async with asyncio.timeout(READY_S):
@@ -68,17 +76,29 @@ class IngestionProcesses:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keep(self, index: int, ready: asyncio.Future[None]) -> None:
+        pause_s = RESTART_PAUSE_S
         while not self._stopping:
-            child = await self._spawn(ready)
-            self._children[index] = child
-            code = await child.wait()
-            if self._stopping:
-                return
-            log.error("ingestion.ended", exit_code=code)
-            if not ready.done():
-                ready.set_exception(RuntimeError(f"an ingestion process ended with {code} before it was ready"))
-                return
-            await asyncio.sleep(RESTART_PAUSE_S)
+            began = time.monotonic()
+            try:
+                child = await self._spawn(ready)
+            except Exception as error:  # no descriptor, no memory, no process left: that passes
+                if not ready.done():
+                    ready.set_exception(error)
+                    return
+                log.error("ingestion.restart_failed", error=str(error), retry_s=pause_s)
+            else:
+                self._children[index] = child
+                code = await child.wait()
+                if self._stopping:
+                    return
+                log.error("ingestion.ended", exit_code=code)
+                if not ready.done():
+                    ready.set_exception(RuntimeError(f"an ingestion process ended with {code} before it was ready"))
+                    return
+                if time.monotonic() - began > RESTART_PAUSE_MAX_S:
+                    pause_s = RESTART_PAUSE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RESTART_PAUSE_MAX_S)
 
     async def _spawn(self, ready: asyncio.Future[None]) -> asyncio.subprocess.Process:
         read_fd, write_fd = os.pipe()
@@ -90,6 +110,9 @@ class IngestionProcesses:
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(self.listener.fileno(), write_fd),
             )
+        except BaseException:
+            os.close(read_fd)
+            raise
         finally:
             os.close(write_fd)
         given: dict[str, Any] = {

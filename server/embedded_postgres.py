@@ -36,11 +36,13 @@ PORT: Final = 5432  # only a part of the socket's name
 SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path holds 108 with the closing NUL
 SOCKET_NAME: Final = f".s.PGSQL.{PORT}"
 READY_POLL_S: Final = 0.02
+EXIT_POLL_S: Final = 1.0
 START_TIMEOUT_S: Final = 120.0  # crash recovery after a kill may have to replay a gigabyte of log
 FAST_STOP_TIMEOUT_S: Final = 30.0
 IMMEDIATE_STOP_TIMEOUT_S: Final = 5.0
 INITDB_TIMEOUT_S: Final = 120.0
-RESTART_PAUSE_S: Final = 0.2
+RESTART_PAUSE_S: Final = 0.2  # doubles with each restart in a row …
+RESTART_PAUSE_MAX_S: Final = 10.0  # … up to this; a server that ran for longer begins anew
 SERVER_LOG_BYTES_MAX: Final = 8 << 20  # older text is dropped at start
 LOG_TAIL_BYTES: Final = 2_000
 
@@ -150,19 +152,12 @@ class EmbeddedPostgres:
             EmbeddedPostgresError: Nothing is left running then.
         """
         self._stopping = False
-        account = _server_account()
-        binaries = postgres_binaries()
         self.folder = self.folder.absolute()
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        if (self.folder / "PG_VERSION").exists():
-            await asyncio.to_thread(_end_orphans, self.folder)
-        else:
-            await asyncio.to_thread(_make_database, self.folder, binaries, account)
-        if self._socket_folder is None:
-            self._socket_folder = _make_socket_folder(self.folder.parent, account)
-        _clear_stale_locks(self.folder, self._socket_folder)
-        self._launch(binaries, account)
+        if not (self.folder / "PG_VERSION").exists():
+            await asyncio.to_thread(_make_database, self.folder, postgres_binaries(), _server_account())
         try:
+            await self._run()
             await self._wait_until_ready()
         except BaseException:
             await asyncio.shield(self.stop())
@@ -179,18 +174,39 @@ class EmbeddedPostgres:
             self._socket_folder = None
 
     async def supervise(self) -> None:
-        """Start the server again whenever it ends by itself; returns after ``stop``."""
-        while not self._stopping and self._child is not None:
-            code = await _exit_of(self._child)
-            if self._stopping:
-                return
-            log.error("postgres.ended", exit_code=code)
+        """Start the server again whenever it ends by itself, for as long as it takes; returns after ``stop``."""
+        pause_s = RESTART_PAUSE_S
+        while not self._stopping and (child := self._child) is not None:
+            if child.returncode is None:  # otherwise it is the one that could not be replaced a moment ago
+                began = time.monotonic()
+                code = await _exit_of(child)
+                if self._stopping:
+                    return
+                log.error("postgres.ended", exit_code=code, server_log=_server_log(self.folder).name)
+                if time.monotonic() - began > RESTART_PAUSE_MAX_S:
+                    pause_s = RESTART_PAUSE_S
             try:
-                await self.start()
-            except EmbeddedPostgresError as error:
-                log.error("postgres.restart_failed", error=str(error))
-                raise
-            await asyncio.sleep(RESTART_PAUSE_S)
+                # Not made anew if its folder is gone, and without a deadline: to end a server that replays its log would
+                # only make the next one begin all over.
+                await self._run()
+            except Exception as error:
+                log.error("postgres.restart_failed", error=str(error), retry_s=pause_s)
+            else:
+                log.warning("postgres.started_again")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RESTART_PAUSE_MAX_S)
+
+    async def _run(self) -> None:
+        """Start the server over its folder, unless ``stop`` was called meanwhile."""
+        account = _server_account()
+        binaries = postgres_binaries()
+        await asyncio.to_thread(_end_orphans, self.folder)
+        if self._stopping:
+            return
+        if self._socket_folder is None:
+            self._socket_folder = _make_socket_folder(self.folder.parent, account)
+        _clear_stale_locks(self.folder, self._socket_folder)
+        self._launch(binaries, account)
 
     def _launch(self, binaries: Path, account: _Account) -> None:
         options = {**SETTINGS, **self.settings, "unix_socket_directories": str(self._socket_folder)}
@@ -354,18 +370,22 @@ def _stop_child(child: subprocess.Popen[bytes]) -> None:
 
 
 async def _exit_of(child: subprocess.Popen[bytes]) -> int:
-    """Wait without a thread: the kernel tells the loop."""
+    """Wait without a thread: the kernel tells the loop. Where it has no descriptor to spare, we ask now and then."""
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    handle = os.pidfd_open(child.pid)
-    loop.add_reader(handle, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(handle)
-        os.close(handle)
-    code = child.poll()
-    return code if code is not None else await asyncio.to_thread(child.wait)
+    while (code := child.poll()) is None:
+        try:
+            handle = os.pidfd_open(child.pid)
+        except OSError:
+            await asyncio.sleep(EXIT_POLL_S)
+            continue
+        ended = asyncio.Event()
+        loop.add_reader(handle, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(handle)
+            os.close(handle)
+    return code
 
 
 def _open_server_log(folder: Path) -> BinaryIO:

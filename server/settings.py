@@ -90,6 +90,13 @@ class Settings(BaseSettings):
     self_telemetry: bool = Field(True, description="Whether the server's own logs, metrics and spans go into its lake.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _names_a_folder(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("is empty: name a folder, or leave it out for the default")
+        return value
+
     @field_validator("flight_address", "http_address")
     @classmethod
     def _only_loopback(cls, address: str) -> str:
@@ -106,9 +113,15 @@ class Settings(BaseSettings):
     @field_validator("store_url")
     @classmethod
     def _known_store(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("file://", "memory://")):
-            raise ValueError(f"{url.split(':', 1)[0]}: stores are not supported yet; use file:///folder")
-        return url
+        if url is None or url.startswith("file://"):
+            return url
+        kind = url.split(":", 1)[0]
+        if kind == "memory":
+            raise ValueError(
+                "memory: each process of a server has a memory of its own, so what one stores no other could read;"
+                " use file:///folder"
+            )
+        raise ValueError(f"{kind}: stores are not supported yet; use file:///folder")
 
     @field_validator("log_level")
     @classmethod

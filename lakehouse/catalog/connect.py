@@ -20,6 +20,7 @@ ACQUIRE_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 5.0
 IDLE_CONNECTION_S: Final = 300.0
 INGEST_TRANSACTION_S: Final = 10.0  # "sealed" rests on it: no ingest transaction is older
+HOST_GONE_S: Final = 30  # the server drops a client that vanished, and with it the locks that others wait for
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,12 @@ def _server_settings(limits: Limits) -> dict[str, str]:
         "statement_timeout": _milliseconds(limits.statement_timeout_s),
         "lock_timeout": _milliseconds(limits.lock_timeout_s),
         "idle_in_transaction_session_timeout": _milliseconds(limits.idle_in_transaction_timeout_s),
+        "synchronous_commit": "on",  # an answer says "durable", whatever the role or the database has as its default
+        # Keepalives notice a peer that is idle, the timeout one that does not acknowledge. Unix sockets ignore all four.
+        "tcp_keepalives_idle": str(HOST_GONE_S // 2),
+        "tcp_keepalives_interval": str(HOST_GONE_S // 6),
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": _milliseconds(HOST_GONE_S),
         "timezone": "UTC",
         "jit": "off",  # compiling costs more than any of our statements
     }

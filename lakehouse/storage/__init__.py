@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from lakehouse.storage.blobs import BlobStore, StoredBlob
+from lakehouse.storage.blobs import BlobOutcome, BlobStore, StoredBlob
 from lakehouse.storage.fsspec_store import FsspecStore
 from lakehouse.storage.local import LocalStore
 
-__all__ = ["BlobStore", "FsspecStore", "LocalStore", "StoredBlob", "open_store"]
+__all__ = ["BlobOutcome", "BlobStore", "FsspecStore", "LocalStore", "StoredBlob", "open_store"]
 
 
 def open_store(url: str, *, scratch: Path, name: str | None = None) -> BlobStore:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import fsspec
 
 from lakehouse.errors import BackendUnavailableError
-from lakehouse.storage.blobs import StoredBlob
+from lakehouse.storage.blobs import BlobOutcome, StoredBlob, sizes_of
 from lakehouse.storage.paths import checked_key, checked_prefix
 
 REQUESTS_MAX: Final = 16
@@ -63,12 +63,19 @@ class FsspecStore:
         return self._name
 
     async def put_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[int]:
-        return [stored.size for stored in await self.create_blobs(objects)]
+        return sizes_of(await self.create_blobs(objects))
 
-    async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[StoredBlob]:
+    async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[BlobOutcome]:
         checked = [(checked_key(key), data) for key, data in objects]
         await self._require_conditional_creation()
-        return list(await asyncio.gather(*(self._run(self._create_or_keep, key, data) for key, data in checked)))
+
+        async def one(key: str, data: bytes) -> BlobOutcome:
+            try:
+                return await self._run(self._create_or_keep, key, data)
+            except BackendUnavailableError as error:
+                return error
+
+        return list(await asyncio.gather(*(one(key, data) for key, data in checked)))
 
     async def put_file(self, key: str, source: Path) -> None:
         checked_key(key)
@@ -183,7 +190,8 @@ class FsspecStore:
             size = self._size(key)
             if size is None:
                 raise BackendUnavailableError("an object came and went in the store") from None
-            return StoredBlob(size, False)  # such a store shows an object whole or not at all: no remainders to repair
+            # Such a store shows an object whole or not at all: no remainders to repair.
+            return StoredBlob(size, False, differs=size != len(data))
         return StoredBlob(len(data), True)
 
     def _upload(self, key: str, source: Path) -> None:

@@ -1,7 +1,8 @@
 """Makes blocks durable in groups: what has arrived goes together through one sync of the store and one statement.
 
 No timer: a group is whatever waits when a flusher is free. Payload first, row second, answer third. Whatever happens to
-a group happens to that group alone, and a caller that has gone away changes nothing for the others.
+a group happens to that group alone, trouble with one payload to that block alone, and a caller that has gone away changes
+nothing for the others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 from lakehouse.catalog.telemetry import BlockRows
 from lakehouse.errors import BackendUnavailableError, InternalError
 from lakehouse.failpoints import failpoint
-from lakehouse.storage import BlobStore
+from lakehouse.storage import BlobStore, StoredBlob
 from lakehouse.storage.paths import blob_key
 from wire.envelope import BlockRequest
 
@@ -96,34 +97,47 @@ class GroupCommit:
 
     async def _commit_or_fail(self, group: Sequence[_Waiting]) -> None:
         try:
-            await self._commit([waiting.block for waiting in group])
+            await self._commit(group)
         except BackendUnavailableError as error:
             log.warning("ingestion.group_failed", blocks=len(group), error=str(error))
             _answer(group, error)
         except Exception as error:
             if len(group) > 1:  # not trouble of a backend: let it hit only the block that it is about
                 for waiting in group:
-                    await self._commit_or_fail([waiting])
+                    if not waiting.done.done():
+                        await self._commit_or_fail([waiting])
                 return
             log.error("ingestion.block_failed", block_id=group[0].block.block_id, exc_info=error)
             _answer(group, InternalError("the block could not be stored"))
         else:
             _answer(group, None)
 
-    async def _commit(self, blocks: Sequence[BlockRequest]) -> None:
-        if not blocks:
+    async def _commit(self, group: Sequence[_Waiting]) -> None:
+        """Answers the blocks whose payload could not be stored; on return the others are durable."""
+        if not group:
             return
-        stored = await self._store.create_blobs(
-            [(blob_key(block.process_id, block.stream_id, block.block_id), block.payload) for block in blocks]
+        outcomes = await self._store.create_blobs(
+            [(blob_key(block.process_id, block.stream_id, block.block_id), block.payload) for block, _ in group]
         )
         failpoint("payload")
+        blocks: list[BlockRequest] = []
+        stored: list[StoredBlob] = []
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, BackendUnavailableError):
+                log.warning("ingestion.block_not_stored", block_id=waiting.block.block_id, error=str(outcome))
+                _answer([waiting], outcome)
+            else:
+                blocks.append(waiting.block)
+                stored.append(outcome)
+        if not blocks:
+            return
         inserted = await self._rows.insert(blocks, [blob.size for blob in stored])
         failpoint("row")
         self.groups += 1
         for block, blob in zip(blocks, stored, strict=True):
             is_new = block.block_id in inserted
             self.outcomes["created" if blob.created else "existed", "inserted" if is_new else "conflict"] += 1
-            if blob.size != len(block.payload):
+            if blob.differs:
                 log.warning(
                     "ingestion.block_differs",
                     block_id=block.block_id,

@@ -35,3 +35,15 @@ def test_the_page_names_no_setting_that_is_not_there() -> None:
 def test_an_address_that_others_can_reach_is_refused_with_the_reason(address: str) -> None:
     with pytest.raises(ValueError, match="not a loopback address: there are no identities yet"):
         Settings(flight_address=address)
+
+
+def test_a_data_folder_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFLIGHT_DATA_DIR", "")
+
+    with pytest.raises(ValueError, match="name a folder"):
+        Settings()
+
+
+def test_a_store_in_memory_is_refused_because_processes_could_not_share_it() -> None:
+    with pytest.raises(ValueError, match="each process of a server has a memory of its own"):
+        Settings(store_url="memory://bucket/lake")

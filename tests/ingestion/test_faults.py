@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from lakehouse import failpoints
 from lakehouse.catalog.migrate import migrate
 from lakehouse.errors import BackendUnavailableError, LakeflightError
-from lakehouse.storage import LocalStore, StoredBlob
+from lakehouse.storage import BlobOutcome, LocalStore, local_blobs
+from lakehouse.storage.paths import blob_key
 from server.embedded_postgres import EmbeddedPostgres
 from server.ingestion.group_commit import GroupCommit
 from server.ingestion.listener import listen
@@ -114,9 +118,45 @@ async def test_the_four_outcomes_are_counted_apart(tmp_path: Path) -> None:
     }
 
 
+async def test_a_payload_that_cannot_be_stored_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_blobs, "LOCK_WAIT_S", 0.1)
+    rows = Rows()
+    commit = group_commit(tmp_path, rows)
+    blocks = [block_request() for _ in range(6)]
+    stuck = tmp_path / blob_key(blocks[2].process_id, blocks[2].stream_id, blocks[2].block_id)
+    stuck.parent.mkdir(parents=True)
+    with stuck.open("xb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+
+        outcomes = await asyncio.gather(*(commit.put(block) for block in blocks), return_exceptions=True)
+
+    assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [2]
+    assert isinstance(outcomes[2], BackendUnavailableError)
+    assert sorted(rows.inserted) == sorted(block.block_id for block in blocks if block is not blocks[2])
+    await commit.put(blocks[2])
+    assert stuck.read_bytes() == blocks[2].payload
+
+
+async def test_what_comes_second_under_an_id_is_dropped_and_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = structlog.testing.CapturingLogger()
+    monkeypatch.setattr("server.ingestion.group_commit.log", log)
+    commit = group_commit(tmp_path, Rows())
+    first = block_request(payload=b"first")
+
+    await commit.put(first)
+    await commit.put(first)
+    await commit.put(replace(first, payload=b"other"))
+
+    assert [(call.args, call.kwargs["dropped_bytes"]) for call in log.calls] == [(("ingestion.block_differs",), 5)]
+    key = blob_key(first.process_id, first.stream_id, first.block_id)
+    assert (tmp_path / key).read_bytes() == b"first"
+
+
 async def test_a_store_that_fails_means_no_row(tmp_path: Path) -> None:
     class FullStore(LocalStore):
-        async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[StoredBlob]:
+        async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[BlobOutcome]:
             raise BackendUnavailableError("the object store failed: no space left on device")
 
     rows = Rows()
