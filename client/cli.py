@@ -434,19 +434,26 @@ def progress_text(known: Mapping[str, Any] | None, elapsed_s: float) -> str:
 
 
 class _Target:
-    """Where rows go: standard output, or a file that appears when it is complete."""
+    """Where rows go: standard output, or a file that appears when it is complete.
+
+    A device, a pipe or whatever else is no regular file is written to as it is, and never replaced; of a link, the file
+    that it names.
+    """
 
     def __init__(self, request: _Request) -> None:
         self._request = request
-        self._path = request.output
+        self._path = None if request.output is None else os.path.realpath(request.output)
         self._temporary: str | None = None
         self._file: BinaryIO | None = None
         self._text: TextIO | None = None
 
     def __enter__(self) -> _Target:
         if self._path is not None:
-            self._temporary = f"{self._path}.{os.getpid()}.part"
-            self._file = open(self._temporary, "xb")  # closed by __exit__
+            if _is_special(self._path, self._request.output):
+                self._file = open(self._path, "wb")  # closed by __exit__
+            else:
+                self._temporary = f"{self._path}.{os.getpid()}.part"
+                self._file = open(self._temporary, "xb")  # closed by __exit__
         return self
 
     def writer(self, schema: pa.Schema) -> Writer:
@@ -473,10 +480,11 @@ class _Target:
         if self._file is None:
             sys.stdout.flush()
             return
-        assert self._path is not None and self._temporary is not None
+        assert self._path is not None
         self._file.flush()
-        os.replace(self._temporary, self._path)
-        self._temporary = None
+        if self._temporary is not None:
+            os.replace(self._temporary, self._path)
+            self._temporary = None
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
@@ -485,6 +493,12 @@ class _Target:
         if self._temporary is not None:
             with suppress(OSError):
                 os.unlink(self._temporary)
+
+
+def _is_special(path: str, given: str | None) -> bool:
+    """Whether something stands at ``path`` that must not be replaced; ``/dev/stdout`` may lead to a regular file."""
+    named = os.path.abspath(given or path)
+    return (os.path.exists(path) and not os.path.isfile(path)) or named.startswith(("/dev/", "/proc/"))
 
 
 def _summary(tally: _Tally, elapsed_s: float, full: bool) -> str:

@@ -104,7 +104,7 @@ def _serve(given: argparse.Namespace) -> int:
     from lakehouse.errors import LakeflightError
     from server import logs
     from server.app import serve
-    from server.data_folder import DataFolderInUseError
+    from server.data_folder import DataFolderInUseError, ForeignFolderError
     from server.embedded_postgres import EmbeddedPostgresError
 
     settings = _settings(given)
@@ -112,7 +112,10 @@ def _serve(given: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
-    except (DataFolderInUseError, EmbeddedPostgresError, SchemaError, LakeflightError, OSError) as error:
+    except (
+        *(DataFolderInUseError, ForeignFolderError, EmbeddedPostgresError, SchemaError),
+        *(LakeflightError, OSError),
+    ) as error:
         print(f"lakeflight: {error}", file=sys.stderr)
         return 1
     return 0

@@ -20,6 +20,10 @@ class DataFolderInUseError(RuntimeError):
     """Another server owns the folder."""
 
 
+class ForeignFolderError(RuntimeError):
+    """The folder holds what lakeflight did not make."""
+
+
 class DataFolder:
     """Paths below one data folder. Use ``acquire`` before touching anything in it."""
 
@@ -47,12 +51,21 @@ class DataFolder:
         """Compiled kernels; may be deleted at any time."""
         return self.root / "numba"
 
-    def acquire(self) -> None:
+    def acquire(self, *, empty_scratch: bool = True) -> None:
         """Make the folder, take its lock, empty ``scratch``.
+
+        Args:
+            empty_scratch: False leaves it as it is: whoever only looks deletes nothing.
 
         Raises:
             DataFolderInUseError: Somebody else holds the lock; the message names the folder and the owner.
+            ForeignFolderError: There is a ``scratch`` that no server made.
         """
+        if self.scratch.exists() and not (self.root / LOCK_FILE).exists():
+            raise ForeignFolderError(
+                f"{self.root} is no data folder of lakeflight but has a folder {self.scratch.name}, which would be emptied:"
+                " choose another folder with --data-dir or LAKEFLIGHT_DATA_DIR"
+            )
         self.root.mkdir(parents=True, exist_ok=True)
         lock_fd = os.open(self.root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -70,7 +83,9 @@ class DataFolder:
         os.ftruncate(lock_fd, 0)
         os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
         self._lock_fd = lock_fd
-        self._empty_scratch()
+        if empty_scratch:
+            self._empty_scratch()
+        self.scratch.mkdir(mode=0o700, exist_ok=True)
 
     def release(self) -> None:
         """Give the folder up; harmless if it was not held."""
@@ -81,4 +96,3 @@ class DataFolder:
     def _empty_scratch(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.scratch)
-        self.scratch.mkdir(mode=0o700)

@@ -25,7 +25,7 @@ from client.connection import connect
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.catalog.migrate import migrations
 from lakehouse.storage import open_store
-from server.data_folder import DataFolder, DataFolderInUseError
+from server.data_folder import DataFolder, DataFolderInUseError, ForeignFolderError
 from server.embedded_postgres import EmbeddedPostgres
 from server.settings import Settings
 from server.version import VERSION
@@ -49,9 +49,12 @@ async def _examine(settings: Settings) -> int:
     folder = DataFolder(settings.data_dir)
     owner: str | None = None
     try:
-        folder.acquire()
+        folder.acquire(empty_scratch=False)
     except DataFolderInUseError:
         owner = _flight_of(folder)
+    except ForeignFolderError as error:
+        print(f"FAIL  data folder: {error}")
+        return 1
     except OSError:
         pass  # the check of the folder says what is wrong
     checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from server.data_folder import DataFolder, DataFolderInUseError
+from server.data_folder import DataFolder, DataFolderInUseError, ForeignFolderError
 from server.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
 
@@ -188,6 +188,30 @@ async def test_a_crash_is_noticed_and_mended(folder: Path) -> None:
     assert server.pid != first
     await server.stop()
     await asyncio.wait_for(watching, 5)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    notes = tmp_path / "scratch" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("precious")
+
+    with pytest.raises(ForeignFolderError, match="is no data folder of lakeflight"):
+        DataFolder(tmp_path).acquire()
+
+    assert notes.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [notes.parent]
+
+
+def test_whoever_only_looks_deletes_nothing(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.acquire()
+    (folder.scratch / "old").write_bytes(b"x")
+    folder.release()
+
+    folder.acquire(empty_scratch=False)
+
+    assert (folder.scratch / "old").exists()
+    folder.release()
 
 
 def test_a_data_folder_has_one_owner(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,31 @@ def test_a_file_gets_the_format_of_its_suffix(
     assert rows == ROWS.to_pylist()
     assert capsys.readouterr().out == ""
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_is_written_to_and_not_replaced(server: FakeFlight, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[str] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
+    reader.start()
+
+    assert main(["query", "SELECT 1", "--format", "csv", "-o", str(pipe)]) == cli.OK
+
+    reader.join(10)
+    assert received == ["n,msg\n1,a\n20,b\n"]
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_a_link(server: FakeFlight, tmp_path: Path) -> None:
+    real, link = tmp_path / "real.csv", tmp_path / "link.csv"
+    real.write_text("old")
+    link.symlink_to(real)
+
+    assert main(["query", "SELECT 1", "-o", str(link)]) == cli.OK
+
+    assert link.is_symlink()
+    assert real.read_text() == "n,msg\n1,a\n20,b\n"
 
 
 def test_a_file_that_would_be_incomplete_is_not_left_behind(server: FakeFlight, tmp_path: Path) -> None:
