@@ -120,7 +120,7 @@ def split_jobs(
 
 def is_stale_by_timing(bucket: StoredBucket, start_ns: int, latest: LastTiming) -> bool:
     """Whether today's estimate of an unknown clock would move an event of the bucket too far."""
-    if bucket.timing is None or bucket.timing == latest or not bucket.partitions:
+    if bucket.timing is None or bucket.timing == latest or bucket.event_range_ns is None:
         return False
     then, now = (
         timing.end_ticks / elapsed if (elapsed := timing.end_time_ns - start_ns) > 0 else 0.0
@@ -128,7 +128,7 @@ def is_stale_by_timing(bucket: StoredBucket, start_ns: int, latest: LastTiming) 
     )
     if then <= 0 or now <= 0:
         return then != now
-    reach = max(max(abs(p.min_event_ns - start_ns), abs(p.max_event_ns - start_ns)) for p in bucket.partitions)
+    reach = max(abs(event_ns - start_ns) for event_ns in bucket.event_range_ns)
     return reach * abs(then / now - 1) > TIMING_SHIFT_NS_MAX
 
 

@@ -79,7 +79,8 @@ class StoredBucket:
     dirty: bool
     claimed_in_range: bool
     missing_blocks: int
-    timing: LastTiming | None
+    timing: LastTiming | None  # of an estimated clock, when the partitions were made
+    event_range_ns: tuple[int, int] | None  # of all its rows, in the reader's range or not; only with a timing
     partitions: tuple[StoredPartition, ...]
 
 
@@ -438,6 +439,9 @@ def _buckets(rows: Sequence[Any]) -> list[StoredBucket]:
             timing=None
             if row["timing_end_ticks"] is None
             else LastTiming(row["timing_end_ticks"], row["timing_end_us"] * NS_PER_US),
+            event_range_ns=None
+            if row["whole_min_event_ns"] is None
+            else (row["whole_min_event_ns"], row["whole_max_event_ns"]),
             partitions=tuple(partitions),
         )
         for begin, (row, partitions) in found.items()

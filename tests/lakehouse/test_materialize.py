@@ -221,6 +221,24 @@ async def test_a_later_estimate_of_an_unknown_clock_makes_a_bucket_anew(lake: La
     assert after.max_event_ns < before.max_event_ns
 
 
+async def test_a_narrow_range_finds_the_rows_that_a_later_estimate_moves_into_it(lake: Lake) -> None:
+    program = Program()
+    spans = view_of("thread_spans")
+    await lake.send([*program.registration(), program.thread_block()])
+    await lake.pool.execute("UPDATE processes SET tsc_frequency = 0")
+    (before,) = (await lake.materializer().ensure(spans, program.thread_stream, EVERYTHING)).partitions
+    later = TimeRange(before.max_event_ns + 1, None)
+    assert (await lake.materializer().ensure(spans, program.thread_stream, later)).partitions == ()
+    await lake.send([program.log_block()])
+    await lake.pool.execute(
+        "UPDATE blocks SET end_time = end_time + interval '9 s' WHERE stream_id = $1::uuid", program.log_stream
+    )
+
+    (after,) = (await lake.materializer().ensure(spans, program.thread_stream, later)).partitions
+
+    assert after.max_event_ns > before.max_event_ns
+
+
 async def test_an_intent_that_ran_out_means_building_again_not_a_row_without_a_file(lake: Lake) -> None:
     program = Program()
     await lake.send([*program.registration(), program.log_block()])

@@ -157,7 +157,8 @@ RETURNING (SELECT count(*) FROM marked) AS buckets;
 
 -- name: fetch_buckets
 -- Buckets that a reader of [$2, $3] (nanoseconds, null is open) may need, with their partitions. A dirty bucket is
--- judged by what its blocks claim, with a margin ($4, seconds); a partition by the rows that are in it.
+-- judged by what its blocks claim, with a margin ($4, seconds); a partition by the rows that are in it. Where a clock was
+-- estimated, all rows of the bucket are told of too: the estimate may have moved the ones that the reader wants.
 SELECT
     b.bucket_begin,
     b.dirty,
@@ -165,6 +166,8 @@ SELECT
     b.timing_end_ticks,
     (extract(EPOCH FROM b.timing_end_time) * 1000000)::bigint AS timing_end_us,
     b.claimed_in_range,
+    whole.min_event_ns AS whole_min_event_ns,
+    whole.max_event_ns AS whole_max_event_ns,
     p.file_path,
     p.file_size,
     p.num_rows,
@@ -186,6 +189,11 @@ LEFT JOIN lakehouse_partitions p
     AND p.num_rows > 0
     AND ($2::bigint IS NULL OR p.max_event_ns >= $2)
     AND ($3::bigint IS NULL OR p.min_event_ns <= $3)
+LEFT JOIN LATERAL (
+    SELECT min(all_of_it.min_event_ns) AS min_event_ns, max(all_of_it.max_event_ns) AS max_event_ns
+    FROM lakehouse_partitions all_of_it
+    WHERE all_of_it.vid = b.vid AND all_of_it.bucket_begin = b.bucket_begin AND all_of_it.num_rows > 0
+) AS whole ON b.timing_end_ticks IS NOT NULL
 WHERE b.claimed_in_range OR p.partition_id IS NOT NULL
 ORDER BY b.bucket_begin, p.ordinal;
 
