@@ -50,7 +50,7 @@ class Measures:
     """One row per metric event. Whole numbers of ticks become seconds."""
 
     view_set: Final = "measures"
-    writer_version: Final = 1
+    writer_version: Final = 2
     schema: Final = SCHEMA
     instance_kind: Final = InstanceKind.PROCESS
     has_global: Final = True

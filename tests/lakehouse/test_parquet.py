@@ -77,8 +77,10 @@ def test_row_groups_are_even_and_carry_bounds_that_readers_can_skip_by(tmp_path:
 
     assert len(groups) == 3
     assert max(g.num_rows for g in groups) - min(g.num_rows for g in groups) <= 3
-    for column in range(metadata.num_columns):
-        assert all(g.column(column).statistics is not None for g in groups)
+    for number, field in enumerate(SCHEMA):
+        # NaN has no place in a least and a greatest value: floats carry none.
+        bounded = not pa.types.is_floating(field.type)
+        assert all((g.column(number).statistics is not None) == bounded for g in groups)
     begins = [g.column(0).statistics for g in groups]
     assert all(a.max_raw < b.min_raw for a, b in pairwise(begins))
 
