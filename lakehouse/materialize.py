@@ -213,8 +213,8 @@ class Materializer:
             async with asyncio.TaskGroup() as group:
                 for bucket in stale:
                     group.create_task(one(bucket))
-        except* Exception as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
 
     async def _freshen(
         self, view: View, stored: InstanceId, scope: InstanceScope, begin: datetime, building: _Building
