@@ -1,23 +1,27 @@
-"""From the bytes of a thread's blocks to the rows of its spans, on one core and without anything around it."""
+"""From the bytes of blocks to rows, of a thread's spans and of logs, on one core and without anything around it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from benchmarks.figures import Figure, Limit, at_least
 from benchmarks.measure import Samples, take_turns
 from benchmarks.sizes import Size
-from benchmarks.workload import Telemetry
+from benchmarks.workload import LOG_LINES, STRINGS_OF_PLACES, Telemetry, logs_of_places
 from views.call_tree import CallTree
 from views.columns import BATCH_ROWS
 from views.span_rows import CallSites
 from wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
-from wire.envelope import decode_payload
+from wire.envelope import BlockRequest, decode_payload
 from wire.ticks import TickClock, frequency
 from wire.transit.layout import compile_layout
+from wire.transit.logs import read_logs
 from wire.transit.spans import read_spans
 
 EVENTS_PER_S: Final = 10e6
+LOG_BLOCKS_PER_S: Final = 5_000
+_LOG_BLOCKS: Final = 200  # decoded in a row, because one takes too little time to be measured
 
 
 def measure(telemetry: Telemetry, size: Size) -> tuple[list[Figure], float]:
@@ -25,8 +29,7 @@ def measure(telemetry: Telemetry, size: Size) -> tuple[list[Figure], float]:
     stream = telemetry.thread
     blocks = telemetry.of(stream)
     events = sum(block.nb_objects for block in blocks)
-    frames = [decode_payload(block.payload) for block in blocks]
-    plain = [tuple(decompress(f, limit_bytes=BLOCK_DECODED_BYTES_MAX) for f in pair) for pair in frames]
+    frames, plain = _opened(blocks)
     layout = compile_layout(stream.dependencies_metadata, stream.objects_metadata)
     process = telemetry.process
     last = max(blocks, key=lambda block: block.end_ticks)
@@ -37,7 +40,7 @@ def measure(telemetry: Telemetry, size: Size) -> tuple[list[Figure], float]:
     def lz4() -> None:
         for pair in frames:
             for frame in pair:
-                decompress(frame, limit_bytes=BLOCK_DECODED_BYTES_MAX)
+                _decompressed(frame)
 
     def trees() -> None:
         sites = CallSites("thread")
@@ -72,7 +75,49 @@ def measure(telemetry: Telemetry, size: Size) -> tuple[list[Figure], float]:
             _rates(found["lz4"], decompressed_mb),
         ),
     ]
-    return figures, decoding_s
+    return [*figures, _measure_logs(size)], decoding_s
+
+
+def _measure_logs(size: Size) -> Figure:
+    telemetry = logs_of_places(_LOG_BLOCKS)
+    (stream,) = telemetry.streams
+    frames, plain = _opened(telemetry.blocks)
+    layout = compile_layout(stream.dependencies_metadata, stream.objects_metadata)
+
+    def lz4() -> None:
+        for pair in frames:
+            for frame in pair:
+                _decompressed(frame)
+
+    def logs() -> None:
+        rows = sum(len(read_logs(layout, dependencies, objects).msg) for dependencies, objects in plain)
+        if rows != LOG_LINES * _LOG_BLOCKS:
+            raise RuntimeError(f"{_LOG_BLOCKS} blocks of {LOG_LINES} log lines gave {rows} rows")
+
+    found = take_turns(size.rounds, {"lz4": lz4, "logs": logs})
+    rate = _LOG_BLOCKS / found["logs"].p50
+    return Figure(
+        "decode_log_blocks_per_s",
+        f"blocks of {LOG_LINES} log lines with {STRINGS_OF_PLACES} strings to columns, one core",
+        rate,
+        "/s",
+        _rates(found["logs"], _LOG_BLOCKS),
+        limit=Limit(_LOG_BLOCKS / found["lz4"].p50, "LZ4 alone"),
+        targets=(at_least(rate, LOG_BLOCKS_PER_S, f"{LOG_BLOCKS_PER_S:,} /s"),),
+    )
+
+
+Pairs = list[tuple[bytes, bytes]]  # of a block: dependencies, objects
+
+
+def _opened(blocks: Sequence[BlockRequest]) -> tuple[Pairs, Pairs]:
+    """Both halves of each payload, as they were sent and decompressed."""
+    frames = [decode_payload(block.payload) for block in blocks]
+    return frames, [(_decompressed(dependencies), _decompressed(objects)) for dependencies, objects in frames]
+
+
+def _decompressed(frame: bytes) -> bytes:
+    return decompress(frame, limit_bytes=BLOCK_DECODED_BYTES_MAX)
 
 
 def _rates(samples: Samples, amount: float) -> tuple[float, float]:

@@ -21,7 +21,11 @@ _DOCUMENT: Final = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    for option, folder in (("--folder", given.folder), ("--json", given.json and given.json.absolute().parent)):
+        if folder is not None and not folder.is_dir():
+            parser.error(f"{option}: there is no folder {folder}")
     load = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="lakeflight-benchmarks-", dir=given.folder))
     if not given.quick:

@@ -24,6 +24,7 @@ from benchmarks.sizes import Size
 from benchmarks.workload import Telemetry
 
 DUCKDB_THREADS: Final = 2
+ARROW_BATCH_ROWS: Final = 65_536
 CLIENTS: Final = 16
 STREAM_COPIES: Final = 4  # of all rows, to see whether memory grows with the answer
 _NS_PER_S: Final = 1_000_000_000
@@ -222,14 +223,25 @@ def ask_small(server: Server, size: Size) -> list[Figure]:
 
 
 def stream_all(server: Server, thread: Thread, size: Size) -> list[Figure]:
-    """All spans to one client, against a server that has nothing to do but send the same messages."""
+    """All spans to one client, against a server that has nothing to do but send the same messages.
+
+    Beside it, what the engine alone takes to make Arrow batches of the same files: nobody can send them sooner.
+    """
     sql = f"SELECT * FROM {thread.relation}"
+    bare = _bare_duckdb(thread)
     transfer = transfer_of(server.flight, sql)
     with replaying(server.flight) as replay:
         ours, replayed = Raw(server.flight), Raw(replay)
-        if ours.rows(sql) != thread.rows or replayed.rows(sql) != thread.rows:
+        if any(rows != thread.rows for rows in (ours.rows(sql), replayed.rows(sql), _arrow_rows(bare))):
             raise RuntimeError("a stream of all rows did not have them all")
-        found = take_turns(size.rounds, {"ours": _bind(ours.rows, sql), "replayed": _bind(replayed.rows, sql)})
+        found = take_turns(
+            size.rounds,
+            {
+                "ours": _bind(ours.rows, sql),
+                "replayed": _bind(replayed.rows, sql),
+                "bare": lambda: _arrow_rows(bare),
+            },
+        )
         ours.close()
         replayed.close()
     all_s, limit_s = found["ours"].p50, found["replayed"].p50
@@ -246,6 +258,13 @@ def stream_all(server: Server, thread: Thread, size: Size) -> list[Figure]:
             limit=Limit(limit_s, "the same messages replayed"),
             targets=(at_most(all_s, 0.33, "0.33 s"),),
             original=0.33,
+        ),
+        Figure(
+            "stream_duckdb_arrow_s",
+            "DuckDB to Arrow alone: the same rows of the same files, in this process",
+            found["bare"].p50,
+            "s",
+            found["bare"].spread,
         ),
         Figure(
             "stream_mb_per_s",
@@ -315,6 +334,12 @@ def _bare_duckdb(thread: Thread) -> Any:
     files = ", ".join(f"'{file}'" for file in thread.files)
     connection.execute(f"CREATE VIEW spans AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)")
     return connection
+
+
+def _arrow_rows(connection: Any) -> int:
+    """Have every row made as Arrow, keep none."""
+    reader = connection.sql("SELECT * FROM spans").to_arrow_reader(ARROW_BATCH_ROWS)
+    return sum(batch.num_rows for batch in reader)
 
 
 def _window(client: Raw, thread: Thread) -> str:

@@ -42,6 +42,14 @@ _FREQUENCY: Final = 1_000_000_000  # a tick is a nanosecond
 _ACTORS: Final = 40  # of a frame; three spans each
 _EVENT_TICKS_MEAN: Final = 240
 LOG_LINES: Final = 50  # of a block
+_STATEMENTS: Final = (LogMetadata("game::net", 4), LogMetadata("game::assets", 3), LogMetadata("game::ai", 5))
+_PLACES: Final = tuple(  # as programs of many files log: four strings in each description, three of them its own
+    LogMetadata(
+        "game", 4, f"actor {{}} passed place {place} in {{}} us", f"game::place{place}", f"src/{place}.rs", place
+    )
+    for place in range(28)
+)
+STRINGS_OF_PLACES: Final = 3 * len(_PLACES) + 1
 
 
 class Request(NamedTuple):
@@ -135,9 +143,22 @@ def logs(blocks: int, lines: int = LOG_LINES) -> Telemetry:
     return Telemetry(process, (stream,), tuple(log_block(process, stream, number, lines) for number in range(blocks)))
 
 
-def log_block(process: ProcessRequest, stream: StreamRequest, number: int, lines: int = LOG_LINES) -> BlockRequest:
+def logs_of_places(blocks: int) -> Telemetry:
+    """A process that logs from many places of its program: each block names all of them."""
+    process = _process()
+    stream = describe_stream(LOG_TYPES, process_id=process.process_id, stream_id=str(uuid.uuid4()))
+    numbers = range(blocks)
+    return Telemetry(process, (stream,), tuple(log_block(process, stream, n, statements=_PLACES) for n in numbers))
+
+
+def log_block(
+    process: ProcessRequest,
+    stream: StreamRequest,
+    number: int,
+    lines: int = LOG_LINES,
+    statements: Sequence[LogMetadata] = _STATEMENTS,
+) -> BlockRequest:
     """The block ``number`` of a stream of logs: a second each."""
-    statements = [LogMetadata("game::net", 4), LogMetadata("game::assets", 3), LogMetadata("game::ai", 5)]
     texts = [f"actor {number * lines + line} took {line * 37 % 1000} us".encode() for line in range(lines)]
     offsets = np.cumsum([0, *map(len, texts)])
     begin, end = number * _FREQUENCY, (number + 1) * _FREQUENCY - 1

@@ -6,16 +6,17 @@ Knows no view set.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, TypeVar
+from itertools import groupby
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from lakehouse.errors import LakeflightError
-from lakehouse.model import Block, Process, Stream
+from lakehouse.model import Block, Process, ProcessId, Stream
 from lakehouse.ports import BucketSource
 from wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
 from wire.envelope import decode_payload
@@ -72,10 +73,31 @@ PROPERTIES_FIELDS: Final = (text_field("properties"), text_field("process_proper
 
 Int64s = npt.NDArray[np.int64]
 T = TypeVar("T")
+V = TypeVar("V")
+
+
+class Events(Protocol):
+    """What a decoder makes of a block whose events stand alone."""
+
+    @property
+    def ticks(self) -> Int64s:
+        """One for each row, absolute."""
+        ...
+
+
+E = TypeVar("E", bound=Events)
 Decode: TypeAlias = Callable[[StreamLayout, bytes, bytes], T]
 """Makes a value of a stream's layout and a block's dependencies and objects."""
 
-Column: TypeAlias = npt.NDArray[Any] | Codes | pa.Array | str | int
+
+class Ticks(NamedTuple):
+    """Times, converted when those of many blocks are together: a few cost as much as thousands."""
+
+    ticks: Int64s
+    clock: TickClock
+
+
+Column: TypeAlias = npt.NDArray[Any] | Codes | Ticks | pa.Array | str | int
 """One value per row, or one for all of them."""
 
 
@@ -120,33 +142,76 @@ class BlockReader:
         return layout
 
 
+def rows_of_events(
+    source: BucketSource,
+    schema: pa.Schema,
+    read: Decode[E],
+    columns_of: Callable[[E, TickClock], dict[str, Column]],
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a view whose events stand alone, in the order of the blocks.
+
+    Args:
+        read: Makes the events of a block.  columns_of: Makes what rows have beside their time and their source.
+    """
+    reader, rows, processes = BlockReader(source), RowCollector(schema), _Processes()
+    for block in source.blocks:
+        process = source.process_of(block)
+
+        def decode(layout: StreamLayout, dependencies: bytes, objects: bytes) -> tuple[int, dict[str, Column]]:
+            events = read(layout, dependencies, objects)
+            clock = processes.clock(process, block)  # noqa: B023
+            return events.ticks.size, {"time": Ticks(events.ticks, clock), **columns_of(events, clock)}
+
+        decoded = reader.read(block, decode)
+        if decoded is not None:
+            count, columns = decoded
+            yield from rows.add(count, {**processes.columns(process, block), **columns})
+    yield from rows.finish()
+
+
+class _Processes:
+    """What the events of a block have of their process, made once for each process."""
+
+    def __init__(self) -> None:
+        self._columns: dict[ProcessId, dict[str, Column]] = {}
+        self._clocks: dict[ProcessId, TickClock] = {}
+
+    def columns(self, process: Process, block: Block) -> dict[str, Column]:
+        """The columns that are the same for all rows of a block."""
+        known = self._columns.get(process.process_id)
+        if known is None:
+            known = self._columns[process.process_id] = {
+                "process_id": process.process_id,
+                "exe": process.exe,
+                "username": process.username,
+                "computer": process.computer,
+                "process_properties": canonical_json(process.properties),
+            }
+        return {
+            **known,
+            "stream_id": block.stream_id,
+            "block_id": block.block_id,
+            "insert_time": block.insert_time_ns,
+        }
+
+    def clock(self, process: Process, block: Block) -> TickClock:
+        """A clock that is not known is estimated from the block that the events came in.
+
+        Raises:
+            CorruptPayloadError: The estimate makes no sense.
+        """
+        clock = self._clocks.get(process.process_id)
+        if clock is None:
+            ticks_per_s = frequency(process.tsc_frequency, process.start_time_ns, block.end_ticks, block.end_time_ns)
+            clock = TickClock(process.start_ticks, process.start_time_ns, ticks_per_s)
+            if process.tsc_frequency > 0:
+                self._clocks[process.process_id] = clock
+        return clock
+
+
 def canonical_json(properties: Mapping[str, str]) -> str:
     """Equal properties, equal text: the form that events' properties are decoded to as well."""
     return json.dumps(dict(properties), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def source_columns(block: Block, process: Process) -> dict[str, Column]:
-    """The columns that are the same for all rows of a block."""
-    return {
-        "process_id": block.process_id,
-        "stream_id": block.stream_id,
-        "block_id": block.block_id,
-        "insert_time": block.insert_time_ns,
-        "exe": process.exe,
-        "username": process.username,
-        "computer": process.computer,
-        "process_properties": canonical_json(process.properties),
-    }
-
-
-def clock_of_block(process: Process, block: Block) -> TickClock:
-    """For events that stand alone: an unknown clock is estimated from the block they came in.
-
-    Raises:
-        CorruptPayloadError: The estimate makes no sense.
-    """
-    ticks_per_s = frequency(process.tsc_frequency, process.start_time_ns, block.end_ticks, block.end_time_ns)
-    return TickClock(process.start_ticks, process.start_time_ns, ticks_per_s)
 
 
 class RowCollector:
@@ -157,7 +222,7 @@ class RowCollector:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        self._columns: list[_TextColumn | _PlainColumn | _DictionaryColumn] = []
+        self._columns: list[tuple[str, _Collector]] = []
         self._rows = 0
         self._text_bytes = 0
 
@@ -168,9 +233,9 @@ class RowCollector:
         if self._rows + rows > BATCH_ROWS and self._rows >= BATCH_ROWS // 2:
             yield from self.finish()
         if not self._columns:
-            self._columns = [_collector_of(column, columns[column.name]) for column in self._schema]
-        for column, into in zip(self._schema, self._columns, strict=True):
-            self._text_bytes += into.add(rows, columns[column.name])
+            self._columns = [(column.name, _collector_of(column, columns[column.name])) for column in self._schema]
+        for name, into in self._columns:
+            self._text_bytes += into.add(rows, columns[name])
         self._rows += rows
         if self._rows >= BATCH_ROWS or self._text_bytes >= BATCH_TEXT_BYTES_MAX:
             yield from self.finish()
@@ -179,29 +244,82 @@ class RowCollector:
         """What is left."""
         if self._rows == 0:
             return
-        arrays = [column.take() for column in self._columns]
+        arrays = [column.take() for _, column in self._columns]
         fields = [declared.with_type(array.type) for declared, array in zip(self._schema, arrays, strict=True)]
         self._columns, self._rows, self._text_bytes = [], 0, 0
         yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
+class _Collector(Protocol):
+    """One column of a batch that grows. A column's values are of one sort, whatever block they come from."""
+
+    def add(self, rows: int, values: Column) -> int:
+        """Take the values of one block; returns how many bytes of text are new."""
+        ...
+
+    def take(self) -> pa.Array:
+        """All of them."""
+        ...
+
+
+class _ConstantColumn:
+    """Values that are the same for all rows of a block: counted, and repeated in the end."""
+
+    def __init__(self, declared: pa.DataType) -> None:
+        self._type = declared
+        self._numbers: _Numbers[Any] = _Numbers()  # strings, or numbers
+        self._parts: list[int] = []
+        self._rows: list[int] = []
+
+    def add(self, rows: int, values: Column) -> int:
+        if not isinstance(values, str | int):
+            raise TypeError(f"expected one value for all {rows} rows, got {type(values).__name__}")
+        known = len(self._numbers)
+        self._parts.append(self._numbers[values])
+        self._rows.append(rows)
+        return len(values) if isinstance(values, str) and len(self._numbers) > known else 0
+
+    def take(self) -> pa.Array:
+        codes = np.repeat(np.array(self._parts, np.int32), self._rows)
+        if pa.types.is_string(self._type):
+            return dictionary_of(codes, list(self._numbers))
+        return array_of(np.array(list(self._numbers), np.int64)[codes], self._type)
+
+
 class _PlainColumn:
-    """Numbers and times."""
+    """Numbers."""
 
     def __init__(self, declared: pa.DataType) -> None:
         self._type = declared
         self._parts: list[npt.NDArray[Any]] = []
 
     def add(self, rows: int, values: Column) -> int:
-        part = np.full(rows, values, np.int64) if isinstance(values, int) else values
-        if not isinstance(part, np.ndarray) or part.size != rows:
+        if not isinstance(values, np.ndarray) or values.size != rows:
             raise TypeError(f"expected {rows} numbers, got {type(values).__name__}")
-        self._parts.append(part)
+        self._parts.append(values)
         return 0
 
     def take(self) -> pa.Array:
-        values = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
-        return array_of(values, self._type)
+        return array_of(_joined(self._parts), self._type)
+
+
+class _TimeColumn:
+    """Ticks in, times out."""
+
+    def __init__(self, declared: pa.DataType) -> None:
+        self._type = declared
+        self._parts: list[Ticks] = []
+
+    def add(self, rows: int, values: Column) -> int:
+        if not isinstance(values, Ticks) or values.ticks.size != rows:
+            raise TypeError(f"expected {rows} ticks, got {type(values).__name__}")
+        self._parts.append(values)
+        return 0
+
+    def take(self) -> pa.Array:
+        by_clock = groupby(self._parts, lambda part: part.clock)
+        times = [clock.absolute_ns(_joined([part.ticks for part in parts])) for clock, parts in by_clock]
+        return array_of(_joined(times), self._type)
 
 
 class _TextColumn:
@@ -214,7 +332,7 @@ class _TextColumn:
         if not isinstance(values, pa.Array) or len(values) != rows:
             raise TypeError(f"expected {rows} strings, got {type(values).__name__}")
         self._parts.append(values)
-        return int(values.nbytes)
+        return int(values.get_total_buffer_size())
 
     def take(self) -> pa.Array:
         return self._parts[0] if len(self._parts) == 1 else pa.concat_arrays(self._parts)
@@ -224,32 +342,47 @@ class _DictionaryColumn:
     """Strings that repeat: across blocks too."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._numbers: _Numbers[str] = _Numbers()
         self._parts: list[npt.NDArray[np.int32]] = []
 
     def add(self, rows: int, values: Column) -> int:
-        numbers = self._numbers
-        known = len(numbers)
-        if isinstance(values, str):
-            self._parts.append(np.full(rows, numbers.setdefault(values, known), np.int32))
-            return len(values) if len(numbers) > known else 0
         if not isinstance(values, Codes) or values.codes.size != rows:
             raise TypeError(f"expected {rows} codes, got {type(values).__name__}")
-        mapped = np.fromiter(
-            (numbers.setdefault(value, len(numbers)) for value in values.values), np.int32, len(values.values)
-        )
+        known = len(self._numbers)
+        mapped = np.fromiter(map(self._numbers.__getitem__, values.values), np.int32, len(values.values))
         self._parts.append(mapped[values.codes])
-        return sum(map(len, values.values)) if len(numbers) > known else 0
+        if len(self._numbers) == known:
+            return 0
+        return sum(len(values.values[where]) for where in np.flatnonzero(mapped >= known).tolist())
 
     def take(self) -> pa.Array:
-        codes = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
-        return dictionary_of(codes, list(self._numbers))
+        return dictionary_of(_joined(self._parts), list(self._numbers))
 
 
-def _collector_of(declared: pa.Field, values: Column) -> _TextColumn | _PlainColumn | _DictionaryColumn:
-    if not pa.types.is_string(declared.type):
-        return _PlainColumn(declared.type)
-    return _TextColumn() if isinstance(values, pa.Array) else _DictionaryColumn()
+class _Numbers(dict[V, int]):
+    """Gives each distinct value the next number when it is first asked for."""
+
+    def __missing__(self, value: V) -> int:
+        number = self[value] = len(self)
+        return number
+
+
+def _collector_of(declared: pa.Field, values: Column) -> _Collector:
+    match values:
+        case str() | int():
+            return _ConstantColumn(declared.type)
+        case Ticks():
+            return _TimeColumn(declared.type)
+        case Codes():
+            return _DictionaryColumn()
+        case np.ndarray():
+            return _PlainColumn(declared.type)
+        case _:
+            return _TextColumn()
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def array_of(values: npt.NDArray[Any], declared: pa.DataType) -> pa.Array:

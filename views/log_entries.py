@@ -7,21 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from lakehouse.model import Block, BlockOrder, InstanceKind, Process
+from lakehouse.model import BlockOrder, InstanceKind
 from lakehouse.ports import BucketSource
-from views.columns import (
-    PROPERTIES_FIELDS,
-    SOURCE_FIELDS,
-    BlockReader,
-    Decode,
-    Int64s,
-    RowCollector,
-    clock_of_block,
-    source_columns,
-    text_field,
-    time_field,
-)
-from wire.transit.layout import StreamLayout
+from views.columns import PROPERTIES_FIELDS, SOURCE_FIELDS, Column, rows_of_events, text_field, time_field
+from wire.ticks import TickClock
 
 if TYPE_CHECKING:
     from wire.transit.logs import LogEvents
@@ -52,33 +41,10 @@ class LogEntries:
     end_column: Final = "time"
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
-        reader = BlockReader(source)
-        rows = RowCollector(SCHEMA)
-        for block in source.blocks:
-            process = source.process_of(block)
-            decoded = reader.read(block, _decoder(block, process))
-            if decoded is None:
-                continue
-            events, times = decoded
-            yield from rows.add(
-                times.size,
-                {
-                    **source_columns(block, process),
-                    "time": times,
-                    "target": events.target,
-                    "level": events.level,
-                    "msg": events.msg,
-                    "properties": events.properties,
-                },
-            )
-        yield from rows.finish()
+        from wire.transit.logs import read_logs  # compiled kernels: only where blocks are decoded
+
+        return rows_of_events(source, SCHEMA, read_logs, _columns)
 
 
-def _decoder(block: Block, process: Process) -> Decode[tuple[LogEvents, Int64s]]:
-    from wire.transit.logs import read_logs  # compiled kernels: only where blocks are decoded
-
-    def decode(layout: StreamLayout, dependencies: bytes, objects: bytes) -> tuple[LogEvents, Int64s]:
-        events = read_logs(layout, dependencies, objects)
-        return events, clock_of_block(process, block).absolute_ns(events.ticks)
-
-    return decode
+def _columns(events: LogEvents, _: TickClock) -> dict[str, Column]:
+    return {"target": events.target, "level": events.level, "msg": events.msg, "properties": events.properties}

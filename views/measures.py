@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse.model import Block, BlockOrder, InstanceKind, Process
+from lakehouse.model import BlockOrder, InstanceKind
 from lakehouse.ports import BucketSource
-from views.columns import (
-    PROPERTIES_FIELDS,
-    SOURCE_FIELDS,
-    BlockReader,
-    Column,
-    Decode,
-    RowCollector,
-    clock_of_block,
-    source_columns,
-    text_field,
-    time_field,
-)
+from views.columns import PROPERTIES_FIELDS, SOURCE_FIELDS, Column, rows_of_events, text_field, time_field
 from wire.ticks import TickClock
 from wire.transit.columns import Codes
-from wire.transit.layout import StreamLayout
 
 if TYPE_CHECKING:
     from wire.transit.metrics import MetricEvents
@@ -60,44 +48,30 @@ class Measures:
     end_column: Final = "time"
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
-        reader = BlockReader(source)
-        rows = RowCollector(SCHEMA)
-        for block in source.blocks:
-            process = source.process_of(block)
-            columns = reader.read(block, _decoder(block, process))
-            if columns is not None:
-                yield from rows.add(columns["time"].size, source_columns(block, process) | columns)
-        yield from rows.finish()
+        from wire.transit.metrics import read_metrics  # compiled kernels: only where blocks are decoded
+
+        return rows_of_events(source, SCHEMA, read_metrics, _columns)
 
 
-def _decoder(block: Block, process: Process) -> Decode[dict[str, Any]]:
-    from wire.transit.metrics import read_metrics  # compiled kernels: only where blocks are decoded
-
-    def decode(layout: StreamLayout, dependencies: bytes, objects: bytes) -> dict[str, Any]:
-        events = read_metrics(layout, dependencies, objects)
-        clock = clock_of_block(process, block)
-        unit, value = _ticks_to_seconds(events, clock)
-        columns: dict[str, Column] = {
-            "time": clock.absolute_ns(events.ticks),
-            "target": events.target,
-            "name": events.name,
-            "unit": unit,
-            "value": value,
-            "properties": events.properties,
-        }
-        return columns
-
-    return decode
+def _columns(events: MetricEvents, clock: TickClock) -> dict[str, Column]:
+    unit, value = _ticks_to_seconds(events, clock)
+    return {
+        "target": events.target,
+        "name": events.name,
+        "unit": unit,
+        "value": value,
+        "properties": events.properties,
+    }
 
 
 def _ticks_to_seconds(events: MetricEvents, clock: TickClock) -> tuple[Codes, npt.NDArray[np.float64]]:
     """Only integers: a float that says it counts ticks is left as it is."""
-    if _TICKS not in events.unit.values:
+    units = events.unit.values
+    if _TICKS not in units:
         return events.unit, events.value
-    chosen = events.integer & (events.unit.codes == events.unit.values.index(_TICKS))
-    value = events.value.copy()
+    in_ticks = np.array([unit == _TICKS for unit in units], np.bool_)
+    chosen = events.integer & in_ticks[events.unit.codes]
+    value, codes = events.value.copy(), events.unit.codes.copy()
     value[chosen] = clock.milliseconds(events.raw[chosen]) / 1000.0
-    units = list(dict.fromkeys([*events.unit.values, _SECONDS]))
-    codes = events.unit.codes.copy()
-    codes[chosen] = units.index(_SECONDS)
-    return Codes(codes, units), value
+    codes[chosen] = len(units)
+    return Codes(codes, [*units, _SECONDS]), value

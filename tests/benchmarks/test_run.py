@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from benchmarks.figures import Figure, Limit, at_least, at_most, table, write_into
+from benchmarks.main import main
 from benchmarks.measure import percentile, take_turns
 from tests.support.fixtures import ROOT
 
 EXPECTED_KEYS = {
-    *("ingest_blocks_per_s", "ingest_p99_ms", "decode_events_per_s", "lz4_mb_per_s"),
+    *("ingest_blocks_per_s", "ingest_p99_ms", "decode_events_per_s", "lz4_mb_per_s", "decode_log_blocks_per_s"),
     *("cold_count_s", "cold_count_first_s", "cold_events_per_s", "again_count_ms", "parquet_bytes_per_span"),
     *(
         f"warm_{statement}_{client}_{percent}_ms"
@@ -24,7 +25,15 @@ EXPECTED_KEYS = {
         for client in ("raw", "adbc")
         for percent in ("p50", "p95")
     ),
-    *("stream_s", "stream_mb_per_s", "stream_rows_per_s", "stream_memory_growth_mb", "query_peak_mb", "idle_tree_mb"),
+    *(
+        "stream_s",
+        "stream_duckdb_arrow_s",
+        "stream_mb_per_s",
+        "stream_rows_per_s",
+        "stream_memory_growth_mb",
+        "query_peak_mb",
+        "idle_tree_mb",
+    ),
     *("select_1_do_get_p50_ms", "select_1_do_get_p95_ms", "select_1_adbc_p50_ms", "select_1_adbc_16_per_s"),
     *("invisible_blocks", "visible_ms", "visible_p95_ms", "later_start_s"),
     *("grow_blocks_cold_ms", "grow_blocks_warm_ms", "grow_partitions_warm_ms"),
@@ -54,6 +63,19 @@ def test_a_quick_run_fills_the_whole_table_and_loses_no_block(tmp_path: Path) ->
     assert len(lines) == len(figures) + 2
     assert {line.count("|") for line in lines} == {8}
     assert list(tmp_path.iterdir()) == [tmp_path / "figures.json"], "it leaves nothing behind"
+
+
+@pytest.mark.parametrize("option", [("--folder", "absent"), ("--json", "absent/figures.json")])
+def test_a_folder_that_is_not_there_is_said_before_anything_runs(
+    option: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SystemExit, match="2"):
+        main([*option, "--quick"])
+
+    assert f"{option[0]}: there is no folder " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_figure_stands_beside_its_limit_as_a_ratio() -> None:

@@ -26,11 +26,13 @@ from tests.support.buckets import (
     made_up_lake,
 )
 from tests.support.rows import read_files
+from views import columns
 from views.columns import BATCH_ROWS
 from views.log_entries import LogEntries
 from views.measures import Measures
 from views.span_rows import CHAIN_OBJECTS_MAX, chains, thread_name
 from views.thread_spans import ThreadSpans
+from wire.transit.columns import Codes
 from wire.transit.writer import (
     EncodedBlock,
     LogBlockBuilder,
@@ -102,6 +104,18 @@ def test_batches_are_as_large_as_a_row_group_and_hardly_larger(lake: Lake) -> No
 
     metadata = pq.ParquetFile(result.files[0].path).metadata
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [3 * n, 3 * n, n]
+
+
+def test_a_text_that_was_there_before_makes_no_batch_fuller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "BATCH_TEXT_BYTES_MAX", 1000)
+    rows = columns.RowCollector(pa.schema([columns.text_field("text")]))
+
+    def add(number: int) -> list[pa.RecordBatch]:
+        return list(rows.add(2, {"text": Codes(np.array([0, 1], np.int32), ["x" * 500, f"{number}"])}))
+
+    assert [batch for number in range(100) for batch in add(number)] == []
+    (batch,) = rows.finish()
+    assert batch["text"].to_pylist() == [text for number in range(100) for text in ("x" * 500, f"{number}")]
 
 
 @pytest.mark.parametrize("view", [LogEntries(), Measures(), ThreadSpans()], ids=lambda view: view.view_set)

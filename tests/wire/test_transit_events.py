@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import struct
+import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -33,14 +37,15 @@ from tests.support.blocks import (
     udt,
 )
 from wire.errors import CorruptPayloadError
+from wire.transit import dependencies as dependencies_module
 from wire.transit import logs as logs_module
 from wire.transit import spans as spans_module
 from wire.transit.columns import Codes
 from wire.transit.kernels import Fault, warm_up
 from wire.transit.layout import compile_layout
-from wire.transit.logs import LogEvents, read_logs
+from wire.transit.logs import LEVELS, LogEvents, read_logs
 from wire.transit.metrics import read_metrics
-from wire.transit.objects import raise_fault
+from wire.transit.records import raise_fault
 from wire.transit.spans import Scope, read_spans, scope_hash
 
 DESC, PROPS, T3 = 0x555555661238, 0x555555662E30, 0x555555662D60  # addresses in LOG_DEPENDENCIES
@@ -163,9 +168,13 @@ def test_tagged_interop_events_keep_their_own_target_and_level() -> None:
     assert events.msg.to_pylist() == ["hello"]
 
 
-def tagged(pairs: dict[str, str]) -> LogEvents:
+def tagged(properties: dict[str, str]) -> LogEvents:
+    return tagged_with_pairs(list(properties.items()))
+
+
+def tagged_with_pairs(pairs: list[tuple[str, str]]) -> LogEvents:
     dependencies, body = b"", b""
-    for number, text in enumerate([text for pair in pairs.items() for text in pair]):
+    for number, text in enumerate([text for pair in pairs for text in pair]):
         dependencies += static_string(100 + number, text)
         body += struct.pack("<QII", 100 + number, 0, 0)
     dependencies += record(3, struct.pack("<QI", 99, len(pairs)) + body, dynamic=True)
@@ -192,6 +201,27 @@ def test_property_sets_are_canonical_json() -> None:
     events = tagged({"z": 'quote " and \\', "é": "ü\n", "": "", "a": "0"})
 
     assert texts(events.properties) == ['{"":"","a":"0","z":"quote \\" and \\\\","é":"ü\\n"}']
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["target", "level", "", "a", "b", "ab"]) | st.text(max_size=3),
+            st.sampled_from([*LEVELS, "warn"]) | st.text(max_size=5),
+        ),
+        max_size=40,
+    )
+)
+def test_property_sets_agree_with_python(pairs: list[tuple[str, str]]) -> None:
+    """Of a doubled name the last value counts, in the text as in what it overrides."""
+    last = dict(pairs)
+
+    events = tagged_with_pairs(pairs)
+
+    assert texts(events.properties) == [json.dumps(last, ensure_ascii=False, sort_keys=True, separators=(",", ":"))]
+    assert texts(events.target) == [last.get("target", "tgt")]
+    assert events.level.tolist() == [LEVELS.get(last.get("level", ""), 4)]
 
 
 def test_an_empty_property_set_is_no_property_set() -> None:
@@ -261,6 +291,54 @@ def test_valid_text_comes_back(rows: list[str]) -> None:
     rows = [row.encode("utf-8", "replace").decode() for row in rows]
 
     assert messages(b"".join(log_v2(row.encode()) for row in rows)) == rows
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.binary(max_size=12)), min_size=1, max_size=12),
+    st.lists(st.integers(0, 11), max_size=12),
+)
+def test_texts_of_dependencies_agree_with_python(rows: list[tuple[int, bytes]], chosen: list[int]) -> None:
+    rows = [(codec, raw[: len(raw) // 2 * 2] if codec == 1 else raw) for codec, raw in rows]
+    dependencies = b"".join(
+        record(1, struct.pack("<Q", number) + dyn_string(raw, codec), dynamic=True)
+        for number, (codec, raw) in enumerate(rows)
+    )
+    chosen = [number % len(rows) for number in chosen]
+    expected = [
+        rows[number][1].decode("utf-16-le" if rows[number][0] == 1 else "utf-8", "replace") for number in chosen
+    ]
+    objects = b"".join(record(2, struct.pack("<QQQQqII", n, 0, n, 0, 0, 0, 0)) for n in chosen)
+
+    events = logs(dependencies, objects)
+
+    assert texts(events.target) == expected
+    assert events.msg.to_pylist() == expected
+    events.msg.validate(full=True)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from([0, 1, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1), unique=True, max_size=60))
+def test_any_addresses_are_told_apart(addresses: list[int]) -> None:
+    """They come from the sender, and none of them may stand for an empty slot or meet another one."""
+    dependencies = b"".join(static_string(address, f"{address:x}") for address in addresses)
+    objects = b"".join(record(2, struct.pack("<QQQQqII", a, 0, a, 0, 0, 0, 0)) for a in addresses)
+
+    assert messages(objects, dependencies) == [f"{address:x}" for address in addresses]
+
+
+@pytest.mark.parametrize("shift", [32, 40, 49])
+def test_no_choice_of_addresses_makes_a_block_slow(shift: int) -> None:
+    """They are hashed by all of their bits, so that those that share the lower ones do not share a slot."""
+
+    def seconds(addresses: list[int]) -> float:
+        dependencies = b"".join(static_string(address, "") for address in addresses)
+        started = time.process_time()
+        logs(dependencies, b"")
+        return time.process_time() - started
+
+    numbers = range(1, 1 << 15)
+    assert seconds([n << shift for n in numbers]) < 10 * min(seconds(list(numbers)) for _ in range(3)) + 0.05
 
 
 def test_a_message_column_is_a_valid_arrow_array() -> None:
@@ -358,6 +436,28 @@ def test_unknown_fixed_types_are_skipped_but_their_references_are_checked() -> N
     assert logs(LOG_DEPENDENCIES, record(index, struct.pack("<IQ", 1, DESC)), tables).skipped == 1
     with pytest.raises(CorruptPayloadError, match="unknown dependency 0x7"):
         logs(LOG_DEPENDENCIES, record(index, struct.pack("<IQ", 1, 7)), tables)
+
+
+@pytest.mark.parametrize("part", ["dependencies", "objects"])
+def test_a_type_met_first_beside_a_broken_one_is_read_as_ever_in_the_next_block(part: str) -> None:
+    """The plans of a type table outlive the block that they were made for, and that block may be corrupt."""
+    future = udt("Future", 16, ref("what", 8), member("id", "u64", 0, 8))
+    broken = udt("Broken", 8, member("x", "i32", 0, 4))
+    types = table(*LOG_DEPENDENCY_TYPES, future, broken)
+    tables = (types, b"\x80") if part == "dependencies" else (LOG_TABLES[0], types)
+    index = len(LOG_DEPENDENCY_TYPES)
+    fine, lost = record(index, struct.pack("<QQ", 9, 5)), record(index, struct.pack("<QQ", 9, 7))
+
+    def read(data: bytes) -> LogEvents:
+        text = static_string(5, "s")
+        return logs(text + data, b"", tables) if part == "dependencies" else logs(text, data, tables)
+
+    with pytest.raises(CorruptPayloadError, match="unknown type 'i32'"):
+        read(fine + record(index + 1, bytes(8)))
+
+    assert read(fine).ticks.tolist() == []
+    with pytest.raises(CorruptPayloadError, match="unknown dependency 0x7"):
+        read(lost)
 
 
 @pytest.mark.parametrize(
@@ -538,6 +638,43 @@ def test_overlapping_dependencies_are_refused() -> None:
 
     with pytest.raises(CorruptPayloadError, match="overlap"):
         logs(dependencies, b"")
+
+
+def test_dependencies_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependencies_module, "DEPENDENCIES_MAX", 9)
+    strings = [static_string(number, "") for number in range(10)]
+
+    assert logs(b"".join(strings[:9]), b"").skipped == 0
+    with pytest.raises(CorruptPayloadError, match="more than 9 dependencies"):
+        logs(b"".join(strings), b"")
+
+
+def test_the_text_of_properties_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependencies_module, "PROPERTY_TEXT_BYTES_MAX", 9)
+
+    assert texts(tagged({"name": "value"}).properties) == ['{"name":"value"}']
+    with pytest.raises(CorruptPayloadError, match="more than 9 bytes"):
+        tagged({"name": "values"})
+
+
+def test_a_small_block_takes_little_memory() -> None:
+    """What a record claims to hold is not believed before it was seen to be there."""
+    claims = [
+        record(3, struct.pack("<QI", 1, 0xFFFFFFFF), dynamic=True),
+        record(3, struct.pack("<QI", 1, 0), dynamic=True),
+        record(1, struct.pack("<QBI", 1, 2, 0xFFFFFFFF), dynamic=True),
+        record(0, struct.pack("<Q", 1), dynamic=True)[:1] + b"\xff\xff\xff\xff" + bytes(8),
+    ]
+    for claim in claims:
+        with contextlib.suppress(CorruptPayloadError):
+            logs(claim, b"")  # the plans of the table are kept, and no block's own
+        tracemalloc.start()
+        with contextlib.suppress(CorruptPayloadError):
+            logs(claim, b"")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert peak_bytes < 100_000
 
 
 def test_a_long_text_that_every_event_shares_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

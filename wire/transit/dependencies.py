@@ -1,284 +1,273 @@
 """The dependency table of a block: what its events refer to by address.
 
-Few entries (tens to thousands, against up to millions of events), so plain Python reads them. Compiled code maps the
-addresses in events to ordinals in this table and hands the ordinals back. An address is opaque, and belongs to one
-block.
+Read as the events are: one scan finds the entries, one pass resolves what they refer to, one decodes their texts, and
+none of them makes a Python value of an entry. Events then refer to entries by ordinal. An address is opaque, and belongs
+to one block.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from struct import Struct
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from wire.errors import CorruptPayloadError
-from wire.transit import kernels
-from wire.transit.columns import Int32Array, Int64Array
-from wire.transit.layout import Field, FixedType, Kind, TypeTable
-from wire.transit.strings import read_dyn_string, read_strict
+from wire.transit import kernels, text_kernels
+from wire.transit.columns import Codes, Int32Array, Int64Array, UInt8Array
+from wire.transit.kernels import (
+    ENTRY_DESCRIPTION,
+    ENTRY_INLINE,
+    ENTRY_PLAN_COLUMNS,
+    ENTRY_PROPERTIES,
+    ENTRY_REFERENCE,
+    ENTRY_STRICT,
+    ENTRY_TEXTS_MAX,
+    IS_DESCRIPTION,
+    MARK_PROPERTIES,
+    MARK_REFERENCES,
+    Fault,
+)
+from wire.transit.layout import FixedType, Kind, TypeTable, count_fields
+from wire.transit.records import (
+    PLANNED_BYTES_MAX,
+    Plan,
+    Records,
+    TypePlan,
+    address_text,
+    fixed_plan,
+    new_outcome,
+    raise_fault,
+    scan_records,
+)
+from wire.transit.strings import Texts, read_texts
 
-DEPENDENCIES_MAX: Final = 2 << 20  # of one block: each costs about 300 bytes of memory
-PROPERTY_TEXT_CHARS_MAX: Final = 64 << 20  # of all property sets that the events of one block use, as JSON
+DEPENDENCIES_MAX: Final = 2 << 20  # of one block: each costs about 100 bytes of memory
+PROPERTY_TEXT_BYTES_MAX: Final = 64 << 20  # of all property sets that the events of one block use
 
 # what the inner reads of overlapping entries may sum up to; entries of sound senders never overlap
 _READ_FACTOR: Final = 2
 _READ_SLACK_BYTES: Final = 4096
 
-_U8: Final = Struct("<B")
-_U32: Final = Struct("<I")
-_U64: Final = Struct("<Q")
-_STRUCTS: Final[Mapping[Kind, Struct]] = {
-    Kind.U8: _U8,
-    Kind.U32: _U32,
-    Kind.U64: _U64,
-    Kind.I64: Struct("<q"),
-    Kind.F64: Struct("<d"),
-    Kind.REFERENCE: _U64,
-}
-
+_SLOTS_MIN: Final = 8
 # drawn anew by each process, so that nobody can choose addresses that fall into one slot
 _MULTIPLIER: Final = np.int64(secrets.randbits(62) << 1 | 1)
 
-
-@dataclass(frozen=True, slots=True)
-class PropertySet:
-    """Names and values in the order they were sent."""
-
-    pairs: tuple[tuple[str, str], ...]
-
-    def find(self, name: str) -> str | None:
-        """The value of this name; of a doubled name the last, as in JSON."""
-        return dict(self.pairs).get(name)
-
-    def to_json(self) -> str:
-        """Canonical JSON text: sorted keys, no spaces; of a doubled name the last value."""
-        return json.dumps(dict(self.pairs), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_NO_PROPERTIES: Final = "{}"
 
 
-class Record:
-    """A description: the members of one fixed-size entry, references resolved."""
+class Wanted(NamedTuple):
+    """What events of one kind take from dependencies."""
 
-    __slots__ = ("_type", "_values")
-
-    def __init__(self, fixed: FixedType, values: tuple[Value, ...]) -> None:
-        self._type = fixed
-        self._values = values
-
-    def text(self, name: str) -> str:
-        value = self._value(name, Kind.REFERENCE)
-        if type(value) is not str:
-            raise CorruptPayloadError(f"member {name!r} of {self._type.name!r} refers to something else than a string")
-        return value
-
-    def u32(self, name: str) -> int:
-        value = self._value(name, Kind.U32, Kind.U8)
-        assert type(value) is int
-        return value
-
-    def _value(self, name: str, *kinds: Kind) -> Value:
-        field = self._type.need(name, *kinds)
-        return self._values[self._type.fields.index(field)]
+    texts: tuple[str, ...]  # members of a description that refer to text
+    number: str | None = None  # its one member that is a number
+    properties: tuple[str, ...] = ()  # names of properties that override something
+    words: tuple[str, ...] = ()  # texts that mean something as values of properties
 
 
-Value: TypeAlias = "str | PropertySet | Record | int | float"
+class DependencyPlan(Plan):
+    """How to read the dependencies of one kind of stream."""
+
+    __slots__ = ("property_bytes", "wanted", "word_offsets", "words")
+
+    def __init__(self, table: TypeTable, wanted: Wanted) -> None:
+        super().__init__(table, ENTRY_PLAN_COLUMNS, self._entry)
+        words = [word.encode() for word in (*wanted.properties, *wanted.words)]
+        self.wanted: Final = wanted
+        self.words: Final[UInt8Array] = np.array(list(b"".join(words)), np.uint8)
+        self.word_offsets: Final[Int32Array] = np.cumsum([0, *map(len, words)]).astype(np.int32)
+        self.property_bytes = 0  # known once a property set occurs
+
+    def _entry(self, table: TypeTable, index: int) -> TypePlan:
+        udt = table.types[index]
+        if udt.size:
+            return self._fixed(table.record_type(index))
+        if udt.name == "StaticString":
+            return TypePlan((ENTRY_STRICT,))
+        if udt.name == "StaticStringDependency":
+            return TypePlan((ENTRY_INLINE,))
+        if udt.name == "PropertySetDependency":
+            return self._properties(table.named("Property"))
+        raise CorruptPayloadError(f"dependencies of the type {udt.name!r} have an unknown layout")
+
+    def _fixed(self, fixed: FixedType) -> TypePlan:
+        fields = count_fields(fixed.fields)
+        if fixed.stands_for is not None:
+            if fixed.stands_for.kind is not Kind.REFERENCE:
+                raise CorruptPayloadError(f"dependency of reference type {fixed.name!r} repeats an entry")
+            at = fixed.stands_for.offset
+            return fixed_plan(fixed, (ENTRY_REFERENCE, fields, at), at)
+        address = fixed.need("id", Kind.U64, Kind.I64).offset
+        number, number_bytes = -1, 0
+        found = fixed.find(self.wanted.number) if self.wanted.number else None
+        if found is not None and found.kind in (Kind.U32, Kind.U8):
+            number, number_bytes = found.offset, found.kind.width
+        texts = [
+            found.offset if (found := fixed.find(name)) and found.kind is Kind.REFERENCE else -1
+            for name in self.wanted.texts
+        ]
+        texts += [-1] * (ENTRY_TEXTS_MAX - len(texts))
+        row = (ENTRY_DESCRIPTION, fields, address, 0, number, number_bytes, *texts)
+        return fixed_plan(fixed, row, *texts)
+
+    def _properties(self, fixed: FixedType) -> TypePlan:
+        if fixed.size == 0:
+            raise CorruptPayloadError("type 'Property' has no size")
+        if fixed.stands_for is not None:
+            raise CorruptPayloadError("type 'Property' is a reference")
+        name, value = fixed.need("name", Kind.REFERENCE), fixed.need("value", Kind.REFERENCE)
+        self.property_bytes = min(fixed.size, PLANNED_BYTES_MAX)
+        if fixed.size > PLANNED_BYTES_MAX:  # only sets without properties fit into a buffer
+            return TypePlan((ENTRY_PROPERTIES, self.property_bytes), (), MARK_PROPERTIES)
+        row = (ENTRY_PROPERTIES, self.property_bytes, name.offset, value.offset)
+        return fixed_plan(fixed, row, name.offset, value.offset)._replace(mark=MARK_PROPERTIES)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dependencies:
-    """Entries by ordinal, in the order of the buffer, and an index from address to ordinal for compiled code."""
+    """Entries by ordinal, in the order of the buffer, and an index from address to ordinal for compiled code.
 
+    Every array has a value for each entry. What it means depends on the entry's source: ``kernels.read_entries``.
+    """
+
+    plan: DependencyPlan
     ids: Int64Array
-    values: list[Value]
+    sources: UInt8Array
+    kinds: UInt8Array
+    starts: Int64Array
+    lengths: Int64Array
+    numbers: Int64Array
+    members: Int32Array  # ordinals of the texts of a description, in the order they are wanted
+    pairs: Int32Array  # ordinals of name and value of each property
     slot_ids: Int64Array
     slot_ordinals: Int32Array
-    multiplier: np.int64
+    texts: Texts  # empty for what is no text
+    words: Int32Array  # which of the wanted words a text is, names of properties first, or -1
+    overrides: Int32Array  # ordinals of the values of a property set, in the order their names are wanted
+    _strings: list[str] | None = None
 
-    def text(self, ordinal: int) -> str:
-        value = self.values[ordinal]
-        if type(value) is not str:
-            raise self._wrong_kind(ordinal, "a string")
-        return value
+    def __len__(self) -> int:
+        return len(self.ids)
 
-    def record(self, ordinal: int) -> Record:
-        value = self.values[ordinal]
-        if not isinstance(value, Record):
-            raise self._wrong_kind(ordinal, "a description")
-        return value
+    @property
+    def index(self) -> tuple[np.int64, Int64Array, Int32Array]:
+        """What a kernel needs to find an entry by its address."""
+        return _MULTIPLIER, self.slot_ids, self.slot_ordinals
 
-    def property_set(self, ordinal: int) -> PropertySet:
-        value = self.values[ordinal]
-        if not isinstance(value, PropertySet):
-            raise self._wrong_kind(ordinal, "a property set")
-        return value
+    def check_other_references(self, objects: Records) -> None:
+        """Look up the addresses in objects that nothing else looks up.
 
-    def _wrong_kind(self, ordinal: int, wanted: str) -> CorruptPayloadError:
-        address = int(self.ids[ordinal]) & (1 << 64) - 1
-        return CorruptPayloadError(f"dependency {address:#x} is not {wanted}")
+        An address that no dependency has makes the block corrupt, also in a member that nobody reads.
+        """
+        if objects.marks & MARK_REFERENCES:
+            plan, outcome = objects.plan, new_outcome()
+            kernels.check_references(
+                objects.buffer, objects.kinds, objects.starts, plan.first, plan.offsets, *self.index, outcome
+            )
+            raise_fault(outcome)
+
+    def raise_fault(self, outcome: Int64Array, noun: str = "object") -> None:
+        """Turn what a kernel found wrong with an object into an error; returns if it found nothing."""
+        if outcome[0]:
+            if int(outcome[0]) == Fault.NOT_DESCRIBED:
+                self._raise_not_described(int(outcome[2]), int(outcome[3]))
+            raise_fault(outcome, noun)
+
+    def _raise_not_described(self, address: int, part: int) -> None:
+        ordinal = int(np.flatnonzero(self.ids == address)[0])
+        if self.sources[ordinal] != IS_DESCRIPTION:
+            raise CorruptPayloadError(f"dependency {address_text(address)} is not a description")
+        fixed = self.plan.table.record_type(int(self.kinds[ordinal]))
+        if part < 0:
+            fixed.need(str(self.plan.wanted.number), Kind.U32, Kind.U8)
+        else:
+            name = self.plan.wanted.texts[part]
+            fixed.need(name, Kind.REFERENCE)
+            raise CorruptPayloadError(f"member {name!r} of {fixed.name!r} refers to something else than a string")
+
+    def used(self, ordinals: Int32Array) -> tuple[Int32Array, Int32Array]:
+        """The distinct ordinals among these, by first sight, and which of them each row has; negative rows stay."""
+        size = len(self.ids)
+        used, numbers = np.empty(size, np.int32), np.empty(len(ordinals), np.int32)
+        count = kernels.renumber(ordinals, np.empty(size, np.int32), used, numbers)
+        return used[:count], numbers
+
+    def text_column(self, ordinals: Int32Array) -> Codes:
+        """The text of each row's ordinal, which every row has."""
+        used, codes = self.used(ordinals)
+        return Codes(codes, self.strings(used))
+
+    def strings(self, ordinals: Int32Array) -> list[str]:
+        """Their texts. All there are become Python's together, when first asked for: few cost as much."""
+        if self._strings is None:
+            self._strings = self.texts.to_strings()
+        return list(map(self._strings.__getitem__, ordinals.tolist()))
+
+    def json_column(self, ordinals: Int32Array) -> Codes:
+        """Canonical JSON of each row's property set: sorted keys, no spaces, of a doubled name the last value.
+
+        Raises:
+            CorruptPayloadError: All together would be too long.
+        """
+        if len(self.pairs) == 0:
+            return Codes(np.zeros(len(ordinals), np.int32), [_NO_PROPERTIES])
+        sets, codes = self.used(ordinals)
+        codes += np.int32(1)  # a row without a set has -1
+        return Codes(codes, [_NO_PROPERTIES, *self._json(sets).to_strings()])
+
+    def _json(self, sets: Int32Array) -> Texts:
+        most = len(self.pairs) // 2
+        order, spare, pairs = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(2 * most, np.int32)
+        counts, offsets, outcome = np.empty(len(sets), np.int32), np.empty(len(sets) + 1, np.int32), new_outcome()
+        total = text_kernels.measure_json(
+            *(sets, self.starts, self.lengths, self.pairs, *self.texts, PROPERTY_TEXT_BYTES_MAX),
+            *(order, spare, pairs, counts, offsets, outcome),
+        )
+        raise_fault(outcome, "dependency")
+        json = Texts(np.empty(total, np.uint8), offsets)
+        text_kernels.write_json(pairs, counts, *self.texts, json.data)
+        return json
 
 
-def read_dependencies(table: TypeTable, data: bytes) -> Dependencies:
+def read_dependencies(plan: DependencyPlan, data: bytes) -> Dependencies:
     """Decode the dependencies buffer of one block.
 
     Raises:
         CorruptPayloadError: A record, a reference or a string does not fit, or an address occurs twice.
     """
-    entries = _Reader(table, data).read()
-    ids = np.fromiter(entries.keys(), np.uint64, len(entries)).view(np.int64)
-    slots = 8
-    while slots < 2 * len(entries):
-        slots *= 2
-    slot_ids = np.zeros(slots, np.int64)
-    slot_ordinals = np.full(slots, -1, np.int32)
-    kernels.index_ids(ids, _MULTIPLIER, slot_ids, slot_ordinals)
-    return Dependencies(ids, list(entries.values()), slot_ids, slot_ordinals, _MULTIPLIER)
+    found = scan_records(plan, data, "dependency")
+    room = min(len(found), DEPENDENCIES_MAX)
+    slots = max(_SLOTS_MIN, 1 << (2 * room).bit_length())
+    slot_ids, slot_ordinals = np.empty(slots, np.int64), np.empty(slots, np.int32)
+    budget = _READ_FACTOR * len(data) + _READ_SLACK_BYTES
+    has_properties = bool(found.marks & MARK_PROPERTIES)
+    pairs = np.empty(2 * (budget // plan.property_bytes) if has_properties else 0, np.int32)
+    ids, starts, lengths = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    sources, kinds, numbers = np.empty(room, np.uint8), np.empty(room, np.uint8), np.empty(room, np.int64)
+    members = np.empty((room, len(plan.wanted.texts)), np.int32)
+    outcome = new_outcome()
+    count = kernels.read_entries(
+        *(found.buffer, found.kinds, found.starts, plan.rows, plan.first, plan.offsets, budget),
+        *(_MULTIPLIER, slot_ids, slot_ordinals),
+        *(ids, sources, kinds, starts, lengths, numbers, members, pairs, outcome),
+    )
+    raise_fault(outcome, "dependency")
+    pairs = pairs[: 2 * int(outcome[3])]
+    if count < room:  # records that only repeat an entry
+        ids, kinds, sources = ids[:count], kinds[:count], sources[:count]
+        starts, lengths = starts[:count], lengths[:count]
+    texts = read_texts(found.buffer, starts, lengths, sources, noun="dependency")
+    words = np.empty(count if has_properties else 0, np.int32)
+    overrides = np.empty((len(words), len(plan.wanted.properties)), np.int32)
+    if has_properties:
+        text_kernels.find_properties(
+            *(*texts, plan.words, plan.word_offsets, sources, starts, lengths, pairs), *(words, overrides)
+        )
+    return Dependencies(
+        *(plan, ids, sources, kinds, starts, lengths, numbers, members, pairs, slot_ids, slot_ordinals),
+        *(texts, words, overrides),
+    )
 
 
-def _twice(address: int) -> CorruptPayloadError:
-    return CorruptPayloadError(f"dependency {address:#x} occurs twice")
-
-
-class _Reader:
-    def __init__(self, table: TypeTable, data: bytes) -> None:
-        self._table = table
-        self._data = data
-        self._entries: dict[int, Value] = {}
-        self._budget = _READ_FACTOR * len(data) + _READ_SLACK_BYTES
-        self._property: tuple[FixedType, int, int] | None = None
-
-    def read(self) -> dict[int, Value]:
-        data, end = self._data, len(self._data)
-        types = self._table.types
-        sizes = [int(size) for size in self._table.sizes]
-        dynamic = [udt.size == 0 and udt.name for udt in types]
-        entries, address_at = self._entries, _U64.unpack_from
-        position = 0
-        while position < end:
-            index = data[position]
-            size = sizes[index]
-            if size < 0:
-                raise CorruptPayloadError(f"dependency at {position} has the unknown type {index}")
-            start = position + 1
-            if size == 0:
-                if end - start < _U32.size:
-                    raise CorruptPayloadError(f"dependency at {position} has no room for its size")
-                body_size: int = _U32.unpack_from(data, start)[0]
-                start += _U32.size
-            else:
-                body_size = size
-            if body_size > end - start:
-                raise CorruptPayloadError(f"dependency at {position} of {body_size} bytes has {end - start} left")
-            name = dynamic[index]
-            if name == "StaticString" and body_size >= _U64.size:  # most of all entries
-                address = address_at(data, start)[0]
-                if address in entries:
-                    raise _twice(address)
-                entries[address] = read_strict(data, start + _U64.size, start + body_size)
-            elif name is False:
-                self._read_record(self._table.record_type(index), start)
-            else:
-                self._read_dynamic(name, start, start + body_size)
-            position = start + body_size
-            if len(entries) > DEPENDENCIES_MAX:
-                raise CorruptPayloadError(f"block has more than {DEPENDENCIES_MAX} dependencies")
-        return entries
-
-    def _add(self, address: int, value: Value) -> None:
-        if address in self._entries:
-            raise _twice(address)
-        self._entries[address] = value
-
-    def _read_dynamic(self, name: str, start: int, end: int) -> None:
-        data = self._data
-        if name == "StaticString":
-            self._add(self._address(start, end, name), read_strict(data, start + 8, end))
-        elif name == "StaticStringDependency":
-            # bounded by the buffer and not by the record, as the original reads it
-            address = self._address(start, len(data), name)
-            text = read_dyn_string(data, start + 8, len(data))
-            self._spend(len(text))
-            self._add(address, text)
-        elif name == "PropertySetDependency":
-            self._add(self._address(start, len(data), name), self._read_properties(start + 8))
-        else:
-            raise CorruptPayloadError(f"dependency at {start} has the type {name!r} of unknown layout")
-
-    def _address(self, start: int, end: int, name: str) -> int:
-        if end - start < _U64.size:
-            raise CorruptPayloadError(f"{name} at {start} has {end - start} bytes, too few for its address")
-        address: int = _U64.unpack_from(self._data, start)[0]
-        return address
-
-    def _read_properties(self, start: int) -> PropertySet:
-        data = self._data
-        left = len(data) - start - _U32.size
-        if left < 0:
-            raise CorruptPayloadError(f"property set at {start} has no room for its count")
-        count: int = _U32.unpack_from(data, start)[0]
-        fixed, name_offset, value_offset = self._property_type()
-        if count > left // fixed.size:
-            raise CorruptPayloadError(f"property set at {start} of {count} entries has {left} bytes left")
-        self._spend(count * fixed.size)
-        pairs = []
-        start += _U32.size
-        for base in range(start, start + count * fixed.size, fixed.size):
-            for offset in fixed.references:
-                if offset not in (name_offset, value_offset):
-                    self._resolve(base + offset)
-            name = self._resolve(base + name_offset)
-            value = self._resolve(base + value_offset)
-            if type(name) is not str or type(value) is not str:
-                raise CorruptPayloadError(f"property at {base} refers to something else than strings")
-            pairs.append((name, value))
-        return PropertySet(tuple(pairs))
-
-    def _property_type(self) -> tuple[FixedType, int, int]:
-        if self._property is None:
-            fixed = self._table.named("Property")
-            if fixed.size == 0:
-                raise CorruptPayloadError("type 'Property' has no size")
-            if fixed.stands_for is not None:
-                raise CorruptPayloadError("type 'Property' is a reference")
-            name, value = fixed.need("name", Kind.REFERENCE), fixed.need("value", Kind.REFERENCE)
-            self._property = fixed, name.offset, value.offset
-        return self._property
-
-    def _read_record(self, fixed: FixedType, start: int) -> None:
-        record = self._record(fixed, fixed.fields, start)
-        if fixed.stands_for is not None:
-            # resolves to an entry that is there already: a string adds nothing, anything else would be added twice
-            if type(self._value(fixed, fixed.stands_for, start)) is not str:
-                raise CorruptPayloadError(f"dependency at {start} of reference type {fixed.name!r} repeats an entry")
-            return
-        address = fixed.need("id", Kind.U64, Kind.I64)
-        self._add(self._address(start + address.offset, len(self._data), fixed.name), record)
-
-    def _record(self, fixed: FixedType, fields: tuple[Field, ...], start: int) -> Record:
-        self._spend(len(fields))
-        return Record(fixed, tuple(self._value(fixed, field, start) for field in fields))
-
-    def _value(self, fixed: FixedType, field: Field, start: int) -> Value:
-        if field.kind is Kind.REFERENCE:
-            return self._resolve(start + field.offset)
-        if field.kind is Kind.OBJECT:
-            inner = FixedType(f"{fixed.name}.{field.name}", 0, field.fields, (), None)
-            return self._record(inner, field.fields, start)
-        value: int | float = _STRUCTS[field.kind].unpack_from(self._data, start + field.offset)[0]
-        return value
-
-    def _resolve(self, position: int) -> Value:
-        address = _U64.unpack_from(self._data, position)[0]
-        value = self._entries.get(address)
-        if value is None:
-            raise CorruptPayloadError(f"reference at {position} to the unknown dependency {address:#x}")
-        return value
-
-    def _spend(self, amount: int) -> None:
-        """Entries that lie in each other could make a small buffer decode to anything."""
-        self._budget -= amount
-        if self._budget < 0:
-            raise CorruptPayloadError("dependencies overlap each other")
+__all__ = ["Dependencies", "DependencyPlan", "Wanted", "read_dependencies"]

@@ -7,11 +7,11 @@ record of that type occurs. Refuses tables that are no CBOR arrays of types at a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ NESTING_MAX: Final = 16
 OVERLAP_MAX: Final = 4  # times a body may be covered by its members; sound types cover it once
 _OVERLAP_SLACK_BYTES: Final = 64
 _SIZE_MAX: Final = 1 << 40  # larger than any buffer: such a record never fits
+_SMALLEST_DYNAMIC_BYTES: Final = 5  # type index and size
+
+T = TypeVar("T")
 
 
 class Kind(Enum):
@@ -132,7 +135,10 @@ class TypeTable:
         self.sizes: Int64Array = np.full(RECORD_TYPES_MAX, -1, np.int64)  # -1: no such type, 0: the record says
         for index, udt in enumerate(types[:RECORD_TYPES_MAX]):
             self.sizes[index] = min(udt.size, _SIZE_MAX)
+        sizes = self.sizes[: len(types)].tolist()
+        self.record_bytes_min: int = min((size + 1 if size else _SMALLEST_DYNAMIC_BYTES for size in sizes), default=2)
         self._compiled: dict[str | int, FixedType | str] = {}
+        self._derived: dict[Callable[[TypeTable], Any], Any] = {}
 
     def record_type(self, index: int) -> FixedType:
         """The type of records that start with this byte; it must have a fixed size.
@@ -152,6 +158,13 @@ class TypeTable:
         if udt is None:
             raise CorruptPayloadError(f"the type table has no type {name!r}")
         return self._cached(name, udt)
+
+    def derived(self, make: Callable[[TypeTable], T]) -> T:
+        """What ``make`` works out from this table, kept with it; ``make`` must be a function of a module."""
+        found: T | None = self._derived.get(make)
+        if found is None:
+            found = self._derived[make] = make(self)
+        return found
 
     def _cached(self, key: str | int, udt: UserType) -> FixedType:
         compiled = self._compiled.get(key)
@@ -259,7 +272,7 @@ class _Compiler:
         if done is None:
             done = self._done[nested_udt.name] = self._lay_out(nested_udt, depth + 1)
         nested, covered = done
-        self._count(len(nested.references) + _count_fields(nested.fields), udt)
+        self._count(len(nested.references) + count_fields(nested.fields), udt)
         references.extend(offset + member.offset for offset in nested.references)
         if nested.stands_for is not None:
             return nested.stands_for.moved(member.offset, member.name), covered
@@ -272,8 +285,19 @@ class _Compiler:
             raise CorruptPayloadError(f"type {udt.name!r} has more than {FIELDS_MAX} fields with what it nests")
 
 
-def _count_fields(fields: tuple[Field, ...]) -> int:
-    return sum(1 + _count_fields(field.fields) for field in fields)
+def count_fields(fields: tuple[Field, ...]) -> int:
+    """Of all nested ones too."""
+    return sum(1 + count_fields(field.fields) for field in fields)
 
 
-__all__ = ["Field", "FixedType", "Kind", "Member", "StreamLayout", "TypeTable", "UserType", "compile_layout"]
+__all__ = [
+    "Field",
+    "FixedType",
+    "Kind",
+    "Member",
+    "StreamLayout",
+    "TypeTable",
+    "UserType",
+    "compile_layout",
+    "count_fields",
+]

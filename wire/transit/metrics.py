@@ -8,12 +8,11 @@ from typing import Final
 import numpy as np
 
 from wire.transit import kernels
-from wire.transit.columns import BoolArray, Codes, Float64Array, Int32Array, Int64Array
-from wire.transit.dependencies import read_dependencies
+from wire.transit.columns import BoolArray, Codes, Float64Array, Int64Array
+from wire.transit.dependencies import DependencyPlan, Wanted, read_dependencies
 from wire.transit.kernels import METRIC_FLOAT, METRIC_INTEGER, METRIC_PLAN_COLUMNS
-from wire.transit.layout import RECORD_TYPES_MAX, Kind, StreamLayout
-from wire.transit.objects import Objects, fixed_type, new_outcome, raise_fault, scan_objects
-from wire.transit.tags import OrdinalColumn, PropertyColumn
+from wire.transit.layout import Kind, StreamLayout, TypeTable
+from wire.transit.records import Plan, TypePlan, fixed_plan, fixed_type, new_outcome, other_plan, scan_records
 
 _ACTIONS: Final = {
     "IntegerMetricEvent": (METRIC_INTEGER, False),
@@ -21,9 +20,11 @@ _ACTIONS: Final = {
     "TaggedIntegerMetricEvent": (METRIC_INTEGER, True),
     "TaggedFloatMetricEvent": (METRIC_FLOAT, True),
 }
+_NAMES: Final = ("name", "unit", "target")  # of a description, and of the properties that override it
+_WANTED: Final = Wanted(_NAMES, properties=_NAMES)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MetricEvents:
     """Values in object order. An integer of the unit ``ticks`` is left as it is: its clock is not known here."""
 
@@ -44,61 +45,57 @@ def read_metrics(layout: StreamLayout, dependencies: bytes, objects: bytes) -> M
     Raises:
         CorruptPayloadError: The buffers do not follow the type tables.
     """
-    known = read_dependencies(layout.dependencies, dependencies)
-    found = scan_objects(layout.objects, objects)
-    plan, used = _plan(found)
-    found.check_other_references(used, known)
+    known = read_dependencies(layout.dependencies.derived(_dependency_plan), dependencies)
+    found = scan_records(layout.objects.derived(_plan), objects, "object")
+    known.check_other_references(found)
     count = len(found)
     integer, ticks, raw = np.empty(count, np.uint8), np.empty(count, np.int64), np.empty(count, np.int64)
-    subject, tags = np.empty(count, np.int32), np.empty(count, np.int32)
+    name, unit, target = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.int32)
+    properties = np.empty(count, np.int32)
     outcome = new_outcome()
     rows = kernels.read_metrics(
-        found.buffer,
-        found.kinds,
-        found.starts,
-        plan,
-        known.multiplier,
-        known.slot_ids,
-        known.slot_ordinals,
-        integer,
-        ticks,
-        raw,
-        subject,
-        tags,
-        outcome,
+        *(found.buffer, found.kinds, found.starts, found.plan.rows, *known.index),
+        *(known.sources, known.members, known.overrides),
+        *(integer, ticks, raw, name, unit, target, properties, outcome),
     )
-    raise_fault(outcome)
-    ticks, raw, subject, tags = ticks[:rows], raw[:rows], subject[:rows], tags[:rows]
+    known.raise_fault(outcome)
+    raw = raw[:rows]
     is_integer = integer[:rows].astype(np.bool_)
     value = raw.view(np.float64).copy()
     value[is_integer] = raw[is_integer].view(np.uint64).astype(np.float64)
-    descriptions = OrdinalColumn(known, subject)
-    properties = PropertyColumn(known, tags)
+    return MetricEvents(
+        ticks=ticks[:rows],
+        value=value,
+        integer=is_integer,
+        raw=raw,
+        name=known.text_column(name[:rows]),
+        unit=known.text_column(unit[:rows]),
+        target=known.text_column(target[:rows]),
+        properties=known.json_column(properties[:rows]),
+        skipped=count - rows,
+    )
 
-    def described(member: str) -> Codes:
-        own = descriptions.texts(lambda ordinal: known.record(ordinal).text(member))
-        return properties.override(member, own)
 
-    name, unit, target = described("name"), described("unit"), described("target")
-    return MetricEvents(ticks, value, is_integer, raw, name, unit, target, properties.json(), count - rows)
+def _dependency_plan(table: TypeTable) -> DependencyPlan:
+    return DependencyPlan(table, _WANTED)
 
 
-def _plan(objects: Objects) -> tuple[Int32Array, dict[int, set[int]]]:
-    plan = np.zeros((RECORD_TYPES_MAX, METRIC_PLAN_COLUMNS), np.int32)
-    used: dict[int, set[int]] = {}
-    for type_index in objects.present:
-        action = _ACTIONS.get(objects.table.types[type_index].name)
-        if action is None:
-            continue
-        what, tagged = action
-        fixed = fixed_type(objects, type_index)
-        if fixed.stands_for is not None:
-            continue
-        kinds = (Kind.U64, Kind.I64) if what == METRIC_INTEGER else (Kind.F64,)
-        value = fixed.need("value", *kinds).offset
-        time = fixed.need("time", Kind.I64, Kind.U64).offset
-        description = fixed.need("desc", Kind.REFERENCE).offset
-        properties = fixed.need("properties", Kind.REFERENCE).offset if tagged else -1
-        plan[type_index] = what, time, description, properties, value
-        used[type_index] = {description, properties}
-    return plan, used
+def _plan(table: TypeTable) -> Plan:
+    return Plan(table, METRIC_PLAN_COLUMNS, _plan_of)
+
+
+def _plan_of(table: TypeTable, index: int) -> TypePlan:
+    """Plan row: action, time, description, properties, value."""
+    action = _ACTIONS.get(table.types[index].name)
+    if action is None:
+        return other_plan(table, index)
+    what, tagged = action
+    fixed = fixed_type(table, index)
+    if fixed.stands_for is not None:
+        return other_plan(table, index)
+    kinds = (Kind.U64, Kind.I64) if what == METRIC_INTEGER else (Kind.F64,)
+    value = fixed.need("value", *kinds).offset
+    time = fixed.need("time", Kind.I64, Kind.U64).offset
+    description = fixed.need("desc", Kind.REFERENCE).offset
+    properties = fixed.need("properties", Kind.REFERENCE).offset if tagged else -1
+    return fixed_plan(fixed, (what, time, description, properties, value), description, properties)

@@ -7,21 +7,22 @@ business, because it crosses blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import xxhash
 
 from wire.transit import kernels
 from wire.transit.columns import Int32Array, Int64Array, UInt8Array
-from wire.transit.dependencies import Dependencies, read_dependencies
+from wire.transit.dependencies import Dependencies, DependencyPlan, Wanted, read_dependencies
 from wire.transit.kernels import SPAN_BEGIN, SPAN_END, SPAN_PLAN_COLUMNS, Fault
-from wire.transit.layout import RECORD_TYPES_MAX, Kind, StreamLayout
-from wire.transit.objects import Objects, fixed_type, new_outcome, raise_fault, scan_objects
+from wire.transit.layout import Kind, StreamLayout, TypeTable
+from wire.transit.records import Plan, TypePlan, fixed_plan, fixed_type, new_outcome, other_plan, scan_records
 
 SCOPES_MAX: Final = 1 << 20  # distinct in one block, a power of two; names of spans may be made at run time
 _SCOPES_USUAL_MAX: Final = 1 << 11
 _NO_NAME: Final = 0xFFFFFFFF
+_WANTED: Final = Wanted(("name", "file", "target"), "line")
 
 _ACTIONS: Final = {
     "BeginThreadSpanEvent": (SPAN_BEGIN, "thread_span_desc", None),
@@ -31,8 +32,7 @@ _ACTIONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """A place in the program that spans come from."""
 
     name: str
@@ -42,7 +42,7 @@ class Scope:
     hash: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SpanEvents:
     """Sync events in object order. ``index`` counts every object of the block, so ids are ``object_offset + index``."""
 
@@ -68,10 +68,9 @@ def read_spans(layout: StreamLayout, dependencies: bytes, objects: bytes) -> Spa
     Raises:
         CorruptPayloadError: The buffers do not follow the type tables.
     """
-    known = read_dependencies(layout.dependencies, dependencies)
-    found = scan_objects(layout.objects, objects)
-    plan, used = _plan(found)
-    found.check_other_references(used, known)
+    known = read_dependencies(layout.dependencies.derived(_dependency_plan), dependencies)
+    found = scan_records(layout.objects.derived(_plan), objects, "object")
+    known.check_other_references(found)
     count = len(found)
     kind, ticks = np.empty(count, np.uint8), np.empty(count, np.int64)
     index, scope = np.empty(count, np.int64), np.empty(count, np.int32)
@@ -80,56 +79,53 @@ def read_spans(layout: StreamLayout, dependencies: bytes, objects: bytes) -> Spa
         pairs = np.empty(scopes_max, np.int64)
         outcome = new_outcome()
         rows = kernels.read_spans(
-            found.buffer,
-            found.kinds,
-            found.starts,
-            plan,
-            known.multiplier,
-            known.slot_ids,
-            known.slot_ordinals,
-            np.full(len(known.values), -1, np.int32),
+            *(found.buffer, found.kinds, found.starts, found.plan.rows, *known.index),
+            np.full(len(known), -1, np.int32),
             np.zeros(2 * scopes_max, np.int64),
             np.empty(2 * scopes_max, np.int32),
-            pairs,
-            kind,
-            ticks,
-            index,
-            scope,
-            outcome,
+            *(pairs, kind, ticks, index, scope, outcome),
         )
-        if outcome[0] != Fault.TOO_MANY_SCOPES:
+        if int(outcome[0]) != Fault.TOO_MANY_SCOPES:
             break
-    raise_fault(outcome)
-    scopes = [_scope(known, pair) for pair in pairs[: int(outcome[3])].tolist()]
+    known.raise_fault(outcome)
+    scopes = _scopes(known, pairs[: int(outcome[3])])
     return SpanEvents(kind[:rows], ticks[:rows], index[:rows], scope[:rows], scopes, count)
 
 
-def _plan(objects: Objects) -> tuple[Int32Array, dict[int, set[int]]]:
-    plan = np.zeros((RECORD_TYPES_MAX, SPAN_PLAN_COLUMNS), np.int32)
-    plan[:, 3] = -1
-    used: dict[int, set[int]] = {}
-    for type_index in objects.present:
-        action = _ACTIONS.get(objects.table.types[type_index].name)
-        if action is None:
-            continue
-        what, description_member, name_member = action
-        fixed = fixed_type(objects, type_index)
-        if fixed.stands_for is not None:
-            continue
-        time = fixed.need("time", Kind.I64, Kind.U64).offset
-        description = fixed.need(description_member, Kind.REFERENCE).offset
-        name = -1 if name_member is None else fixed.need(name_member, Kind.REFERENCE).offset
-        plan[type_index] = what, time, description, name
-        used[type_index] = {description, name}
-    return plan, used
+def _dependency_plan(table: TypeTable) -> DependencyPlan:
+    return DependencyPlan(table, _WANTED)
 
 
-def _scope(dependencies: Dependencies, pair: int) -> Scope:
-    description = dependencies.record(pair >> 32)
-    own = pair & _NO_NAME
-    name = description.text("name") if own == _NO_NAME else dependencies.text(own)
-    file, target, line = description.text("file"), description.text("target"), description.u32("line")
-    return Scope(name, file, target, line, scope_hash(name, file, target, line))
+def _plan(table: TypeTable) -> Plan:
+    return Plan(table, SPAN_PLAN_COLUMNS, _plan_of)
+
+
+def _plan_of(table: TypeTable, index: int) -> TypePlan:
+    """Plan row: action, time, description, name."""
+    action = _ACTIONS.get(table.types[index].name)
+    if action is None:
+        return other_plan(table, index)
+    what, description_member, name_member = action
+    fixed = fixed_type(table, index)
+    if fixed.stands_for is not None:
+        return other_plan(table, index)
+    time = fixed.need("time", Kind.I64, Kind.U64).offset
+    description = fixed.need(description_member, Kind.REFERENCE).offset
+    name = -1 if name_member is None else fixed.need(name_member, Kind.REFERENCE).offset
+    return fixed_plan(fixed, (what, time, description, name), description, name)
+
+
+def _scopes(known: Dependencies, pairs: Int64Array) -> list[Scope]:
+    """The scope of each pair of a description and a name of its own, if it has one."""
+    count = len(pairs)
+    places, lines = np.empty((3, count), np.int32), np.empty(count, np.int64)
+    outcome = new_outcome()
+    kernels.read_scopes(pairs, known.ids, known.sources, known.numbers, known.members, places, lines, outcome)
+    known.raise_fault(outcome, "scope")
+    members = zip(*map(known.strings, places), lines.tolist(), strict=True)
+    return [
+        Scope(name, file, target, line, scope_hash(name, file, target, line)) for name, file, target, line in members
+    ]
 
 
 __all__ = ["Scope", "SpanEvents", "read_spans", "scope_hash"]

@@ -1,48 +1,72 @@
-"""Text inside records: the inline string with its codec, as Python reads it one at a time.
+"""Columns of text: from the bytes of a block, in whatever codec, to Arrow and Python.
 
-Whole columns of messages go through ``kernels`` instead; both give the same text. Bytes that are no UTF-8 (or UTF-16)
-become U+FFFD, one for each maximal ill-formed part, except where the format demands valid UTF-8.
+Bytes that are no UTF-8 (or UTF-16) become U+FFFD, one for each maximal ill-formed part, except where the format demands
+valid UTF-8. Never one Python string after the other: a column is decoded at once.
 """
 
 from __future__ import annotations
 
-from struct import Struct
-from typing import Final
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
 
 from wire.errors import CorruptPayloadError
+from wire.transit import text_kernels
+from wire.transit.columns import Int32Array, Int64Array, UInt8Array
+from wire.transit.records import new_outcome, raise_fault
 
-CODEC_ANSI: Final = 0  # written by senders for ASCII text, and read as UTF-8
-CODEC_WIDE: Final = 1  # UTF-16, little endian
-CODEC_UTF8: Final = 2
-
-DYN_STRING_HEAD: Final = Struct("<BI")  # codec, length in bytes
+TEXT_BYTES_MAX: Final = (1 << 31) - 1  # of one column: its offsets have 32 bits
 
 
-def read_dyn_string(data: bytes, start: int, end: int) -> str:
-    """The inline string at ``start``, which must fit before ``end``.
+class Texts(NamedTuple):
+    """Sound UTF-8, one text behind the other: text ``i`` is ``data[offsets[i]:offsets[i + 1]]``."""
+
+    data: UInt8Array
+    offsets: Int32Array
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def to_arrow(self) -> Any:
+        """A string array over the same memory."""
+        return pa.StringArray.from_buffers(len(self), pa.py_buffer(self.offsets), pa.py_buffer(self.data))
+
+    def to_strings(self) -> list[str]:
+        strings: list[str] = self.to_arrow().to_pylist()
+        return strings
+
+
+NO_TEXTS: Final = Texts(np.zeros(0, np.uint8), np.zeros(1, np.int32))
+
+
+def read_texts(
+    buffer: UInt8Array,
+    starts: Int64Array,
+    lengths: Int64Array,
+    sources: UInt8Array,
+    *,
+    noun: str,
+    references: Texts = NO_TEXTS,
+    bytes_max: int = TEXT_BYTES_MAX,
+) -> Texts:
+    """Decode a column: row ``i`` has ``lengths[i]`` bytes at ``starts[i]``, in the codec that ``sources[i]`` says.
+
+    A row whose source is a reference has the text of ``references`` whose ordinal is its start. ``noun`` is what errors
+    call a row, and ``sources`` is used up.
 
     Raises:
-        CorruptPayloadError: Unknown codec, odd length of a wide string, or a length beyond ``end``.
+        CorruptPayloadError: A text cannot be decoded, or all together have more than ``bytes_max`` bytes.
     """
-    if end - start < DYN_STRING_HEAD.size:
-        raise CorruptPayloadError(f"string at {start} has no room for its head")
-    codec, length = DYN_STRING_HEAD.unpack_from(data, start)
-    start += DYN_STRING_HEAD.size
-    if length > end - start:
-        raise CorruptPayloadError(f"string at {start} of {length} bytes has {end - start} left")
-    raw = data[start : start + length]
-    if codec in (CODEC_UTF8, CODEC_ANSI):
-        return raw.decode("utf-8", "replace")
-    if codec == CODEC_WIDE:
-        if length % 2:
-            raise CorruptPayloadError(f"wide string at {start} has an odd length of {length} bytes")
-        return raw.decode("utf-16-le", "replace")
-    raise CorruptPayloadError(f"string at {start} has the unknown codec {codec}")
+    sizes = np.empty(len(starts), np.int64)
+    outcome = new_outcome()
+    total = text_kernels.measure_text(buffer, starts, lengths, sources, references.offsets, sizes, outcome)
+    raise_fault(outcome, noun)
+    if total > bytes_max:
+        raise CorruptPayloadError(f"the {noun} texts of the block have {total} bytes, more than {bytes_max}")
+    texts = Texts(np.empty(total, np.uint8), np.empty(len(starts) + 1, np.int32))
+    text_kernels.write_text(buffer, starts, lengths, sources, sizes, *references, texts.offsets, texts.data)
+    return texts
 
 
-def read_strict(data: bytes, start: int, end: int) -> str:
-    """All bytes from ``start`` to ``end``, which must be valid UTF-8."""
-    try:
-        return data[start:end].decode()
-    except UnicodeDecodeError as error:
-        raise CorruptPayloadError(f"string at {start} of {end - start} bytes is not UTF-8") from error
+__all__ = ["NO_TEXTS", "Texts", "read_texts"]
