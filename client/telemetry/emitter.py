@@ -3,11 +3,12 @@
 Two daemon threads do the work. One takes what the program's threads have recorded, every few seconds, and makes blocks
 of it: one stream of logs, one of metrics, one of spans per thread. The other sends: process and streams before blocks,
 then logs, metrics, spans. A server that is slow or away costs the program nothing but telemetry: every queue has a
-limit, and what is beyond it is counted in ``statistics``.
+limit, what is lost is counted in ``statistics``, and the lake is told in a log line of ``lakeflight.telemetry``.
 
-After a fork the child is a process of its own, with the parent's id as its parent; one that ends by ``os._exit``, as
-those of ``multiprocessing`` do, must ``flush`` before. Refuses to raise into the program, to record what its own
-threads do, and to outlive the program by more than a few seconds.
+After a fork the child is a process of its own, with the parent's id as its parent. The end of a program sends what is
+left, and so does that of a child of ``multiprocessing``; one that ends by a signal or by ``os._exit`` must ``flush``
+before. Refuses to raise into the program, to record what its own threads do, to outlive the program by more than a few
+seconds, and to print more than one line an hour.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from time import monotonic, sleep
+from time import monotonic, perf_counter_ns, sleep
 from types import TracebackType
 from typing import Final, Literal
 from uuid import uuid4
@@ -37,7 +38,7 @@ from numpy.typing import NDArray
 from client.telemetry import metrics as _metrics
 from client.telemetry import recorder as _recorder
 from client.telemetry import spans as _spans
-from client.telemetry.logging_handler import TelemetryHandler
+from client.telemetry.logging_handler import WARN, TelemetryHandler
 from client.telemetry.recorder import (
     TICKS_PER_SECOND,
     Limits,
@@ -53,6 +54,7 @@ from wire.envelope import ProcessRequest, encode_block, encode_process, encode_s
 from wire.identifiers import canonical_uuid
 from wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES, StreamTypes
 from wire.transit.writer import (
+    BEGIN,
     EncodedBlock,
     LogBlockBuilder,
     LogMetadata,
@@ -76,6 +78,12 @@ _RETRY_DELAY_MAX_S: Final = 10.0
 _RETRIES_AT_EXIT: Final = 2
 CLOSE_TIMEOUT_S: Final = 5.0
 
+OWN_TARGET: Final = "lakeflight.telemetry"
+LOSS_REPORT_INTERVAL_S: Final = 10.0  # a log line about losses comes no more often
+COMPLAINT_INTERVAL_S: Final = 3600.0  # nor a line on standard error
+_TRIES_BEFORE_COMPLAINT: Final = 3
+_AFTER_EVERYTHING: Final = -100  # a priority of multiprocessing's finalizers: others may still log
+
 
 @dataclass(slots=True)
 class Statistics:
@@ -86,10 +94,10 @@ class Statistics:
     requests_retried: int = 0
     requests_refused: int = 0  # by the server, for good
     requests_dropped: int = 0  # given up: no room, or too many tries
-    dropped_logs: int = 0  # before they were encoded
+    dropped_logs: int = 0  # lines that no server has: no room for them, or for their block, given up, refused
     dropped_metrics: int = 0
     dropped_spans: int = 0
-    dropped_threads: int = 0
+    dropped_threads: int = 0  # of which nothing is recorded
     errors: int = 0  # events that could not be recorded or encoded
 
 
@@ -98,6 +106,19 @@ class _Request:
     path: str
     body: bytes
     urgency: int
+    events: int = 0  # of the program: lines, measurements, spans that begin
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Events that no server has, by kind."""
+
+    logs: int = 0
+    metrics: int = 0
+    spans: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.logs} log lines, {self.metrics} metrics, {self.spans} spans"
 
 
 class _Outbox:
@@ -149,14 +170,14 @@ class _Outbox:
             self._closed = True
             self._changed.notify_all()
 
-    def discard(self) -> int:
-        """Throw everything away; how many requests that were."""
+    def discard(self) -> list[_Request]:
+        """Throw everything away, and say what that was."""
         with self._changed:
-            count = sum(map(len, self._queues))
+            thrown = [request for queue in self._queues for request in queue]
             for queue in self._queues:
                 queue.clear()
             self._bytes = 0
-            return count
+            return thrown
 
     def pause(self, seconds: float) -> bool:
         """Wait between two tries; true if the box was closed meanwhile."""
@@ -197,7 +218,13 @@ class _Run:
         self._exe = telemetry.exe
         self._properties = dict(telemetry.properties)
         self._interval_s = telemetry.flush_interval_s
+        self._endpoint = telemetry.endpoint
         self._sink = telemetry.make_sink()
+        self._failing = False
+        self._loss_lock = threading.Lock()  # both threads lose things
+        self._reported = Losses()
+        self._next_report = 0.0
+        self.next_complaint = 0.0
         self._wakes: SimpleQueue[threading.Event | None] = SimpleQueue()
         self._wake_pending = False
         self._stopping = False
@@ -237,28 +264,57 @@ class _Run:
 
     def flush(self, timeout_s: float) -> bool:
         deadline = monotonic() + timeout_s
-        if not self._threads or self._stopping:
-            return self._outbox.wait_empty(deadline)
-        encoded = threading.Event()
-        self._wakes.put(encoded)
-        return encoded.wait(timeout_s) and self._outbox.wait_empty(deadline)
+        lost_before = self._requests_lost
+        if self._threads and not self._stopping:
+            encoded = threading.Event()
+            self._wakes.put(encoded)
+            if not encoded.wait(timeout_s):
+                return False
+        return self._outbox.wait_empty(deadline) and self._requests_lost == lost_before
 
     def close(self, timeout_s: float) -> bool:
+        lost_before = self._requests_lost
         self._deadline = monotonic() + timeout_s
         self._stopping = True
         self._wakes.put(None)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, self._deadline - monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        in_time = not any(thread.is_alive() for thread in self._threads)
+        if in_time and self._requests_lost == lost_before:
+            return True
+        if self._failing or not in_time:  # said by this thread: no other may print while the interpreter ends
+            self._complain(f"{self._losses()} lost" if in_time else "what is left is lost")
+        return False
+
+    @property
+    def _requests_lost(self) -> int:
+        return self.statistics.requests_dropped + self.statistics.requests_refused
+
+    def _losses(self) -> Losses:
+        total = self.snapshot()
+        return Losses(total.dropped_logs, total.dropped_metrics, total.dropped_spans)
+
+    def _complain(self, consequence: str) -> None:
+        """Say on standard error that the server cannot be reached, once in a long while."""
+        now = monotonic()
+        if now < self.next_complaint:
+            return
+        self.next_complaint = now + COMPLAINT_INTERVAL_S
+        trouble = getattr(self._sink, "trouble", "") or "no answer"
+        with suppress(Exception):  # it may be closed, or whatever the program put there
+            if sys.stderr is not None:
+                sys.stderr.write(f"lakeflight telemetry: cannot send to {self._endpoint}: {trouble}; {consequence}\n")
 
     def snapshot(self) -> Statistics:
         recorder = self.recorder
         threads = recorder.threads()
         total = replace(self.statistics)
-        total.dropped_logs += sum(buffers.dropped_logs for buffers in threads)
-        total.dropped_metrics += sum(buffers.dropped_metrics for buffers in threads)
-        total.dropped_spans += sum(buffers.dropped_spans for buffers in threads)
+        counters: list[Recorder | ThreadBuffers] = [recorder, *threads]
+        for counted in counters:
+            total.dropped_logs += counted.dropped_logs
+            total.dropped_metrics += counted.dropped_metrics
+            total.dropped_spans += counted.dropped_spans
         total.dropped_threads += recorder.dropped_threads
         total.errors += recorder.errors
         return total
@@ -295,21 +351,34 @@ class _Run:
             logs += _take_logs(buffers)
             tagged += _take(buffers.tagged_metrics)
             metrics.append(_take_records(buffers.metrics, _metrics.METRIC_RECORD))
-        if logs:
+        losses = self._losses()
+        own_line = self._line_about_losses(losses)
+        if logs or own_line:
             logs.sort(key=attrgetter("ticks"))
-            self._queue(self._logs, LOG_TYPES, _encode_logs(logs), {}, LOGS)
+            queued = self._queue(self._logs, LOG_TYPES, _encode_logs([*logs, *own_line]), {}, LOGS, len(logs))
+            if queued and own_line:
+                self._reported, self._next_report = losses, monotonic() + LOSS_REPORT_INTERVAL_S
         if tagged or any(map(len, metrics)):
             tagged.sort(key=attrgetter("ticks"))
-            self._queue(self._metrics, METRIC_TYPES, _encode_metrics(np.concatenate(metrics), tagged), {}, METRICS)
+            block = _encode_metrics(np.concatenate(metrics), tagged)
+            self._queue(self._metrics, METRIC_TYPES, block, {}, METRICS, block.nb_objects)
         for buffers in threads:
             self._encode_spans(buffers)
         if gone:
             for buffers in gone:
                 self._spans.pop(buffers.stream_id, None)
-                self.statistics.dropped_logs += buffers.dropped_logs
-                self.statistics.dropped_metrics += buffers.dropped_metrics
-                self.statistics.dropped_spans += buffers.dropped_spans
+                self._count_lost(Losses(buffers.dropped_logs, buffers.dropped_metrics, buffers.dropped_spans))
             recorder.forget(gone)
+
+    def _line_about_losses(self, losses: Losses) -> list[LogEvent]:
+        """What was lost since the start, if there is news, and not too often; at the end in any case."""
+        if losses == (Losses() if self._stopping else self._reported):
+            return []
+        if monotonic() < self._next_report and not self._stopping:
+            return []
+        text = f"telemetry lost since the start: {losses}"
+        properties = {"logs": str(losses.logs), "metrics": str(losses.metrics), "spans": str(losses.spans)}
+        return [LogEvent(perf_counter_ns(), OWN_TARGET, WARN, "", "", "", 0, text, properties)]
 
     def _encode_spans(self, buffers: ThreadBuffers) -> None:
         sync = _take_records(buffers.spans, _spans.SPAN_RECORD)
@@ -326,7 +395,8 @@ class _Run:
         if stream is None:
             stream = self._spans[buffers.stream_id] = _StreamState(buffers.block_begin, buffers.stream_id)
         properties = {"thread-id": str(buffers.thread_id), "thread-name": _encodable(buffers.thread_name)}
-        self._queue(stream, SPAN_TYPES, builder.finish(), properties, SPANS)
+        begun = sum(int(np.count_nonzero(events["kind"] == BEGIN)) for events in (sync, asynchronous))
+        self._queue(stream, SPAN_TYPES, builder.finish(), properties, SPANS, begun)
 
     def _queue(
         self,
@@ -335,8 +405,12 @@ class _Run:
         block: EncodedBlock,
         properties: Mapping[str, str],
         urgency: int,
-    ) -> None:
-        """Put a block into the outbox, after its process and stream. It begins where the one before it ended."""
+        events: int,
+    ) -> bool:
+        """Put a block into the outbox, after its process and stream. It begins where the one before it ended.
+
+        False if there was no room for it, which is counted if it holds ``events`` of the program.
+        """
         if not self._process_announced:
             self._process_announced = True
             self._outbox.put(_Request("/ingestion/insert_process", encode_process(self._describe()), METADATA))
@@ -359,10 +433,13 @@ class _Run:
                 object_offset=stream.objects,
             )
         )
-        if not self._outbox.put(_Request("/ingestion/insert_block", body, urgency)):
-            self.statistics.requests_dropped += 1
+        request = _Request("/ingestion/insert_block", body, urgency, events)
+        queued = self._outbox.put(request)
+        if not queued and events:
+            self._lose(request)
         stream.begin = end
         stream.objects += block.nb_objects
+        return queued
 
     def _describe(self) -> ProcessRequest:
         host = {
@@ -404,15 +481,32 @@ class _Run:
             finally:
                 self._outbox.done()
             if not delivered and self._outbox.is_closed:  # the program waits for us: one lost try is all of them
-                self.statistics.requests_dropped += self._outbox.discard()
+                for thrown in self._outbox.discard():
+                    self._lose(thrown)
         self._sink.close()
+
+    def _lose(self, request: _Request, *, refused: bool = False) -> None:
+        """Count a request that no server has, and what is in it."""
+        with self._loss_lock:
+            if refused:
+                self.statistics.requests_refused += 1
+            else:
+                self.statistics.requests_dropped += 1
+        by_kind = [request.events if request.urgency == urgency else 0 for urgency in (LOGS, METRICS, SPANS)]
+        self._count_lost(Losses(*by_kind))
+
+    def _count_lost(self, losses: Losses) -> None:
+        with self._loss_lock:
+            self.statistics.dropped_logs += losses.logs
+            self.statistics.dropped_metrics += losses.metrics
+            self.statistics.dropped_spans += losses.spans
 
     def _deliver(self, request: _Request) -> bool:
         tries = 0
         while True:
             time_left = self._deadline - monotonic()
             if time_left <= 0:
-                self.statistics.requests_dropped += 1
+                self._lose(request)
                 return False
             outcome = self._sink.post(
                 request.path,
@@ -420,18 +514,23 @@ class _Run:
                 process_id=self.process_id,
                 timeout_s=min(ATTEMPT_TIMEOUT_S, time_left),
             )
+            self._failing = outcome is not Outcome.DELIVERED
             if outcome is Outcome.DELIVERED:
                 self.statistics.blocks_sent += request.urgency != METADATA
                 self.statistics.bytes_sent += len(request.body)
                 return True
             if outcome is Outcome.REFUSED:
-                self.statistics.requests_refused += 1
+                self._lose(request, refused=True)
+                if not self._stopping:
+                    self._complain("this will not be tried again")
                 return True
             tries += 1
             closed = self._outbox.is_closed
             given_up = tries > _RETRIES[request.urgency] and request.urgency != METADATA
+            if (given_up or tries >= _TRIES_BEFORE_COMPLAINT) and not self._stopping:
+                self._complain("it is tried again; what does not fit into memory meanwhile is lost")
             if given_up or (closed and tries > _RETRIES_AT_EXIT):
-                self.statistics.requests_dropped += 1
+                self._lose(request)
                 return False
             self.statistics.requests_retried += 1
             delay = min(_RETRY_DELAY_FIRST_S * _RETRY_DELAY_FACTOR ** min(tries - 1, 4), _RETRY_DELAY_MAX_S)
@@ -482,6 +581,7 @@ class Telemetry:
         self._run = _Run(self, _parent_process_id())
         _instances.add(self)
         atexit.register(_close_at_exit, weakref.ref(self))
+        _close_with_child(self)
 
     @property
     def process_id(self) -> str:
@@ -494,8 +594,10 @@ class Telemetry:
 
     def install(self) -> Telemetry:
         """Record what this process's spans, metrics and log handlers say from now on."""
+        global _installed
         if not self._closed:
             _recorder.install(self._run.recorder)
+            _installed = self
         return self
 
     def logging_handler(self, level: int = 0) -> TelemetryHandler:
@@ -503,13 +605,16 @@ class Telemetry:
         return TelemetryHandler(level)
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
-        """Send what has been recorded so far; true if all of it left in time."""
+        """Send what has been recorded so far; true if the server has taken all of it in time."""
         return self._run.flush(timeout_s)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
-        """Send what is left, for at most ``timeout_s``, and stop; true if all went out in time."""
+        """Send what is left, for at most ``timeout_s``, and stop; true if the server has taken all of it in time."""
+        global _installed
         if _recorder.current is self._run.recorder:
             _recorder.install(None)
+        if _installed is self:
+            _installed = None
         if self._closed:
             return True
         self._closed = True
@@ -536,17 +641,33 @@ class Telemetry:
                 _recorder.install(None)
             return
         self._run = _Run(self, before.process_id)
+        self._run.next_complaint = before.next_complaint
+        _close_with_child(self)
         if was_current:
             _recorder.install(self._run.recorder)
 
 
 _instances: Final[weakref.WeakSet[Telemetry]] = weakref.WeakSet()
+_installed: Telemetry | None = None  # kept, though the program may have kept no name for it
 
 
 def _close_at_exit(reference: weakref.ref[Telemetry]) -> None:
     telemetry = reference()
     if telemetry is not None:
         telemetry.close()
+
+
+def _close_with_child(telemetry: Telemetry) -> None:
+    """Send what is left at the end of a child of ``multiprocessing`` too: it ends by ``os._exit``, without ``atexit``.
+
+    Such a child forgets its finalizers when it begins, and runs what was registered for after the fork: both are needed.
+    """
+    util = sys.modules.get(
+        "multiprocessing.util"
+    )  # not loaded: this is none of its children, and none can begin before
+    if util is not None:
+        util.Finalize(None, _close_at_exit, (weakref.ref(telemetry),), exitpriority=_AFTER_EVERYTHING)
+        util.register_after_fork(telemetry, _close_with_child)
 
 
 def _after_fork_in_child() -> None:

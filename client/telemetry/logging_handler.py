@@ -16,7 +16,7 @@ from time import perf_counter_ns
 from typing import Final
 
 from client.telemetry import recorder as _recorder
-from client.telemetry.recorder import LogEvent, Recorder, clean_properties, is_suppressed, property_text
+from client.telemetry.recorder import LogEvent, Recorder, clean_properties, is_suppressed, property_text, shortened
 
 FATAL: Final = 1
 ERROR: Final = 2
@@ -56,7 +56,7 @@ def log(target: str, level: int, message: str, properties: Mapping[str, object] 
         return
     try:
         cleaned = clean_properties(properties, recorder.limits) if properties else None
-        text = message[: recorder.limits.message_chars_max]
+        text = shortened(message, recorder.limits.message_chars_max)
         recorder.add_log(LogEvent(perf_counter_ns(), target, level, "", "", "", 0, text, cleaned))
     except Exception:
         recorder.errors += 1
@@ -93,8 +93,7 @@ def _event_of(record: logging.LogRecord, recorder: Recorder) -> LogEvent:
         message = property_text(fields.get("event", "")) if fields else record.getMessage()
     except Exception:  # arguments that do not fit the format: the line is worth more than they are
         message = str(record.msg)
-    if len(message) > recorder.limits.message_chars_max:
-        message = message[: recorder.limits.message_chars_max]
+    message = shortened(message, recorder.limits.message_chars_max)
     properties: dict[str, str] | None = None
     if fields or len(record.__dict__) > _OWN_FIELDS_COUNT or record.exc_info or record.exc_text or record.stack_info:
         properties = _properties_of(record, fields, recorder)
@@ -102,7 +101,7 @@ def _event_of(record: logging.LogRecord, recorder: Recorder) -> LogEvent:
         ticks,
         record.name,
         level_of(record.levelno),
-        record.msg if record.args and type(record.msg) is str else "",
+        shortened(record.msg, recorder.limits.message_chars_max) if record.args and type(record.msg) is str else "",
         record.module,
         record.pathname,
         record.lineno,

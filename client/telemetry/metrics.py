@@ -73,6 +73,7 @@ def integer_metric(
         buffers = recorder.buffers()
         code = _code_of_call(name, unit, sys._getframe(1))
         if buffers is None:
+            recorder.dropped_metrics += 1
             return
         if code == _NO_ROOM:
             buffers.dropped_metrics += 1
@@ -111,6 +112,7 @@ def _record_float(
     buffers = recorder.buffers()
     code = _code_of_call(name, unit, frame)
     if buffers is None:
+        recorder.dropped_metrics += 1
         return
     if code == _NO_ROOM:
         buffers.dropped_metrics += 1

@@ -29,10 +29,10 @@ class Limits:
     tagged_metrics_per_thread_max: int = 50_000
     logs_per_thread_max: int = 50_000
     log_chars_per_thread_max: int = 8 << 20
-    threads_max: int = 1024  # at once; more are not recorded
-    message_chars_max: int = 1 << 18  # a longer log message is cut
-    properties_max: int = 64  # of one event
-    property_chars_max: int = 1 << 16  # a longer value is cut
+    threads_max: int = 1024  # at once; what more of them record is dropped
+    message_chars_max: int = 1 << 18  # a longer log message is cut, and says so
+    properties_max: int = 64  # of one event; one more says how many were left out
+    property_chars_max: int = 1 << 16  # a longer name or value is cut, and says so
     outbox_bytes_max: int = 64 << 20  # encoded and waiting for the server; spans may fill half of it
 
 
@@ -67,6 +67,7 @@ class Stamp(NamedTuple):
 
 
 TICKS_PER_SECOND: Final = 1_000_000_000
+ELLIPSIS: Final = "\u2026"
 _SAMPLES: Final = 5
 
 
@@ -143,17 +144,20 @@ class Recorder:
         self.span_wake_bytes = limits.span_bytes_per_thread_max // 2
         self.metric_wake_bytes = limits.metric_bytes_per_thread_max // 2
         self.dropped_threads = 0
+        self.dropped_logs = 0  # of these threads; where there are buffers, they count
+        self.dropped_metrics = 0
+        self.dropped_spans = 0
         self.errors = 0  # events that could not be recorded, of any kind
         self._start = start
         self._wake = wake
-        self._local = threading.local()
+        self.local = threading.local()
         self._lock = threading.RLock()  # a signal handler may make the first event of a thread that is making it
         self._threads: list[ThreadBuffers] = []
 
     def buffers(self) -> ThreadBuffers | None:
         """This thread's buffers; ``None`` where there are too many threads."""
         try:
-            known: ThreadBuffers | None = self._local.buffers
+            known: ThreadBuffers | None = self.local.buffers
         except AttributeError:
             return self._enter_thread()
         return known
@@ -193,6 +197,7 @@ class Recorder:
     def add_log(self, event: LogEvent) -> None:
         buffers = self.buffers()
         if buffers is None:
+            self.dropped_logs += 1
             return
         limits = self.limits
         pending = len(buffers.logs)
@@ -214,8 +219,8 @@ class Recorder:
                 self._threads.append(buffers)
             else:
                 self.dropped_threads += 1
-            self._local.pulse = pulse
-            self._local.buffers = buffers
+            self.local.pulse = pulse
+            self.local.buffers = buffers
         self._start()
         return buffers
 
@@ -229,18 +234,35 @@ def property_text(value: object) -> str:
     return str(value)
 
 
+def shortened(text: str, chars_max: int) -> str:
+    """The text, or its first characters and how many are missing, ``chars_max`` in all."""
+    if len(text) <= chars_max:
+        return text
+    room = len(_left_out(len(text)))
+    if room >= chars_max:  # no place for a number
+        return text[: chars_max - 1] + ELLIPSIS
+    kept = chars_max - room
+    return text[:kept] + _left_out(len(text) - kept)
+
+
+def _left_out(chars: int) -> str:
+    return f"{ELLIPSIS} ({chars} characters left out)"
+
+
 def clean_properties(properties: Mapping[str, object], limits: Limits) -> dict[str, str]:
     """Text keys and values within the limits; what has no value is left out."""
     cleaned: dict[str, str] = {}
+    left_out = 0
     for key, value in properties.items():
         if value is None:
             continue
         if len(cleaned) == limits.properties_max:
-            break
-        text = property_text(value)
-        cleaned[property_text(key)] = (
-            text if len(text) <= limits.property_chars_max else text[: limits.property_chars_max]
-        )
+            left_out += 1
+            continue
+        name = shortened(property_text(key), limits.property_chars_max)
+        cleaned[name] = shortened(property_text(value), limits.property_chars_max)
+    if left_out:
+        cleaned[ELLIPSIS] = f"{left_out} properties left out"
     return cleaned
 
 

@@ -4,6 +4,11 @@
 call tree of the thread. ``async_span`` is for what waits in between: such spans overlap on one thread, so they carry
 ids and a parent instead. Without a recorder in use all of them do nothing.
 
+A span that a coroutine or a generator holds open is an async one whichever was asked for: while it is suspended, others
+begin and end spans on the same thread, and the call tree would show calls that never were. What a coroutine calls is part
+of the tree as ever, and so is what a generator does between two items if ``span_fn`` decorates it. Whose span it is, is
+read off the frames: an event loop need not be known.
+
 Names given to ``span`` should be part of the program; those that are made at run time belong into ``named_span``.
 There is room for a bounded number of either, after which spans share one name.
 """
@@ -14,7 +19,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from itertools import count
@@ -49,7 +54,7 @@ ASYNC_SPAN_RECORD: Final = np.dtype(
 _pack: Final = Struct("<Bqq").pack
 _pack_async: Final = Struct("<BqqQQI").pack
 
-# codes are positions in the table; both only grow, so a reader needs no lock
+# codes are positions in the table; it and what refers to it only grow, so a reader needs no lock
 scopes: Final[list[Scope]] = []
 _codes: Final[dict[tuple[object, ...], int]] = {}
 _lock = threading.RLock()
@@ -76,25 +81,47 @@ def renew_lock() -> None:
     _lock = threading.RLock()
 
 
-def _code_of_call(name: str, frame: FrameType) -> int:
-    """The scope of a static name at a place in the program; the place is looked up once."""
-    code = frame.f_code
-    key = (name, code.co_filename, code.co_firstlineno, frame.f_lasti)
-    known = _codes.get(key)
-    if known is not None:
-        return known
-    module = str(frame.f_globals.get("__name__", ""))
-    return _code_of(key, SpanMetadata(str(name), module, module, code.co_filename, frame.f_lineno))
+_ITERATED: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_SUSPENDABLE: Final = inspect.CO_COROUTINE | _ITERATED
+_ENTERING: Final = frozenset({"__enter__", "__aenter__", "enter_context", "enter_async_context"})
 
 
-def _code_of_named_call(name: str, frame: FrameType) -> int:
-    code = frame.f_code
-    key = (name, code.co_filename, code.co_firstlineno, frame.f_lasti, "named")
-    known = _codes.get(key)
-    if known is not None:
-        return known
+class _Places:
+    """The codes of one kind of scope by name and place in the program; each is looked up once."""
+
+    def __init__(self, describe: Callable[[str, FrameType], Scope]) -> None:
+        self._describe = describe
+        self._codes: dict[tuple[object, ...], int] = {}
+        self.plain: Final[dict[tuple[object, ...], int]] = {}  # those where a span ends before the function does
+
+    def code(self, name: str, frame: FrameType) -> int:
+        at = frame.f_code
+        place = (name, at.co_filename, at.co_firstlineno, frame.f_lasti)
+        code = self._codes.get(place)
+        if code is None:
+            code = _code_of((*place, self._describe), self._describe(str(name), frame))
+            if len(self._codes) >= SCOPES_MAX:
+                return code
+            self._codes[place] = code
+            if not at.co_flags & _SUSPENDABLE and at.co_name not in _ENTERING:
+                self.plain[place] = code
+        return code
+
+
+def _describe_static(name: str, frame: FrameType) -> Scope:
     module = str(frame.f_globals.get("__name__", ""))
-    return _code_of(key, NamedSpan(str(name), SpanLocation(module, module, code.co_filename, frame.f_lineno)))
+    return SpanMetadata(name, module, module, frame.f_code.co_filename, frame.f_lineno)
+
+
+def _describe_named(name: str, frame: FrameType) -> Scope:
+    module = str(frame.f_globals.get("__name__", ""))
+    return NamedSpan(name, SpanLocation(module, module, frame.f_code.co_filename, frame.f_lineno))
+
+
+_static: Final = _Places(_describe_static)
+_named: Final = _Places(_describe_named)
+_plain_static: Final = _static.plain
+_plain_named: Final = _named.plain
 
 
 class _NullSpan:
@@ -119,25 +146,59 @@ _NULL: Final = _NullSpan()
 
 
 class _ThreadSpan:
-    __slots__ = ("_code", "_events", "_recorder")
+    """Knows where its end belongs: ``_events`` on the thread, or ``_instead``, or nowhere if its begin was dropped."""
+
+    __slots__ = ("_code", "_events", "_instead", "_recorder")
+    _events: bytearray | None
+    _instead: _AsyncSpan | None
 
     def __init__(self, recorder: Recorder, code: int) -> None:
         self._recorder = recorder
         self._code = code
 
     def __enter__(self) -> None:
-        self._events = _begin(self._recorder, self._code)
+        at = sys._getframe(1).f_code
+        if (at.co_flags & _SUSPENDABLE or at.co_name in _ENTERING) and self._enter_instead(sys._getframe(1)):
+            return
+        # as in _begin: a call less is worth it here
+        recorder = self._recorder
+        try:
+            buffers = recorder.local.buffers
+        except AttributeError:
+            buffers = recorder.buffers()
+        if buffers is not None:
+            events = buffers.spans
+            if len(events) < recorder.span_wake_bytes or recorder.admit_span(buffers, len(events)):
+                self._events = events
+                events += _pack(BEGIN, self._code, perf_counter_ns())
+                return
+        else:
+            recorder.dropped_spans += 1
+        self._events = self._instead = None
+
+    def _enter_instead(self, frame: FrameType) -> bool:
+        """Made in one place, held open in another, that may wait: true if an async span stands for this one."""
+        instead = _span_held_by(frame, self._recorder, self._code)
+        if isinstance(instead, _ThreadSpan):
+            return False
+        self._events = None
+        self._instead = instead
+        instead.__enter__()
+        return True
 
     def __exit__(self, *_: object) -> None:
         events = self._events
         if events is not None:
             events += _pack(END, self._code, perf_counter_ns())
+        elif self._instead is not None:
+            self._instead.__exit__(None, None, None)
 
 
 def _begin(recorder: Recorder, code: int) -> bytearray | None:
     """Record the begin of a span; where its end belongs, ``None`` if the begin was dropped."""
     buffers = recorder.buffers()
     if buffers is None:
+        recorder.dropped_spans += 1
         return None
     events = buffers.spans
     if len(events) >= recorder.span_wake_bytes and not recorder.admit_span(buffers, len(events)):
@@ -146,28 +207,64 @@ def _begin(recorder: Recorder, code: int) -> bytearray | None:
     return events
 
 
-def span(name: str) -> _ThreadSpan | _NullSpan:
-    """``with span("load level"):`` a span of the calling thread. For code that does not await."""
+def span(name: str) -> _ThreadSpan | _AsyncSpan | _NullSpan:
+    """``with span("load level"):`` a span of the thread, or an async span where a coroutine or generator holds it open."""
     recorder = _recorder.current
     if recorder is None or is_suppressed():
         return _NULL
     try:
-        return _ThreadSpan(recorder, _code_of_call(name, sys._getframe(1)))
+        frame = sys._getframe(1)
+        at = frame.f_code
+        code = _plain_static.get((name, at.co_filename, at.co_firstlineno, frame.f_lasti))
+        if code is not None:
+            return _ThreadSpan(recorder, code)
+        return _span_held_by(frame, recorder, _static.code(name, frame))
     except Exception:  # a name that is no text
         recorder.errors += 1
         return _NULL
 
 
-def named_span(name: str) -> _ThreadSpan | _NullSpan:
-    """A span of the calling thread whose name is made at run time, from a bounded vocabulary."""
+def named_span(name: str) -> _ThreadSpan | _AsyncSpan | _NullSpan:
+    """A span like those of ``span`` whose name is made at run time, from a bounded vocabulary."""
     recorder = _recorder.current
     if recorder is None or is_suppressed():
         return _NULL
     try:
-        return _ThreadSpan(recorder, _code_of_named_call(name, sys._getframe(1)))
+        frame = sys._getframe(1)
+        at = frame.f_code
+        code = _plain_named.get((name, at.co_filename, at.co_firstlineno, frame.f_lasti))
+        if code is not None:
+            return _ThreadSpan(recorder, code)
+        return _span_held_by(frame, recorder, _named.code(name, frame))
     except Exception:  # a name that is no text
         recorder.errors += 1
         return _NULL
+
+
+def _span_held_by(frame: FrameType, recorder: Recorder, code: int) -> _ThreadSpan | _AsyncSpan:
+    holder = _flags_of_holder(frame)
+    if not holder & _SUSPENDABLE:
+        return _ThreadSpan(recorder, code)
+    return _async_span_held_by(holder, recorder, code)
+
+
+def _async_span_held_by(holder: int, recorder: Recorder, code: int) -> _AsyncSpan:
+    return (_LooseSpan if holder & _ITERATED else _AsyncSpan)(recorder, code)
+
+
+def _flags_of_holder(frame: FrameType) -> int:
+    """Of the code that a span of ``frame`` stays open in.
+
+    That is its own, or the caller's where it only enters something for it, as the body of a context manager does.
+    """
+    at = frame
+    while (back := at.f_back) is not None:
+        if at.f_code.co_name not in _ENTERING:
+            is_body = at.f_code.co_flags & _ITERATED and back.f_code.co_name in _ENTERING
+            if not is_body:
+                break
+        at = back
+    return at.f_code.co_flags
 
 
 # --- async ----------------------------------------------------------------------------------------------------------
@@ -177,23 +274,20 @@ _parent: Final[ContextVar[tuple[int, int]]] = ContextVar("lakeflight_async_span"
 
 
 class _AsyncSpan:
-    __slots__ = ("_code", "_depth", "_parent_id", "_recorder", "_span_id", "_token")
+    __slots__ = ("_begun", "_code", "_depth", "_parent_id", "_recorder", "_span_id", "_token")
 
     def __init__(self, recorder: Recorder, code: int) -> None:
         self._recorder = recorder
         self._code = code
 
     def __enter__(self) -> None:
-        self._span_id = next(_span_ids)
-        self._parent_id, depth = _parent.get()
-        self._depth = depth + 1
+        self._begin()
         self._token: Token[tuple[int, int]] = _parent.set((self._span_id, self._depth))
-        self._record(BEGIN)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._record(END)
+        self._end()
         with suppress(ValueError):  # closed in another context than it was opened in, as an abandoned generator is
             _parent.reset(self._token)
 
@@ -205,14 +299,41 @@ class _AsyncSpan:
     ) -> None:
         self.__exit__(kind, error, traceback)
 
-    def _record(self, kind: int) -> None:
-        buffers = self._recorder.buffers()
+    def _begin(self) -> None:
+        recorder = self._recorder
+        self._span_id = span_id = next(_span_ids)
+        self._parent_id, depth = _parent.get()
+        self._depth = depth = depth + 1
+        self._begun = False
+        buffers = recorder.buffers()
         if buffers is None:
-            return
-        events = buffers.async_spans
-        if len(events) >= self._recorder.span_wake_bytes and not self._recorder.admit_span(buffers, len(events)):
-            return
-        events += _pack_async(kind, self._code, perf_counter_ns(), self._span_id, self._parent_id, self._depth)
+            recorder.dropped_spans += 1
+        else:
+            events = buffers.async_spans
+            if len(events) < recorder.span_wake_bytes or recorder.admit_span(buffers, len(events)):
+                self._begun = True
+                events += _pack_async(BEGIN, self._code, perf_counter_ns(), span_id, self._parent_id, depth)
+
+    def _end(self) -> None:
+        """Recorded whenever the begin was, by the thread that is at it now."""
+        buffers = self._recorder.buffers() if self._begun else None
+        if buffers is not None:
+            events = buffers.async_spans
+            events += _pack_async(END, self._code, perf_counter_ns(), self._span_id, self._parent_id, self._depth)
+
+
+class _LooseSpan(_AsyncSpan):
+    """One that is nobody's parent: a generator shares the context of whoever iterates it, and several may take turns."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        self._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
 
 
 def async_span(name: str) -> _AsyncSpan | _NullSpan:
@@ -221,7 +342,8 @@ def async_span(name: str) -> _AsyncSpan | _NullSpan:
     if recorder is None or is_suppressed():
         return _NULL
     try:
-        return _AsyncSpan(recorder, _code_of_call(name, sys._getframe(1)))
+        frame = sys._getframe(1)
+        return _async_span_held_by(_flags_of_holder(frame), recorder, _static.code(name, frame))
     except Exception:  # a name that is no text
         recorder.errors += 1
         return _NULL
@@ -233,7 +355,8 @@ def named_async_span(name: str) -> _AsyncSpan | _NullSpan:
     if recorder is None or is_suppressed():
         return _NULL
     try:
-        return _AsyncSpan(recorder, _code_of_named_call(name, sys._getframe(1)))
+        frame = sys._getframe(1)
+        return _async_span_held_by(_flags_of_holder(frame), recorder, _named.code(name, frame))
     except Exception:  # a name that is no text
         recorder.errors += 1
         return _NULL
@@ -243,38 +366,51 @@ def named_async_span(name: str) -> _AsyncSpan | _NullSpan:
 
 
 @overload
-def span_fn(function: Callable[P, R], /) -> Callable[P, R]: ...
+def span_fn(name: str | None = None, /) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
 @overload
 def span_fn(*, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
-def span_fn(function: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Callable[..., Any]:
-    """Record every call of a function, under its qualified name or ``name``. Coroutine functions get async spans."""
+@overload
+def span_fn(function: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+def span_fn(function: Callable[..., Any] | str | None = None, /, *, name: str | None = None) -> Callable[..., Any]:
+    """Record every call of a function, under its qualified name or ``name``.
+
+    A generator function gets a span for each step, without what its caller does in between; coroutine functions and
+    async generator functions get one async span from begin to end.
+
+    Raises:
+        TypeError: What is decorated is no function: a class, or a ``staticmethod``, ``classmethod`` or ``property``.
+    """
+    if isinstance(function, str):
+        function, name = None, function
     if function is None:
         return functools.partial(_decorate, name=name)
     return _decorate(function, name=name)
 
 
 def _decorate(function: Callable[..., Any], *, name: str | None) -> Callable[..., Any]:
+    if isinstance(function, type | staticmethod) or not callable(function):
+        kind = "a class" if isinstance(function, type) else f"a {type(function).__name__}"
+        raise TypeError(
+            f"span_fn decorates a function, not {kind}; below staticmethod, classmethod and property it does"
+        )
     label = str(name or getattr(function, "__qualname__", type(function).__name__))
     module = str(getattr(function, "__module__", None) or "")
     at = getattr(inspect.unwrap(function), "__code__", None)
     file, line = (at.co_filename, at.co_firstlineno) if at is not None else ("", 0)
     code = _code_of((label, module, file, line), SpanMetadata(label, module, module, file, line))
-
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def call_async(*args: Any, **kwargs: Any) -> Any:
-            recorder = _recorder.current
-            if recorder is None or is_suppressed():
-                return await function(*args, **kwargs)
-            with _AsyncSpan(recorder, code):
-                return await function(*args, **kwargs)
-
-        return call_async
+    for is_kind, decorate in (
+        (inspect.iscoroutinefunction, _decorate_coroutines),
+        (inspect.isasyncgenfunction, _decorate_async_generators),
+        (inspect.isgeneratorfunction, _decorate_generators),
+    ):
+        if is_kind(function):
+            return functools.wraps(function)(decorate(function, code))
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -289,3 +425,63 @@ def _decorate(function: Callable[..., Any], *, name: str | None) -> Callable[...
                 events += _pack(END, code, perf_counter_ns())
 
     return call
+
+
+def _decorate_coroutines(function: Callable[..., Any], code: int) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        recorder = _recorder.current
+        if recorder is None or is_suppressed():
+            return await function(*args, **kwargs)
+        with _AsyncSpan(recorder, code):
+            return await function(*args, **kwargs)
+
+    return call
+
+
+def _decorate_generators(function: Callable[..., Any], code: int) -> Callable[..., Any]:
+    def iterate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        inner = function(*args, **kwargs)
+        recorder = _recorder.current
+        if recorder is None or is_suppressed():
+            return (yield from inner)
+        resume, given = inner.send, None
+        while True:
+            events = _begin(recorder, code)
+            try:
+                item = resume(given)
+            except StopIteration as end:
+                return end.value
+            finally:
+                if events is not None:
+                    events += _pack(END, code, perf_counter_ns())
+            try:
+                resume, given = inner.send, (yield item)
+            except GeneratorExit:
+                inner.close()
+                raise
+            except BaseException as error:
+                resume, given = inner.throw, error
+
+    return iterate
+
+
+def _decorate_async_generators(function: Callable[..., Any], code: int) -> Callable[..., Any]:
+    async def iterate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        inner = function(*args, **kwargs)
+        recorder = _recorder.current
+        with _NULL if recorder is None or is_suppressed() else _LooseSpan(recorder, code):
+            resume, given = inner.asend, None
+            while True:
+                try:
+                    item = await resume(given)
+                except StopAsyncIteration:
+                    return
+                try:
+                    resume, given = inner.asend, (yield item)
+                except GeneratorExit:
+                    await inner.aclose()
+                    raise
+                except BaseException as error:
+                    resume, given = inner.athrow, error
+
+    return iterate

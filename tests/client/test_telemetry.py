@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -11,6 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +33,7 @@ from client.telemetry import (
 )
 from client.telemetry import recorder as recorder_module
 from client.telemetry.sink import HttpSink
-from tests.support.fake_ingestion import RecordingSink, fake_ingestion
+from tests.support.fake_ingestion import FakeIngestion, RecordingSink, fake_ingestion
 from wire.envelope import decode_block, decode_stream
 
 
@@ -56,6 +59,26 @@ def logger(telemetry: Telemetry) -> Iterator[logging.Logger]:
     found = logging.Logger("app.db", logging.DEBUG)
     found.addHandler(telemetry.logging_handler())
     yield found
+
+
+def lines_of_program(sink: RecordingSink) -> list[tuple[str, int, str, str]]:
+    """Log lines without those that the telemetry adds about itself."""
+    return [line for line in sink.received.log_lines() if line[0] != "lakeflight.telemetry"]
+
+
+@contextmanager
+def held_back(running: Telemetry) -> Iterator[None]:
+    """Nothing is encoded inside, as if the encoder were slow."""
+    lock = threading.Lock()
+    original = running._run._encode
+
+    def encode() -> None:
+        with lock:
+            original()
+
+    running._run._encode = encode  # type: ignore[method-assign]
+    with lock:
+        yield
 
 
 # --- logs ---
@@ -430,15 +453,7 @@ def test_what_is_beyond_the_limits_is_counted_and_dropped() -> None:
         property_chars_max=3,
     )
     running = Telemetry("http://unused", sink=sink, flush_interval_s=60, limits=limits).install()
-    encoder_lock = threading.Lock()
-    original = running._run._encode
-
-    def held_back() -> None:
-        with encoder_lock:
-            original()
-
-    with encoder_lock:
-        running._run._encode = held_back  # type: ignore[method-assign]
+    with held_back(running):
         for i in range(30):
             log("t", 4, f"message {i}", {"a": "12345", "b": "2"})
             integer_metric("m", i)
@@ -449,7 +464,7 @@ def test_what_is_beyond_the_limits_is_counted_and_dropped() -> None:
     running.close()
 
     received = sink.received
-    assert [line[2:] for line in received.log_lines()] == [("messa", '{"a":"123"}')] * 10
+    assert lines_of_program(sink) == [("t", 4, "mess…", '{"a":"12…","…":"1 properties left out"}')] * 10
     assert len(received.measures()) == 20
     kinds = [kind for kind, _ in received.thread_spans()]
     assert kinds == ["begin", "end"] * 5  # the end of what has begun is never dropped
@@ -486,8 +501,11 @@ def test_a_full_outbox_drops_spans_before_logs() -> None:
     running.close()
 
     logs, spans = len(sink.received.blocks("log")), len(sink.received.blocks("cpu"))
-    assert 0 < spans < logs < 40
-    assert running.statistics.requests_dropped == 80 - logs - spans
+    assert 0 < spans < logs <= 40
+    statistics = running.statistics
+    assert statistics.requests_dropped == statistics.dropped_logs + statistics.dropped_spans
+    assert statistics.dropped_spans == 40 - spans
+    assert statistics.dropped_logs == 40 - len(lines_of_program(sink))
 
 
 def test_too_many_threads_are_not_recorded(sink: RecordingSink) -> None:
@@ -507,8 +525,10 @@ def test_too_many_threads_are_not_recorded(sink: RecordingSink) -> None:
         for thread in threads:
             thread.join()
 
-    assert len(sink.received.log_lines()) == 2
-    assert running.statistics.dropped_threads == 2
+    assert len(lines_of_program(sink)) == 2
+    statistics = running.statistics
+    assert statistics.dropped_threads == 2
+    assert (statistics.dropped_logs, statistics.dropped_metrics, statistics.dropped_spans) == (2, 2, 2)
 
 
 # --- sending ---
@@ -545,10 +565,11 @@ def test_5xx_is_tried_again_and_4xx_is_final() -> None:
             assert running.flush()
             server.statuses.append(429)
             log("t", 4, "y")
-            assert running.flush()
+            assert not running.flush()
             log("t", 4, "z")
+            assert running.flush()
 
-        assert [line[2] for line in server.received.log_lines()] == ["x", "z"]
+        assert [line[2] for line in server.received.log_lines()][:2] == ["x", "z"]
         assert running.statistics.requests_retried == 2
         assert running.statistics.requests_refused == 1
 
@@ -562,13 +583,13 @@ def test_classes_are_tried_as_often_as_the_original_tries_them() -> None:
     with span("s"):
         integer_metric("m", 1)
 
-    assert running.flush()
+    assert not running.flush()
     running.close()
 
     blocks = [when for path, when in sink.attempts if path.endswith("insert_block")]
-    assert len(blocks) == 3 + 2  # metrics have two more tries, spans one
+    blocks = blocks[: 3 + 2]  # metrics have two more tries, spans one; then comes the line that says so
     assert 0.01 <= blocks[1] - blocks[0] < 0.1 <= blocks[2] - blocks[1]
-    assert running.statistics.requests_dropped == 2
+    assert (running.statistics.dropped_metrics, running.statistics.dropped_spans) == (1, 1)
 
 
 def test_a_server_that_comes_late_gets_everything() -> None:
@@ -589,10 +610,11 @@ def test_close_gives_up_on_a_server_that_is_away() -> None:
     log("t", 4, "x")
     begun = time.monotonic()
 
-    assert running.close()
+    assert not running.close()
 
     assert time.monotonic() - begun < 2
     assert running.statistics.requests_dropped == 3
+    assert running.statistics.dropped_logs == 1
 
 
 def test_close_does_not_wait_for_a_server_that_hangs() -> None:
@@ -602,22 +624,48 @@ def test_close_does_not_wait_for_a_server_that_hangs() -> None:
         log("t", 4, "x")
         begun = time.monotonic()
 
-        assert not running.close(timeout_s=0.5) or running.statistics.requests_dropped == 3
+        assert not running.close(timeout_s=0.5)
 
         assert time.monotonic() - begun < 2
 
 
-def test_an_endpoint_that_is_no_url_is_refused() -> None:
-    with pytest.raises(ValueError, match="not an http endpoint"):
-        Telemetry("ftp://host")
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("ftp://host", "", "http://", "http:/host", "//host:9000", "a host:9000", "http://host:"),
+        *("http://host:port", "http://host:99999", "http://host:0", "http://[::1", "http://user:secret@host"),
+        *("http://host/?tenant=1", "http://host/#there", "http://host/a b", "http://host\r\nEvil: 1", None),
+    ],
+)
+def test_an_endpoint_that_is_none_is_refused_whatever_is_wrong_with_it(endpoint: str) -> None:
+    with pytest.raises(ValueError, match=r"^not an http endpoint: .*; say http://HOST:PORT"):
+        Telemetry(endpoint)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://host", "host:9000", "https://lake.example.org/base/", "http://[::1]:9000", "HTTP://host_1:80"]
+)
+def test_an_endpoint_needs_no_more_than_a_host(endpoint: str) -> None:
+    assert Telemetry(endpoint).endpoint == endpoint
 
 
 # --- end and fork ---
 
 
-def _run_program(source: str, endpoint: str) -> subprocess.CompletedProcess[str]:
+def test_what_is_installed_stays_though_nobody_has_a_name_for_it(sink: RecordingSink) -> None:
+    Telemetry("http://unused", sink=sink, flush_interval_s=0.01).install()
+    gc.collect()
+    log("t", 4, "x")
+
+    deadline = time.monotonic() + 5
+    while not sink.received.log_lines() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sink.received.log_lines() == [("t", 4, "x", "{}")]
+
+
+def _run_program(source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", source, endpoint],
+        [sys.executable, "-c", source, *arguments],
         capture_output=True,
         text=True,
         timeout=30,
@@ -640,7 +688,7 @@ logging.warning("last words")
         assert [line[2] for line in server.received.log_lines()] == ["last words"]
 
 
-def test_a_program_ends_quietly_without_a_server() -> None:
+def test_a_program_without_a_server_ends_soon_and_with_one_line() -> None:
     source = """
 import sys, time
 from client.telemetry import Telemetry, log
@@ -650,7 +698,11 @@ log("t", 4, "into the void")
     begun = time.monotonic()
     finished = _run_program(source, "http://127.0.0.1:9")
 
-    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+    assert (finished.returncode, finished.stdout) == (0, "")
+    assert finished.stderr == (
+        "lakeflight telemetry: cannot send to http://127.0.0.1:9: connection refused;"
+        " 1 log lines, 0 metrics, 0 spans lost\n"
+    )
     assert time.monotonic() - begun < 5
 
 
@@ -708,3 +760,180 @@ os.waitpid(child, 0)
 
         assert (finished.returncode, finished.stderr) == (0, "")
         assert [line[2] for line in server.received.log_lines()] == ["parent"]
+
+
+_CHILD = """
+import multiprocessing, os, sys
+from client.telemetry import Telemetry, integer_metric, log, span, span_fn
+
+@span_fn
+def work(n):
+    log("t", 4, f"child {n}")
+    integer_metric("n", n)
+
+if __name__ == "__main__":
+    telemetry = Telemetry(sys.argv[1], flush_interval_s=60).install()
+    context = multiprocessing.get_context(sys.argv[2])
+    log("t", 4, "parent")
+"""
+
+
+def _texts(server: FakeIngestion) -> list[str]:
+    return sorted(line[2] for line in server.received.log_lines())
+
+
+def test_a_child_of_multiprocessing_sends_what_is_left_at_its_end() -> None:
+    source = (
+        _CHILD
+        + """
+    children = [context.Process(target=work, args=(n,)) for n in range(2)]
+    for child in children: child.start()
+    for child in children: child.join()
+"""
+    )
+    with fake_ingestion() as server:
+        finished = _run_program(source, server.endpoint, "fork")
+
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert _texts(server) == ["child 0", "child 1", "parent"]
+        assert sorted(row[2] for row in server.received.measures()) == [0.0, 1.0]
+        assert server.received.thread_spans() == [("begin", "work"), ("end", "work")] * 2
+
+
+def test_so_do_the_workers_of_a_pool() -> None:
+    source = (
+        _CHILD
+        + """
+    from concurrent.futures import ProcessPoolExecutor
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        list(pool.map(work, range(4)))
+    pool = context.Pool(2)
+    pool.map(work, range(4, 8))
+    pool.close()
+    pool.join()
+"""
+    )
+    with fake_ingestion() as server:
+        finished = _run_program(source, server.endpoint, "fork")
+
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert _texts(server) == [*(f"child {n}" for n in range(8)), "parent"]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_child_that_begins_anew_may_have_a_telemetry_of_its_own(tmp_path: Path, method: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import multiprocessing, sys
+from client.telemetry import Telemetry, log
+
+def work(endpoint):
+    Telemetry(endpoint, flush_interval_s=60).install()
+    log("t", 4, "child")
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context(sys.argv[2]).Process(target=work, args=(sys.argv[1],))
+    child.start()
+    child.join()
+"""
+    )
+    with fake_ingestion() as server:
+        finished = subprocess.run(
+            [sys.executable, str(program), server.endpoint, method],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert _texts(server) == ["child"]
+
+
+def test_sigterm_can_be_made_an_orderly_end() -> None:
+    source = """
+import os, signal, sys
+from client.telemetry import Telemetry, log
+Telemetry(sys.argv[1], flush_interval_s=60).install()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+log("t", 4, "last words")
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    with fake_ingestion() as server:
+        finished = _run_program(source, server.endpoint)
+
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert _texts(server) == ["last words"]
+
+
+# --- what is lost is said ---
+
+
+def test_what_was_lost_is_a_line_in_the_lake(sink: RecordingSink) -> None:
+    limits = Limits(logs_per_thread_max=3, tagged_metrics_per_thread_max=1, span_bytes_per_thread_max=34)
+    running = Telemetry("http://unused", sink=sink, flush_interval_s=60, limits=limits).install()
+    with held_back(running):
+        for i in range(5):
+            log("t", 4, f"{i}")
+            integer_metric("m", i, properties={"p": i})
+            with span("s"):
+                pass
+    running.close()
+
+    [(target, level, message, properties)] = [line for line in sink.received.log_lines() if line[0] != "t"]
+    assert (target, level) == ("lakeflight.telemetry", 3)
+    assert message == "telemetry lost since the start: 2 log lines, 4 metrics, 4 spans"
+    assert json.loads(properties) == {"logs": "2", "metrics": "4", "spans": "4"}
+
+
+def test_a_server_that_is_away_is_complained_of_once(capfd: pytest.CaptureFixture[str]) -> None:
+    running = Telemetry("http://127.0.0.1:9", flush_interval_s=60).install()
+    for _ in range(3):
+        log("t", 4, "x")
+        assert not running.flush(0.5)
+    running.close()
+
+    assert capfd.readouterr().err == (
+        "lakeflight telemetry: cannot send to http://127.0.0.1:9: connection refused;"
+        " it is tried again; what does not fit into memory meanwhile is lost\n"
+    )
+
+
+def test_a_refusal_is_complained_of_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with fake_ingestion([401] * 20) as server, Telemetry(server.endpoint, flush_interval_s=60) as running:
+        for _ in range(2):
+            log("t", 4, "x")
+            assert not running.flush()
+        assert running.statistics.dropped_logs == 2
+
+    assert capfd.readouterr().err == (
+        f"lakeflight telemetry: cannot send to {server.endpoint}: the answer was 401 Unauthorized;"
+        " this will not be tried again\n"
+    )
+
+
+@pytest.mark.parametrize("broken", [None, "a word"])
+def test_a_program_whose_standard_error_is_gone_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, broken: str | None
+) -> None:
+    running = Telemetry("http://127.0.0.1:9", flush_interval_s=60).install()
+    monkeypatch.setattr(sys, "stderr", broken)
+    log("t", 4, "x")
+
+    assert not running.close()
+
+
+def test_a_text_that_is_cut_says_so(telemetry: Telemetry, sink: RecordingSink, logger: logging.Logger) -> None:
+    logger.info("m" * 262_145, extra={"long": "v" * 70_000, "just": "w" * 65_536})
+    logger.info("n" * 262_144)
+
+    telemetry.flush()
+    (_, _, cut, text), (_, _, whole, _) = sink.received.log_lines()
+    properties = json.loads(text)
+    assert 262_100 < len(cut) <= 262_144
+    assert cut.endswith(f"m… ({262_145 - cut.count('m')} characters left out)")
+    assert whole == "n" * 262_144
+    assert 65_500 < len(properties["long"]) <= 65_536
+    assert properties["long"].endswith(f"v… ({70_000 - properties['long'].count('v')} characters left out)")
+    assert properties["just"] == "w" * 65_536
