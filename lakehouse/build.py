@@ -7,6 +7,7 @@ The job comes from the server and is believed. The result comes from a process t
 
 from __future__ import annotations
 
+import json
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import pyarrow as pa
 
 from lakehouse.errors import BackendUnavailableError, InternalError
-from lakehouse.model import Block, LastTiming, Process, ProcessId, Stream, StreamId
+from lakehouse.model import Block, JsonProperties, LastTiming, Process, ProcessId, Stream, StreamId
 from lakehouse.ports import View
 from wire.errors import WireError
 
@@ -53,7 +54,7 @@ class BuildJob:
     writers_max: int = WRITERS_MAX
 
     def to_message(self) -> dict[str, Any]:
-        """Plain values, for any codec."""
+        """Plain values, for any codec. Properties stay the text that Postgres keeps."""
         return {
             "view_set": self.view_set,
             "instance": self.instance,
@@ -72,8 +73,8 @@ class BuildJob:
         return cls(
             view_set=message["view_set"],
             instance=message["instance"],
-            processes=tuple(Process(*values) for values in message["processes"]),
-            streams=tuple(Stream(*_with_tuple_of_tags(values)) for values in message["streams"]),
+            processes=tuple(_record(Process, values) for values in message["processes"]),
+            streams=tuple(_record(Stream, values) for values in message["streams"]),
             blocks=tuple(Block(*values) for values in message["blocks"]),
             timings={key: LastTiming(*values) for key, values in message["timings"].items()},
             output_dir=Path(message["output_dir"]),
@@ -247,20 +248,26 @@ class _JobSource:
 
 _T = TypeVar("_T", Process, Stream, Block)
 _GETTERS: Final = {kind: attrgetter(*(f.name for f in fields(kind))) for kind in (Process, Stream, Block)}
-_TAGS: Final = [f.name for f in fields(Stream)].index("tags")
+_DECODERS: Final[Mapping[str, Callable[[Any], Any]]] = {"tags": tuple, "properties": JsonProperties}
 _FILE_NUMBERS: Final = ("rows", "size_bytes", "min_event_ns", "max_event_ns", "max_sort_key_ns")
 
 
 def _values(record: Process | Stream | Block) -> list[Any]:
     values = _GETTERS[type(record)](record)
     return [
-        dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
+        _json_text(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
         for value in values
     ]
 
 
-def _with_tuple_of_tags(values: list[Any]) -> list[Any]:
-    return [tuple(value) if i == _TAGS else value for i, value in enumerate(values)]
+def _json_text(properties: Mapping[str, str]) -> str:
+    return properties.text if isinstance(properties, JsonProperties) else json.dumps(dict(properties))
+
+
+def _record(kind: type[_T], values: list[Any]) -> _T:
+    """The reverse of ``_values``."""
+    named = {f.name: value for f, value in zip(fields(kind), values, strict=True)}
+    return kind(**{name: _DECODERS[name](value) if name in _DECODERS else value for name, value in named.items()})
 
 
 def _believed_file(message: Any, output_dir: Path) -> BuiltFile:

@@ -9,20 +9,21 @@ intents committed, objects written, catalog rows swapped. A crash in between lea
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
-from lakehouse.build import BuildJob, BuildResult, BuiltFile
+from lakehouse.build import BuildResult, BuiltFile
 from lakehouse.catalog.partitions import (
+    InstanceGoneError,
     InstanceId,
     InstanceScope,
     NewPartition,
@@ -32,61 +33,48 @@ from lakehouse.catalog.partitions import (
     StoredPartition,
     Swap,
     SwapConflictError,
+    ViewVersion,
 )
-from lakehouse.errors import BackendUnavailableError, InternalError, LimitExceededError, UnknownViewError
+from lakehouse.decoding import BucketDecoder, Builder, JobLimits
+from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.failpoints import failpoint
 from lakehouse.model import GLOBAL_INSTANCE, Block, BlockOrder, TimeRange, ViewKey
-from lakehouse.planning import Action, is_stale_by_timing, latest_timing, plan_bucket, split_jobs
+from lakehouse.planning import (
+    TIMING_SHIFT_NS_MAX,
+    Action,
+    is_stale_by_timing,
+    latest_timing,
+    plan_bucket,
+    version_of,
+)
 from lakehouse.ports import ObjectStore, View
-from lakehouse.storage.paths import blob_key, partition_key
+from lakehouse.shared_build import Allowance, Progress, SharedBuild, together
+from lakehouse.storage.paths import partition_key
 
 log = structlog.get_logger(__name__)
 
 INSTANCES_REMEMBERED_MAX: Final = 100_000  # numbers of view instances; forgetting them costs one look-up each
+STATS_INLINE_MAX: Final = 64  # so many stat calls are cheaper than a change of threads
+LOST_KEYS_LOGGED_MAX: Final = 20
+BUCKETS_NAMED_MAX: Final = 3  # in the message of an error
+SIZES_AT_ONCE: Final = 16  # requests for the sizes of objects, when some of them are lost
+LOCK_PAUSE_MIN_S: Final = 0.02  # between attempts to get a bucket that another server builds …
+LOCK_PAUSE_MAX_S: Final = 0.5  # … which may take minutes
 _ATTEMPTS_MAX: Final = 4  # a swap is repeated when another server was faster
-
-
-class WorkerCrashedError(Exception):
-    """A build worker died or overran its time: some block is more than its decoder can take."""
-
-
-class Builder(Protocol):
-    """Runs ``lakehouse.build.build_bucket`` in a process of its own."""
-
-    async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class MaterializerLimits:
     """What one query may cause to be built, and how."""
 
-    buckets_at_once: int = 4  # each holds a database connection for its lock
+    buckets_at_once: int = 4  # of one query, and of all together; each holds a database connection for its lock
     freshen_bytes_max: int = 16 << 30  # payload bytes per query; committed buckets survive the error
     freshen_s_max: float = 600.0
-    job_bytes_max: int = 32 << 20  # payload bytes per worker job, where blocks stand alone
-    job_blocks_max: int = 2048
-    job_s_max: float = 600.0
+    abandoned_s_max: float = 60.0  # how long a bucket is decoded that nobody waits for, while nobody waits for another
     deltas_max: int = 16  # partitions of an open bucket before it is made whole again
     margin_s: float = 300.0  # how far an event may lie outside what its block claims
     lease_s: float = 900.0  # how long a write intent protects its object
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a query is waiting for; read by whoever draws a progress line."""
-
-    buckets: int = 0
-    buckets_done: int = 0
-    blocks: int = 0
-    payload_bytes: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        return {
-            "buckets": self.buckets,
-            "buckets_done": self.buckets_done,
-            "blocks": self.blocks,
-            "payload_bytes": self.payload_bytes,
-        }
+    jobs: JobLimits = field(default_factory=JobLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +83,6 @@ class Freshened:
 
     partitions: tuple[StoredPartition, ...]
     missing_blocks: int
-
-
-@dataclass(slots=True)
-class _Building:
-    """What is left of a query's allowance."""
-
-    bytes_left: int
-    progress: Progress = field(default_factory=Progress)
 
 
 class Materializer:
@@ -120,16 +100,22 @@ class Materializer:
     ) -> None:
         self._catalog = catalog
         self._store = store
-        self._builder = builder
+        self._decoder = BucketDecoder(catalog, store, builder, limits.jobs, limits.buckets_at_once)
         self._scratch = scratch
         self._limits = limits
         self._prune = prune  # a switch for tests: the choice of partitions must never change a result
-        self._instances: dict[tuple[ViewKey, bytes, int], InstanceId] = {}
-        self._running: dict[tuple[int, datetime], asyncio.Task[None]] = {}
+        self._instances: dict[tuple[ViewKey, ViewVersion], InstanceId] = {}
+        self._running: dict[tuple[int, datetime], SharedBuild] = {}
         self._slots = asyncio.Semaphore(limits.buckets_at_once)
         self._owner = f"{os.uname().nodename}/{os.getpid()}"
 
-    async def ensure(self, view: View, instance: str, wanted: TimeRange, progress: Progress | None = None) -> Freshened:
+    def allowance(self, progress: Progress) -> Allowance:
+        """What one query may have built, to be shared by all that it reads."""
+        return Allowance(self._limits.freshen_bytes_max, self._limits.buckets_at_once, progress)
+
+    async def ensure(
+        self, view: View, instance: str, wanted: TimeRange, allowance: Allowance | None = None
+    ) -> Freshened:
         """Make the partitions of ``view`` for ``instance`` that rows in ``wanted`` may be in, and list them.
 
         Every block that was acknowledged before this call is in them, or counted as missing.
@@ -139,17 +125,57 @@ class Materializer:
             LimitExceededError: More to build than one query may ask for; what was built stays.
             BackendUnavailableError: Postgres or the object store.
         """
+        return await self._ensure(view, instance, wanted, allowance or self.allowance(Progress()), lost=())
+
+    async def ensure_local(
+        self, view: View, instance: str, wanted: TimeRange, allowance: Allowance | None = None
+    ) -> tuple[Freshened, dict[str, Path]]:
+        """``ensure``, and local files for the keys of the partitions. One that is lost or damaged is made again, once.
+
+        Raises:
+            BackendUnavailableError: Also if the blocks of a lost partition are gone as well.
+        """
+        allowance = allowance or self.allowance(Progress())
+        fresh = await self._ensure(view, instance, wanted, allowance, lost=())
+        paths, lost = await self._find_files(fresh.partitions)
+        if not lost:
+            return fresh, paths
         stored = await self._instance(view, instance)
-        scope = _scope(view, instance)
-        building = _Building(self._limits.freshen_bytes_max, progress or Progress())
+        begins = await self._catalog.buckets_of(stored, lost)
+        log.warning(
+            "partition.lost",
+            view_set=view.view_set,
+            instance=instance,
+            buckets=[begin.isoformat() for begin in begins[:LOST_KEYS_LOGGED_MAX]],
+            files=len(lost),
+            keys=lost[:LOST_KEYS_LOGGED_MAX],
+        )
+        try:
+            fresh = await self._ensure(view, instance, wanted, allowance, lost=lost)
+            paths, lost = await self._find_files(fresh.partitions)
+        except BackendUnavailableError as error:
+            raise _not_made_again(view, instance, begins, str(error)) from error
+        if lost:
+            begins = await self._catalog.buckets_of(stored, lost)
+            raise _not_made_again(view, instance, begins, "what was made is lost as well")
+        return fresh, paths
+
+    async def known_missing(self, uses: Sequence[tuple[View, str, TimeRange]]) -> int | None:
+        """Blocks that are known to be missing from these instances and ranges; ``None``: no block of the lake is.
+
+        Looks for no new block, makes nothing.
+        """
+        return await self._catalog.known_missing(
+            [(ViewKey(view.view_set, instance), version_of(view), wanted) for view, instance, wanted in uses],
+            self._limits.margin_s,
+        )
+
+    async def _ensure(
+        self, view: View, instance: str, wanted: TimeRange, allowance: Allowance, lost: Sequence[str]
+    ) -> Freshened:
         try:
             async with asyncio.timeout(self._limits.freshen_s_max):
-                buckets = await self._look(stored, scope, wanted, view)
-                stale = [bucket for bucket in buckets if bucket.dirty and bucket.claimed_in_range]
-                if stale:
-                    building.progress.buckets += len(stale)
-                    await self._freshen_all(view, stored, scope, stale, building)
-                    buckets = await self._look(stored, scope, wanted, view)
+                stored, buckets = await self._find_fresh(view, instance, wanted, allowance, lost)
         except TimeoutError:
             raise LimitExceededError(
                 f"making {view.view_set} of {instance} fresh took more than {self._limits.freshen_s_max:g} s;"
@@ -166,234 +192,193 @@ class Materializer:
 
     async def compact(self, view: View, stored: InstanceId, bucket_begin: datetime) -> None:
         """Build a bucket whole, so that its deltas become as few files as they can be."""
-        await self._build(view, stored, _scope(view, stored.key.instance), bucket_begin, None, whole=True)
+        build = SharedBuild(whole=True, under_way=True)
+        await self._build(view, stored, _scope(view, stored.key.instance), bucket_begin, build)
+
+    async def _find_fresh(
+        self, view: View, instance: str, wanted: TimeRange, allowance: Allowance, lost: Sequence[str]
+    ) -> tuple[InstanceId, list[StoredBucket]]:
+        scope = _scope(view, instance)
+        for _ in range(_ATTEMPTS_MAX):
+            stored = await self._instance(view, instance)
+            try:
+                # Asked before the look: whoever made them again in between has made partitions that the look returns.
+                stale = set(await self._catalog.buckets_of(stored, lost)) if lost else set()
+                stale |= await self._mark_moved(view, stored, scope, wanted)
+                buckets = await self._look(stored, scope, wanted)
+                stale |= {bucket.begin for bucket in buckets if bucket.dirty and bucket.claimed_in_range}
+                if stale:
+                    await self._freshen_all(view, stored, scope, stale, allowance, lost)
+                    buckets = await self._look(stored, scope, wanted)
+            except InstanceGoneError as gone:
+                log.info("instance.gone", view_set=view.view_set, instance=instance, reason=str(gone))
+                self._instances.pop((stored.key, stored.version), None)
+            else:
+                return stored, buckets
+        raise BackendUnavailableError(
+            f"{view.view_set} of {instance} was removed {_ATTEMPTS_MAX} times while it was made fresh"
+        )
 
     async def _instance(self, view: View, instance: str) -> InstanceId:
-        key = ViewKey(view.view_set, instance)
-        schema_hash = hashlib.blake2b(view.schema.serialize().to_pybytes(), digest_size=8).digest()
-        cached = self._instances.get((key, schema_hash, view.writer_version))
+        key, version = ViewKey(view.view_set, instance), version_of(view)
+        cached = self._instances.get((key, version))
         if cached is not None:
             return cached
-        found = await self._catalog.find_instance(key, schema_hash, view.writer_version)
+        found = await self._catalog.find_instance(key, version)
         if found is None:
             if instance != GLOBAL_INSTANCE and not await self._catalog.find_entity(view.instance_kind, instance):
                 raise UnknownViewError(f"{view.instance_kind.value} {instance} not found")
-            found = await self._catalog.add_instance(key, schema_hash, view.writer_version)
+            found = await self._catalog.add_instance(key, version)
         if len(self._instances) >= INSTANCES_REMEMBERED_MAX:
             self._instances.clear()
-        self._instances[(key, schema_hash, view.writer_version)] = found
+        self._instances[(key, version)] = found
         return found
 
-    async def _look(
-        self, stored: InstanceId, scope: InstanceScope, wanted: TimeRange, view: View
-    ) -> list[StoredBucket]:
-        buckets = await self._catalog.look(stored, scope, wanted if self._prune else TimeRange(), self._limits.margin_s)
-        if view.block_order is BlockOrder.EVENT_TIME and any(bucket.timing is not None for bucket in buckets):
-            clock = await self._catalog.unknown_clock(scope)
-            if clock is not None:
-                for index, bucket in enumerate(buckets):
-                    if not bucket.dirty and is_stale_by_timing(bucket, *clock):
-                        await self._catalog.mark(stored, bucket.begin)
-                        buckets[index] = replace(bucket, dirty=True, claimed_in_range=True)
-        return buckets
+    async def _look(self, stored: InstanceId, scope: InstanceScope, wanted: TimeRange) -> list[StoredBucket]:
+        return await self._catalog.look(stored, scope, self._pruned(wanted), self._limits.margin_s)
+
+    async def _mark_moved(
+        self, view: View, stored: InstanceId, scope: InstanceScope, wanted: TimeRange
+    ) -> set[datetime]:
+        """Buckets whose rows are elsewhere by today's estimate of an unknown clock; they are dirty from now on."""
+        clock = await self._catalog.unknown_clock(scope) if view.block_order is BlockOrder.EVENT_TIME else None
+        if clock is None:
+            return set()
+        wanted = self._pruned(wanted)
+        estimated = await self._catalog.estimated_buckets(stored, clock, wanted, TIMING_SHIFT_NS_MAX)
+        moved = [bucket for bucket in estimated if is_stale_by_timing(bucket, clock, wanted)]
+        for bucket in moved:
+            if not bucket.dirty:
+                await self._catalog.mark(stored, bucket.begin)
+        return {bucket.begin for bucket in moved}
+
+    def _pruned(self, wanted: TimeRange) -> TimeRange:
+        return wanted if self._prune else TimeRange()
+
+    async def _find_files(self, partitions: Sequence[StoredPartition]) -> tuple[dict[str, Path], list[str]]:
+        """Local files of partitions by key, and the keys of which the store has not what was written."""
+        keys = [partition.key for partition in partitions]
+        if not keys:
+            return {}, []
+        try:
+            paths = await self._store.localize(keys)
+        except BackendUnavailableError:
+            sizes = await together((self._store.size(key) for key in keys), asyncio.Semaphore(SIZES_AT_ONCE))
+            lost = [p.key for p, size in zip(partitions, sizes, strict=True) if size != p.size_bytes]
+            if not lost:
+                raise
+            return {}, lost
+
+        def damaged() -> list[str]:
+            return [p.key for p, path in zip(partitions, paths, strict=True) if not _has_size(path, p.size_bytes)]
+
+        lost = damaged() if len(paths) <= STATS_INLINE_MAX else await asyncio.to_thread(damaged)
+        return dict(zip(keys, paths, strict=True)), lost
 
     async def _freshen_all(
         self,
         view: View,
         stored: InstanceId,
         scope: InstanceScope,
-        stale: Sequence[StoredBucket],
-        building: _Building,
+        begins: Collection[datetime],
+        allowance: Allowance,
+        lost: Sequence[str],
     ) -> None:
-        async def one(bucket: StoredBucket) -> None:
-            await self._freshen(view, stored, scope, bucket.begin, building)
-            building.progress.buckets_done += 1
+        async def one(begin: datetime) -> None:
+            await self._freshen(view, stored, scope, begin, allowance, lost)
+            allowance.progress.buckets_done += 1
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for bucket in stale:
-                    group.create_task(one(bucket))
-        except ExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
+        allowance.progress.buckets += len(begins)
+        # A query asks for a few buckets at a time, so however many it needs, the next query's are soon in turn.
+        await together((one(begin) for begin in sorted(begins)), allowance.places)
 
     async def _freshen(
-        self, view: View, stored: InstanceId, scope: InstanceScope, begin: datetime, building: _Building
-    ) -> None:
-        """Build a bucket, or wait for whoever is at it; a cancelled query does not stop what others wait for."""
-        key = (stored.vid, begin)
-        running = self._running.get(key)
-        if running is not None:
-            # It may have read its source before this query's blocks came; building again finds out.
-            await asyncio.wait([running])
-        if (running := self._running.get(key)) is None:
-            running = asyncio.create_task(self._build(view, stored, scope, begin, building))
-            self._running[key] = running
-            running.add_done_callback(lambda _: self._running.pop(key, None))
-        # Begun by this query or by another waiter, and after this query looked: it sees what this query saw.
-        await asyncio.shield(running)
-
-    async def _build(
         self,
         view: View,
         stored: InstanceId,
         scope: InstanceScope,
         begin: datetime,
-        building: _Building | None,
-        *,
-        whole: bool = False,
+        allowance: Allowance,
+        lost: Sequence[str],
     ) -> None:
-        async with self._slots, self._catalog.bucket_lock(stored, begin):
-            for _ in range(_ATTEMPTS_MAX):
-                source = await self._catalog.read_source(stored, scope, begin)
-                if source is None or not (source.state.dirty or whole):
+        """Build a bucket, or wait for whoever is at it; a cancelled query does not stop what others wait for."""
+        key = (stored.vid, begin)
+        while (build := self._running.get(key)) is not None and build.has_read:
+            # It may have read its source before this query's blocks came; building again finds out. All who wait here
+            # wake together, before the next build reads anything: nobody waits twice.
+            await build.outlast()
+        if build is None:
+            for other in list(self._running.values()):
+                other.give_up()  # if nobody waits for it
+            build = self._running[key] = SharedBuild()
+            build.start(
+                self._build(view, stored, scope, begin, build), partial(self._leave, key, build), self._patience_s
+            )
+        build.lost_keys.update(lost)
+        await build.wait(allowance)
+
+    def _leave(self, key: tuple[int, datetime], build: SharedBuild) -> None:
+        if self._running.get(key) is build:
+            del self._running[key]
+
+    def _patience_s(self) -> float:
+        """How long a build goes on that nobody waits for: it keeps a worker from those that somebody does."""
+        return 0.0 if any(build.is_wanted for build in self._running.values()) else self._limits.abandoned_s_max
+
+    async def _build(
+        self, view: View, stored: InstanceId, scope: InstanceScope, begin: datetime, build: SharedBuild
+    ) -> None:
+        pause_s = LOCK_PAUSE_MIN_S
+        while True:
+            async with self._slots, self._catalog.bucket_lock(stored, begin) as locked:
+                if locked:
+                    await self._build_locked(view, stored, scope, begin, build)
                     return
-                try:
-                    await self._make(view, stored, begin, source, building, whole=whole)
-                except SwapConflictError as conflict:
-                    log.info("bucket.conflict", view_set=view.view_set, reason=str(conflict))
-                else:
-                    return
+            # Another server is at it. Neither a slot nor a connection waits with us: other buckets can use them.
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LOCK_PAUSE_MAX_S)
+
+    async def _build_locked(
+        self, view: View, stored: InstanceId, scope: InstanceScope, begin: datetime, build: SharedBuild
+    ) -> None:
+        for _ in range(_ATTEMPTS_MAX):
+            build.has_read = True
+            lost = bool(build.lost_keys) and begin in await self._catalog.buckets_of(stored, list(build.lost_keys))
+            source = await self._catalog.read_source(stored, scope, begin)
+            if source is None or not (source.state.dirty or build.whole or lost):
+                return
+            try:
+                await self._make(view, stored, begin, source, build, lost=lost)
+            except SwapConflictError as conflict:
+                log.info("bucket.conflict", view_set=view.view_set, reason=str(conflict))
+            else:
+                return
         raise BackendUnavailableError(f"a bucket of {view.view_set} changed {_ATTEMPTS_MAX} times while it was built")
 
     async def _make(
-        self,
-        view: View,
-        stored: InstanceId,
-        begin: datetime,
-        source: Source,
-        building: _Building | None,
-        *,
-        whole: bool,
+        self, view: View, stored: InstanceId, begin: datetime, source: Source, build: SharedBuild, *, lost: bool
     ) -> None:
         timing = latest_timing(source.timings, view.block_order)
+        whole = build.whole or lost
         plan = plan_bucket(source, view.block_order, view.writer_version, timing, self._limits.deltas_max, whole=whole)
         if plan.action is Action.KEEP:
             await self._catalog.mark_clean(stored, begin, source.state)
             return
-        if building is not None:
-            self._charge(building, view, plan.blocks)
+        if lost:
+            _require_all_blocks(source)
+        if not build.under_way and not build.charge(view.view_set, plan.blocks):
+            return  # nobody who waits for it may ask for so much
+        build.under_way, build.nearly_done = True, False
         scratch = self._scratch / f"build-{secrets.token_hex(8)}"
         scratch.mkdir(parents=True)
         try:
-            runs = list(
-                split_jobs(plan.blocks, view.block_order, self._limits.job_bytes_max, self._limits.job_blocks_max)
-            )
-            results = await asyncio.gather(
-                *(self._run(view, stored.key, source, run, scratch, index) for index, run in enumerate(runs))
-            )
+            built = await self._decoder.decode(view, stored.key, source, plan.blocks, scratch)
+            build.nearly_done = True
             await self._publish(
-                view,
-                stored,
-                begin,
-                source,
-                plan.action,
-                plan.digest,
-                plan.first_ordinal,
-                timing,
-                list(zip(runs, results, strict=True)),
+                view, stored, begin, source, plan.action, plan.digest, plan.first_ordinal, timing, built
             )
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
-
-    def _charge(self, building: _Building, view: View, blocks: Sequence[Block]) -> None:
-        size = sum(block.payload_size for block in blocks)
-        building.bytes_left -= size
-        building.progress.blocks += len(blocks)
-        building.progress.payload_bytes += size
-        if building.bytes_left < 0:
-            raise LimitExceededError(
-                f"this query needs more than {self._limits.freshen_bytes_max} bytes of blocks of {view.view_set}"
-                " decoded at once; what is done is kept: ask again, or for a shorter time range"
-            )
-
-    async def _run(
-        self, view: View, key: ViewKey, source: Source, blocks: Sequence[Block], scratch: Path, index: int
-    ) -> BuildResult:
-        """Decode a run of blocks in a worker; if one of them kills it, find that one and leave it out."""
-        paths = await self._localize(blocks)
-        killers: dict[str, str] = {}
-        for attempt in range(_ATTEMPTS_MAX):
-            output = scratch / f"{index}-{attempt}"
-            output.mkdir()
-            kept = [block for block in blocks if block.block_id not in killers]
-            try:
-                result = await self._run_job(view, key, source, kept, paths, output)
-            except WorkerCrashedError as crash:
-                log.error("build.crashed", view_set=view.view_set, blocks=len(kept), reason=str(crash))
-                killers |= await self._find_killers(view, key, source, kept, paths, scratch)
-            else:
-                return replace(result, quarantined=(*result.quarantined, *killers.items()))
-        raise InternalError(f"the blocks of a bucket of {view.view_set} could not be decoded")
-
-    async def _run_job(
-        self,
-        view: View,
-        key: ViewKey,
-        source: Source,
-        blocks: Sequence[Block],
-        paths: Mapping[str, Path],
-        output: Path,
-    ) -> BuildResult:
-        job = BuildJob(
-            view_set=key.view_set,
-            instance=key.instance,
-            processes=tuple(source.processes.values()),
-            streams=tuple(source.streams.values()),
-            blocks=tuple(blocks),
-            timings=dict(source.timings),
-            output_dir=output,
-        )
-        message = job.to_message() | {"paths": [str(paths[block.block_id]) for block in blocks]}
-        answer = await self._builder.build(message, self._limits.job_s_max)
-        return BuildResult.from_message(answer, output, frozenset(block.block_id for block in blocks))
-
-    async def _find_killers(
-        self,
-        view: View,
-        key: ViewKey,
-        source: Source,
-        blocks: Sequence[Block],
-        paths: Mapping[str, Path],
-        scratch: Path,
-    ) -> dict[str, str]:
-        """Halve the blocks until each that kills a worker stands alone."""
-        killers: dict[str, str] = {}
-        suspects = [list(blocks)]
-        while suspects:
-            group = suspects.pop()
-            output = scratch / f"probe-{secrets.token_hex(4)}"
-            output.mkdir()
-            try:
-                await self._run_job(view, key, source, group, paths, output)
-            except WorkerCrashedError as crash:
-                if len(group) == 1:
-                    killers[group[0].block_id] = f"its decoder died: {crash}"
-                else:
-                    middle = len(group) // 2
-                    suspects += [group[:middle], group[middle:]]
-            finally:
-                await asyncio.to_thread(shutil.rmtree, output, ignore_errors=True)
-        return killers
-
-    async def _localize(self, blocks: Sequence[Block]) -> dict[str, Path]:
-        keys = [blob_key(block.process_id, block.stream_id, block.block_id) for block in blocks]
-        paths = await self._store.localize(keys)
-
-        def check() -> None:
-            for block, path in zip(blocks, paths, strict=True):
-                try:
-                    size = path.stat().st_size
-                except FileNotFoundError:
-                    raise BackendUnavailableError(
-                        f"the payload of block {block.block_id} is not in the store"
-                    ) from None
-                if size != block.payload_size:
-                    raise BackendUnavailableError(
-                        f"the payload of block {block.block_id} has {size} bytes in the store, not {block.payload_size}"
-                    )
-
-        await asyncio.to_thread(check)
-        return {block.block_id: path for block, path in zip(blocks, paths, strict=True)}
 
     async def _publish(
         self,
@@ -461,6 +446,35 @@ class Materializer:
         )
         for block, error in quarantined:
             log.warning("block.quarantined", block_id=block.block_id, view_set=view.view_set, error=error)
+
+
+def _has_size(path: Path, size_bytes: int) -> bool:
+    try:
+        return path.stat().st_size == size_bytes
+    except FileNotFoundError:
+        return True  # a cache made room for others: no sign that the store has lost it
+
+
+def _not_made_again(view: View, instance: str, begins: Sequence[datetime], reason: str) -> BackendUnavailableError:
+    if not begins:  # somebody else made them again; the trouble is another
+        return BackendUnavailableError(reason)
+    hours = ", ".join(f"{begin:%Y-%m-%d %H:%M}" for begin in sorted(begins)[:BUCKETS_NAMED_MAX])
+    more = f" and {len(begins) - BUCKETS_NAMED_MAX} more" if len(begins) > BUCKETS_NAMED_MAX else ""
+    return BackendUnavailableError(
+        f"the files of {view.view_set} of {instance} with what came in the hour from {hours}{more} (UTC) are lost or"
+        f" damaged and could not be made again: {reason}"
+    )
+
+
+def _require_all_blocks(source: Source) -> None:
+    """Before partitions are made again only because a file is lost: they must not come out with fewer rows."""
+    included = frozenset[str]().union(*source.included.values())
+    gone = included - {block.block_id for block in source.blocks}
+    if gone:
+        raise BackendUnavailableError(
+            f"{len(gone)} of the blocks that they were made from are not kept any more; restore the files from a backup,"
+            " or ask for a time range without them"
+        )
 
 
 def _partitions(

@@ -6,7 +6,8 @@ Ids are lower-case hyphenated UUID text; ``wire.identifiers.canonical_uuid`` mak
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NewType
@@ -19,6 +20,34 @@ ViewSetName = NewType("ViewSetName", str)
 GLOBAL_INSTANCE: Final = "global"
 BUCKET_SECONDS: Final = 3600  # the insert-time hour: chains of thread spans end at its edges, so it can never change
 NS_PER_US: Final = 1_000
+
+
+class JsonProperties(Mapping[str, str]):
+    """Properties as Postgres keeps them and as they travel to a worker: JSON text, parsed when somebody looks.
+
+    A sender may put 100 MiB into them, which parse for seconds. The event loop hands them on and never looks.
+    """
+
+    __slots__ = ("_parsed", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parsed: dict[str, str] | None = None
+
+    @property
+    def parsed(self) -> dict[str, str]:
+        if self._parsed is None:
+            self._parsed = json.loads(self.text)
+        return self._parsed
+
+    def __getitem__(self, name: str) -> str:
+        return self.parsed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parsed)
+
+    def __len__(self) -> int:
+        return len(self.parsed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from lakehouse.catalog.partitions import Source, StoredBucket
-from lakehouse.model import Block, BlockOrder, LastTiming, ProcessId
+from lakehouse.catalog.partitions import EstimatedBucket, Source, UnknownClock, ViewVersion
+from lakehouse.model import Block, BlockOrder, LastTiming, ProcessId, TimeRange
+from lakehouse.ports import View
+from wire.errors import CorruptPayloadError
+from wire.ticks import frequency
 
 TIMING_SHIFT_NS_MAX: Final = (
     100_000  # an estimated clock may move an event by this much before its bucket is made again
@@ -39,29 +42,11 @@ def source_digest(source: Source, writer_version: int, timing: LastTiming | None
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{writer_version}\0{timing}\0".encode())
     for stream_id in sorted(source.streams):
-        stream = source.streams[stream_id]
-        digest.update(stream_id.encode())
-        digest.update(hashlib.blake2b(stream.dependencies_metadata).digest())
-        digest.update(hashlib.blake2b(stream.objects_metadata).digest())
-        digest.update(repr((stream.tags, sorted(stream.properties.items()), stream.format)).encode())
+        digest.update(stream_id.encode() + source.streams[stream_id].digest)
     for process_id in sorted(source.processes):
-        digest.update(repr(_described(source, process_id)).encode())
+        digest.update(process_id.encode() + source.processes[process_id].digest)
     digest.update(b"".join(sorted(bytes.fromhex(block.block_id.replace("-", "")) for block in source.blocks)))
     return digest.digest()
-
-
-def _described(source: Source, process_id: ProcessId) -> tuple[object, ...]:
-    process = source.processes[process_id]
-    return (
-        process_id,
-        process.exe,
-        process.username,
-        process.computer,
-        process.tsc_frequency,
-        process.start_time_ns,
-        process.start_ticks,
-        sorted(process.properties.items()),
-    )
 
 
 def plan_bucket(
@@ -99,37 +84,84 @@ def plan_bucket(
     return BucketPlan(Action.REPLACE, source.blocks, 0, digest)
 
 
+def metadata_bytes(source: Source, block: Block) -> int:
+    """What the block's process and stream were registered with: whoever decodes the block is handed all of it."""
+    return source.processes[block.process_id].size_bytes + source.streams[block.stream_id].size_bytes
+
+
 def split_jobs(
-    blocks: Sequence[Block], block_order: BlockOrder, bytes_max: int, blocks_max: int
+    source: Source,
+    blocks: Sequence[Block],
+    block_order: BlockOrder,
+    *,
+    bytes_max: int,
+    blocks_max: int,
+    metadata_bytes_max: int,
 ) -> Iterator[tuple[Block, ...]]:
-    """Cut blocks that stand alone into runs that several workers can decode; chains stay together."""
+    """Cut blocks that stand alone into runs that several workers can decode; chains stay together.
+
+    Args:
+        metadata_bytes_max: Of the processes and streams of a run, each counted once. A block may be over it alone.
+    """
     if block_order is BlockOrder.EVENT_TIME:
-        yield tuple(blocks)
+        if blocks:
+            yield tuple(blocks)
         return
     run: list[Block] = []
-    size = 0
+    named: set[str] = set()
+    size = metadata = 0
     for block in blocks:
-        if run and (size + block.payload_size > bytes_max or len(run) >= blocks_max):
+        added = 0
+        if block.process_id not in named:
+            added += source.processes[block.process_id].size_bytes
+        if block.stream_id not in named:
+            added += source.streams[block.stream_id].size_bytes
+        is_full = (
+            size + block.payload_size > bytes_max or metadata + added > metadata_bytes_max or len(run) >= blocks_max
+        )
+        if run and is_full:
             yield tuple(run)
-            run, size = [], 0
+            run, named, size, metadata = [], set(), 0, 0
+            added = metadata_bytes(source, block)
         run.append(block)
+        named |= {block.process_id, block.stream_id}
         size += block.payload_size
+        metadata += added
     if run:
         yield tuple(run)
 
 
-def is_stale_by_timing(bucket: StoredBucket, start_ns: int, latest: LastTiming) -> bool:
-    """Whether today's estimate of an unknown clock would move an event of the bucket too far."""
-    if bucket.timing is None or bucket.timing == latest or bucket.event_range_ns is None:
+def is_stale_by_timing(bucket: EstimatedBucket, clock: UnknownClock, wanted: TimeRange) -> bool:
+    """Whether today's estimate of an unknown clock moves events of the bucket too far for a reader of ``wanted``.
+
+    It matters to those who read where the rows are and to those who read where they belong, so it is judged by all rows of
+    the bucket: the partitions that a look returns are chosen by the very times that may be wrong.
+    """
+    if bucket.timing == clock.latest:
         return False
-    then, now = (
-        timing.end_ticks / elapsed if (elapsed := timing.end_time_ns - start_ns) > 0 else 0.0
-        for timing in (bucket.timing, latest)
+    then, now = (_ticks_per_s(clock.start_ns, timing) for timing in (bucket.timing, clock.latest))
+    if then == now:
+        return False
+    if then is None or now is None:
+        return True  # its blocks could not be decoded with the one and can be with the other
+    if bucket.events is None or bucket.events.begin_ns is None or bucket.events.end_ns is None:
+        return False
+    begin, end = bucket.events.begin_ns - clock.start_ns, bucket.events.end_ns - clock.start_ns
+    if max(abs(begin), abs(end)) * abs(then - now) <= TIMING_SHIFT_NS_MAX * now:
+        return False
+    moved = TimeRange(
+        clock.start_ns + begin * then // now - TIMING_SHIFT_NS_MAX,
+        clock.start_ns + end * then // now + TIMING_SHIFT_NS_MAX,
     )
-    if then <= 0 or now <= 0:
-        return then != now
-    reach = max(abs(event_ns - start_ns) for event_ns in bucket.event_range_ns)
-    return reach * abs(then / now - 1) > TIMING_SHIFT_NS_MAX
+    return not (wanted.intersect(bucket.events).is_empty and wanted.intersect(moved).is_empty)
+
+
+def _ticks_per_s(start_ns: int, timing: LastTiming) -> int | None:
+    """What the rows are made with; ``None`` if they cannot be."""
+    try:
+        return frequency(0, start_ns, timing.end_ticks, timing.end_time_ns)
+    except CorruptPayloadError:
+        return None
 
 
 def latest_timing(timings: Mapping[ProcessId, LastTiming], block_order: BlockOrder) -> LastTiming | None:
@@ -137,3 +169,9 @@ def latest_timing(timings: Mapping[ProcessId, LastTiming], block_order: BlockOrd
     if block_order is BlockOrder.INSERT_TIME or not timings:
         return None
     return next(iter(timings.values()))
+
+
+def version_of(view: View) -> ViewVersion:
+    """The version in which this program reads and makes the files of a view."""
+    schema_hash = hashlib.blake2b(view.schema.serialize().to_pybytes(), digest_size=8).digest()
+    return ViewVersion(view.view_set, schema_hash, view.writer_version)

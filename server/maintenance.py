@@ -1,35 +1,38 @@
 """Housekeeping at a steady pace. No answer depends on it: a query makes fresh what it reads.
 
-Each round makes the global views fresh ahead of time, makes closed buckets whole, removes what crashes left behind and
-deletes files that no row has named for longer than any query runs. A step that fails is logged and tried again in the next
-round; it never stops the others. Several servers may run this at once: every step claims what it changes.
+Each round makes the global views fresh ahead of time, makes closed buckets whole, retires what only servers of other
+versions used and none does any more, removes what crashes left behind and deletes files that no row has named for longer
+than any query runs. What fails is logged and tried again in a later round; it never stops the rest. Several servers may run
+this at once, of several versions: every step claims what it changes, and files are rewritten by their own version alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import structlog
 
-from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.catalog.partitions import InstanceId, PartitionCatalog, ViewVersion
 from lakehouse.errors import LakeflightError
 from lakehouse.failpoints import failpoint
 from lakehouse.materialize import Materializer
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
-from lakehouse.ports import ObjectStore
+from lakehouse.planning import version_of
+from lakehouse.ports import ObjectStore, View
 from lakehouse.registry import MetadataView, ViewRegistry
 
 log = structlog.get_logger(__name__)
 
 FILES_PER_BUCKET_MAX: Final = 4  # a closed bucket of more files is made whole: every query opens all of them
-BATCH: Final = 100  # objects or buckets per statement; the rest waits for the next round
+BATCH: Final = 100  # objects, buckets or instances per step; the rest waits for the next round
+VERSION_UNUSED_MAX: Final = timedelta(days=7)  # longer than an upgrade takes, server by server, or is regretted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Maintenance:
     """The steps of one round, and the loop that repeats them."""
 
@@ -39,6 +42,7 @@ class Maintenance:
     store: ObjectStore
     interval_s: float
     retired_grace_s: float
+    _compacted: tuple[InstanceId, datetime] | None = field(default=None, init=False)  # where the next round goes on
 
     async def run(self) -> None:
         """Rounds until cancelled. They leave no telemetry: it would be work for the next round, for ever."""
@@ -54,24 +58,53 @@ class Maintenance:
         for step in (
             self.freshen_global_views,
             self.compact_closed_buckets,
+            self.retire_unused_versions,
             self.reap_expired_intents,
             self.collect_retired_objects,
         ):
-            await _guarded(step)
+            await _guarded(step.__name__, step())
 
     async def freshen_global_views(self) -> None:
         """What dashboards ask for first is there before they ask."""
         for view in self.registry.global_tables:
             if not isinstance(view, MetadataView):
-                await self.materializer.ensure(view, GLOBAL_INSTANCE, EVERYTHING)
+                await _guarded(
+                    "freshen", self.materializer.ensure(view, GLOBAL_INSTANCE, EVERYTHING), view_set=view.view_set
+                )
 
     async def compact_closed_buckets(self) -> None:
-        """Deltas of buckets that can get no further block become as few files as they can be."""
+        """Deltas of buckets that can get no further block become as few files as they can be.
+
+        Rounds take turns through all of them, so that those which fail do not keep the others from being tried.
+        """
         await self.catalog.seal_buckets()
-        for instance, bucket_begin in await self.catalog.fragmented_buckets(FILES_PER_BUCKET_MAX, BATCH):
-            view = self.registry.find(instance.key.view_set)
-            if not isinstance(view, MetadataView):
-                await self.materializer.compact(view, instance, bucket_begin)
+        views = self._views()
+        found = await self.catalog.fragmented_buckets(list(views), FILES_PER_BUCKET_MAX, BATCH, self._compacted)
+        self._compacted = found[-1] if len(found) == BATCH else None
+        for instance, bucket_begin in found:
+            await _guarded(
+                "compact",
+                self.materializer.compact(views[instance.version], instance, bucket_begin),
+                view_set=instance.key.view_set,
+                instance=instance.key.instance,
+                bucket=bucket_begin.isoformat(),
+            )
+
+    async def retire_unused_versions(self) -> None:
+        """What servers of other versions made and none has used for long. Its files go as those of replaced partitions."""
+        for instance in await self.catalog.unused_instances(list(self._views()), VERSION_UNUSED_MAX, BATCH):
+            await _guarded(
+                "retire", self._retire(instance), view_set=instance.key.view_set, instance=instance.key.instance
+            )
+
+    async def _retire(self, instance: InstanceId) -> None:
+        if await self.catalog.retire_instance(instance, VERSION_UNUSED_MAX):
+            log.info(
+                "instance.retired",
+                view_set=instance.key.view_set,
+                instance=instance.key.instance,
+                writer_version=instance.version.writer_version,
+            )
 
     async def reap_expired_intents(self) -> None:
         """Objects whose writer died between announcing and committing them."""
@@ -90,11 +123,14 @@ class Maintenance:
             await self.catalog.forget_objects([object_id for object_id, _ in condemned])
             log.info("objects.collected", objects=len(condemned))
 
+    def _views(self) -> dict[ViewVersion, View]:
+        return {version_of(view): view for view in self.registry.views if not isinstance(view, MetadataView)}
 
-async def _guarded(step: Callable[[], Awaitable[None]]) -> None:
+
+async def _guarded(step: str, work: Coroutine[Any, Any, object], **about: str) -> None:
     try:
-        await step()
+        await work
     except LakeflightError as error:
-        log.warning("maintenance.failed", step=getattr(step, "__name__", "?"), reason=str(error))
+        log.warning("maintenance.failed", step=step, reason=str(error), **about)
     except Exception:
-        log.exception("maintenance.failed", step=getattr(step, "__name__", "?"))
+        log.exception("maintenance.failed", step=step, **about)

@@ -17,7 +17,7 @@ import shutil
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +30,10 @@ import structlog
 from lakehouse.catalog.metadata import MetadataExport, MetadataNeed
 from lakehouse.engine import Inspection, Reference, relation_name
 from lakehouse.errors import IncompleteDataError, InternalError, LakeflightError, QueryError, QueryTimeoutError
-from lakehouse.materialize import Freshened, Materializer, Progress
+from lakehouse.materialize import Freshened, Materializer
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, Caller, QueryOptions, TimeRange, ViewKey
-from lakehouse.ports import ObjectStore
 from lakehouse.registry import AnyView, MetadataView, ViewRegistry, declaration
+from lakehouse.shared_build import Allowance, Progress, together
 from server.workers.engine_messages import RelationFiles, catalog_message, inspection_of, relation_message
 from server.workers.jobs import WorkerStream
 from server.workers.pool import QueryWorkerPool, Statement
@@ -42,6 +42,8 @@ from wire.flight_data import schema_frame
 log = structlog.get_logger(__name__)
 
 INSPECTIONS_REMEMBERED_MAX: Final = 1_024
+NONE_MISSING_REMEMBERED_S: Final = 1.0  # other servers may set a block aside meanwhile: the trailer will tell
+VALUES_REMEMBERED_BYTES_MAX: Final = 4 << 10  # of bound values; more are inspected again
 EMPTY_RANGE: Final = TimeRange(1, 0)
 
 
@@ -51,7 +53,11 @@ class Prepared:
 
     schema: bytes
     parameter_schema: bytes
-    missing_blocks: int | None = None
+    _missing_blocks: Callable[[], Awaitable[int]]
+
+    async def missing_blocks(self) -> int:
+        """What the catalog knows; the stream's trailer says what is so once everything is made fresh."""
+        return await self._missing_blocks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,6 @@ class LakeQueryService:
         self,
         registry: ViewRegistry,
         materializer: Materializer,
-        store: ObjectStore,
         connections: asyncpg.Pool,
         workers: QueryWorkerPool,
         scratch: Path,
@@ -92,14 +97,14 @@ class LakeQueryService:
     ) -> None:
         self._registry = registry
         self._materializer = materializer
-        self._store = store
         self._workers = workers
         self._scratch = scratch
         self._statement_timeout_s = statement_timeout_s
         self._metadata = MetadataExport(connections, metadata_bytes_max)
         self._prune = prune  # a switch for tests: what a statement's predicates say must never change a result
-        self._inspections: OrderedDict[str, Inspection] = OrderedDict()
+        self._inspections: OrderedDict[tuple[str, bytes | None], Inspection] = OrderedDict()
         self._running: dict[str, LakeQueryStream] = {}
+        self._none_missing_until = 0.0  # until then it is taken for granted that no block of the lake is missing
         declared = {view.view_set: declaration(view) for view in registry.views}
         global_names = {view.view_set for view in registry.global_tables}
         workers.describe(catalog_message({name: declared[name] for name in sorted(global_names)}, declared))
@@ -108,11 +113,13 @@ class LakeQueryService:
         self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
     ) -> Prepared:
         """Bind without running."""
-        inspection = await self.inspect(sql, parameters)
+        inspection, _ = await self.inspect(sql, parameters)
         for reference in inspection.references:
             if reference.instance is not None:
                 self._resolve(reference)
-        return Prepared(inspection.schema, inspection.parameter_schema)
+        return Prepared(
+            inspection.schema, inspection.parameter_schema, lambda: self._known_missing(inspection, options)
+        )
 
     def execute(
         self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
@@ -126,7 +133,7 @@ class LakeQueryService:
         inspected = await asyncio.gather(*(self.inspect(f"SELECT * FROM {name}", None) for name in names))
         return [
             Table(name, "TABLE", pa.ipc.read_schema(pa.py_buffer(inspection.schema)))
-            for name, inspection in zip(names, inspected, strict=True)
+            for name, (inspection, _) in zip(names, inspected, strict=True)
         ]
 
     def cancel(self, caller: Caller, sql_or_query_id: str) -> int:
@@ -144,18 +151,22 @@ class LakeQueryService:
         stream = self._running.get(query_id)
         return None if stream is None else {"stage": stream.stage, **stream.progress.as_dict()}
 
-    async def inspect(self, sql: str, parameters: pa.RecordBatch | None) -> Inspection:
-        """The gate's verdict on a text, remembered as long as it does not depend on the clock or on values."""
-        if parameters is None and (known := self._inspections.get(sql)) is not None:
-            self._inspections.move_to_end(sql)
-            return known
-        message = await self._workers.inspect(Statement(sql, _ipc(parameters)))
-        inspection = inspection_of(message)
-        if parameters is None and not inspection.volatile:
-            self._inspections[sql] = inspection
+    async def inspect(self, sql: str, parameters: pa.RecordBatch | None) -> tuple[Inspection, float]:
+        """The gate's verdict on a text and its values, and the engine time it took, in seconds.
+
+        Remembered unless it follows the clock, since a driver asks for a FlightInfo before it has the statement run.
+        """
+        key = (sql, _ipc(parameters))
+        if (known := self._inspections.get(key)) is not None:
+            self._inspections.move_to_end(key)
+            return known, 0.0
+        planned = await self._workers.inspect(Statement(*key))
+        inspection = inspection_of(planned.inspection)
+        if not inspection.volatile and len(key[1] or b"") <= VALUES_REMEMBERED_BYTES_MAX:
+            self._inspections[key] = inspection
             if len(self._inspections) > INSPECTIONS_REMEMBERED_MAX:
                 self._inspections.popitem(last=False)
-        return inspection
+        return inspection, planned.engine_s
 
     async def relations(
         self, inspection: Inspection, options: QueryOptions, progress: Progress, folder: Path
@@ -164,13 +175,12 @@ class LakeQueryService:
         uses = self._uses(inspection, options)
         views = [use for use in uses if not isinstance(use.view, MetadataView)]
         needs = [need for use in uses for need in use.needs]
-        freshened = await asyncio.gather(*(self._freshen(use, progress) for use in views))
+        allowance = self._materializer.allowance(progress)
+        made = await together(self._freshen(use, allowance) for use in views)
         metadata = await self._export(needs, folder)  # a later snapshot: it has every block that was read, or set aside
-        keys = [partition.key for fresh in freshened for partition in fresh.partitions]
-        paths = dict(zip(keys, await self._store.localize(keys), strict=True)) if keys else {}
         relations = [
             _relation(name, use, fresh, paths, options.time_range)
-            for use, fresh in zip(views, freshened, strict=True)
+            for use, (fresh, paths) in zip(views, made, strict=True)
             for name in sorted(use.names)
         ]
         relations += [
@@ -179,7 +189,10 @@ class LakeQueryService:
             if isinstance(use.view, MetadataView)
             for name in sorted(use.names)
         ]
-        return relations, metadata, sum(fresh.missing_blocks for fresh in freshened)
+        missing_blocks = sum(fresh.missing_blocks for fresh, _ in made)
+        if missing_blocks:
+            self._none_missing_until = 0.0
+        return relations, metadata, missing_blocks
 
     def run(
         self,
@@ -189,7 +202,7 @@ class LakeQueryService:
         metadata: Mapping[str, Path],
         planned_s: float,
     ) -> WorkerStream:
-        """Start the statement; what its planning took is part of its time."""
+        """Start the statement. What planning it took of a worker is part of its time, of which half stays in any case."""
         options = stream.options
         files = "\n".join(sorted({path for r in relations for path in (*r.files, *r.files_inside)}))
         return self._workers.run(
@@ -244,11 +257,23 @@ class LakeQueryService:
                 use.range = wanted if use.range.is_empty else use.range.union(wanted)
         return list(found.values())
 
-    async def _freshen(self, use: _Uses, progress: Progress) -> Freshened:
+    async def _freshen(self, use: _Uses, allowance: Allowance) -> tuple[Freshened, dict[str, Path]]:
         view = use.view
         if isinstance(view, MetadataView):
             raise TypeError(f"{view.view_set} has no partitions")
-        return await self._materializer.ensure(view, use.key.instance, use.range, progress)
+        return await self._materializer.ensure_local(view, use.key.instance, use.range, allowance)
+
+    async def _known_missing(self, inspection: Inspection, options: QueryOptions) -> int:
+        if any(reference.instance is None for reference in inspection.references):
+            return 0
+        uses = self._uses(inspection, options)
+        read = [(use.view, use.key.instance, use.range) for use in uses if not isinstance(use.view, MetadataView)]
+        if not read or time.monotonic() < self._none_missing_until:
+            return 0
+        known = await self._materializer.known_missing(read)
+        if known is None:
+            self._none_missing_until = time.monotonic() + NONE_MISSING_REMEMBERED_S
+        return known or 0
 
     async def _export(self, needs: Sequence[MetadataNeed], folder: Path) -> dict[str, Path]:
         if not needs:
@@ -295,19 +320,18 @@ class LakeQueryStream:
     async def _run(self) -> AsyncIterator[bytes]:
         started = time.monotonic()
         folder = self._service.scratch / f"query-{uuid.uuid4().hex}"
-        outcome, sent = "incomplete", 0
+        outcome, sent, used_folder = "incomplete", 0, False
         self._task = asyncio.current_task()
         self._service.enter(self)
         try:
             self.stage = "inspecting"
-            inspection = await self._service.inspect(self.sql, self.parameters)
-            planned_s = time.monotonic() - started
+            inspection, planned_s = await self._service.inspect(self.sql, self.parameters)
             relations: list[RelationFiles] = []
             metadata: dict[str, Path] = {}
             declared = schema_frame(inspection.schema)
             if inspection.needs_relations:
                 yield declared  # before the partitions are made: a client that has the schema can watch the progress
-                self.stage = "materializing"
+                self.stage, used_folder = "materializing", True
                 relations, metadata, self.missing_blocks = await self._service.relations(
                     inspection, self.options, self.progress, folder
                 )
@@ -343,8 +367,8 @@ class LakeQueryStream:
             self._service.leave(self)
             if self._worker is not None:
                 await self._worker.aclose()
-            if folder.exists():
-                with suppress(OSError):
+            if used_folder:
+                with suppress(OSError):  # it is there only for rows of metadata views
                     shutil.rmtree(folder)
             log.info(
                 "query.done",

@@ -15,6 +15,7 @@ from typing import Final
 import asyncpg
 
 from lakehouse.catalog.connect import MIGRATION_LIMITS, connect, database_errors
+from lakehouse.catalog.partitions import continue_ids
 
 ADVISORY_LOCK_KEY: Final = 0x6C616B65666C6774  # "lakeflgt"; must be the same in every version
 FILE_NAME: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -61,6 +62,7 @@ async def migrate(url: str) -> int:
         with database_errors():
             while await _apply_next(connection, steps):
                 pass
+            await continue_ids(connection)  # before anything is ingested: the database may come from a backup
     finally:
         await connection.close(timeout=5)
     return len(steps)

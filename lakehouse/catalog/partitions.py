@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from lakehouse.model import (
     Block,
     BlockId,
     InstanceKind,
+    JsonProperties,
     LastTiming,
     Process,
     ProcessId,
@@ -31,7 +31,9 @@ from lakehouse.model import (
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SQL: Final = load("partitions")
-_LOCK_WAIT_S: Final = 3600.0  # as long as another server may build; the caller has a deadline of its own
+FIRST_LOOK_S_MAX: Final = 600  # it reads all blocks that there are, about 100,000 a second; later ones read what is new
+LOOK_BEHIND_MAX: Final = 1_000  # transactions that looks read again before one is recorded that found nothing new
+_LOCK_WAIT_S: Final = 3600.0  # for a connection of the pool of locks; the caller has a deadline of its own
 
 
 def microseconds(timestamp_ns: int, *, up: bool = False) -> datetime:
@@ -40,11 +42,21 @@ def microseconds(timestamp_ns: int, *, up: bool = False) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewVersion:
+    """What two servers must agree in to read and write the same files of a view set."""
+
+    view_set: str
+    schema_hash: bytes
+    writer_version: int
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceId:
     """A view instance in one version of its schema and writer: the key of all that is materialized."""
 
     vid: int
     key: ViewKey
+    version: ViewVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +91,25 @@ class StoredBucket:
     dirty: bool
     claimed_in_range: bool
     missing_blocks: int
-    timing: LastTiming | None  # of an estimated clock, when the partitions were made
-    event_range_ns: tuple[int, int] | None  # of all its rows, in the reader's range or not; only with a timing
     partitions: tuple[StoredPartition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatedBucket:
+    """A bucket whose times rest on an estimate of its process's clock."""
+
+    begin: datetime
+    dirty: bool
+    timing: LastTiming  # when the partitions were made
+    events: TimeRange | None  # the bounds of all its rows; None: it has none
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownClock:
+    """What is known now of the clock of a process that does not say its tick frequency."""
+
+    start_ns: int
+    latest: LastTiming
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +123,21 @@ class BucketState:
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """What a stream or a process was registered with, in short: the whole of a bucket's can be gigabytes."""
+
+    size_bytes: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """The blocks of one bucket in insert order and what they refer to, all of one snapshot."""
 
     state: BucketState
     blocks: tuple[Block, ...]
-    streams: Mapping[StreamId, Stream]
-    processes: Mapping[ProcessId, Process]
+    streams: Mapping[StreamId, Registration]
+    processes: Mapping[ProcessId, Registration]
     timings: Mapping[ProcessId, LastTiming]  # of processes whose tick frequency is unknown
     included: Mapping[int, frozenset[BlockId]]  # ordinal of a partition -> blocks that are in it
 
@@ -148,6 +184,10 @@ class SwapConflictError(Exception):
     """The bucket changed since its source was read, or a write intent is gone: read again and start over."""
 
 
+class InstanceGoneError(Exception):
+    """The instance has no row any more, or its number is another's: retired, emptied by hand, set back. Add it again."""
+
+
 class PartitionCatalog:
     """Statements over ``view_instances``, ``lakehouse_buckets`` and ``lakehouse_partitions``.
 
@@ -160,7 +200,10 @@ class PartitionCatalog:
         self._store = store_name
         self._looks = {
             suffix: {
-                look: _SQL[look].replace("{seen}", _SQL["seen"]).replace("{fresh}", _SQL[f"fresh_of_{suffix}"])
+                look: _SQL[look]
+                .replace("{seen}", _SQL["seen"])
+                .replace("{unseen}", _SQL["unseen"])
+                .replace("{fresh}", _SQL[f"fresh_of_{suffix}"])
                 for look in ("has_fresh", "mark_fresh")
             }
             for suffix in ("global", "process", "stream")
@@ -182,19 +225,19 @@ class PartitionCatalog:
         async with self.connection() as connection:
             return await connection.fetchval(_SQL[f"find_{kind.value}"], uuid.UUID(instance)) is not None
 
-    async def find_instance(self, key: ViewKey, schema_hash: bytes, writer_version: int) -> InstanceId | None:
+    async def find_instance(self, key: ViewKey, version: ViewVersion) -> InstanceId | None:
         async with self.connection() as connection:
             vid = await connection.fetchval(
-                _SQL["find_instance"], key.view_set, key.instance, schema_hash, writer_version
+                _SQL["find_instance"], key.view_set, key.instance, version.schema_hash, version.writer_version
             )
-        return None if vid is None else InstanceId(vid, key)
+        return None if vid is None else InstanceId(vid, key, version)
 
-    async def add_instance(self, key: ViewKey, schema_hash: bytes, writer_version: int) -> InstanceId:
+    async def add_instance(self, key: ViewKey, version: ViewVersion) -> InstanceId:
         async with self.connection() as connection:
             vid = await connection.fetchval(
-                _SQL["add_instance"], key.view_set, key.instance, schema_hash, writer_version
+                _SQL["add_instance"], key.view_set, key.instance, version.schema_hash, version.writer_version
             )
-        return InstanceId(vid, key)
+        return InstanceId(vid, key, version)
 
     async def look(
         self, instance: InstanceId, scope: InstanceScope, wanted: TimeRange, margin_s: float
@@ -203,24 +246,65 @@ class PartitionCatalog:
 
         Args:
             margin_s: How far outside its claims an event of a block may lie that is not materialized yet.
+
+        Raises:
+            InstanceGoneError: Without its row nothing would be found, which is not the answer.
         """
-        arguments = (instance.vid, None if scope.instance is None else uuid.UUID(scope.instance), scope.tag)
+        arguments = (
+            instance.vid,
+            None if scope.instance is None else uuid.UUID(scope.instance),
+            scope.tag,
+            instance.version.schema_hash,
+            instance.version.writer_version,
+            instance.key.view_set,
+            instance.key.instance,
+        )
         looks = self._looks[scope.suffix]
         async with self.connection() as connection:
-            if await connection.fetchval(looks["has_fresh"], *arguments):
-                await connection.fetchval(looks["mark_fresh"], *arguments)
+            state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX)
+            if state is not None and not state["continuous"]:
+                await continue_ids(connection)
+                state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX)
+            if state is None:
+                raise InstanceGoneError(f"view instance {instance.vid} is not {instance.key} any more")
+            if state["first"]:
+                async with connection.transaction():
+                    await connection.execute(f"SET LOCAL statement_timeout = '{FIRST_LOOK_S_MAX}s'")
+                    await connection.execute(looks["mark_fresh"], *arguments, timeout=FIRST_LOOK_S_MAX)
+            elif state["fresh"] or state["due"]:
+                await connection.execute(looks["mark_fresh"], *arguments)
             rows = await connection.fetch(
                 _SQL["fetch_buckets"], instance.vid, wanted.begin_ns, wanted.end_ns, float(margin_s)
             )
         return _buckets(rows)
+
+    async def known_missing(
+        self, uses: Sequence[tuple[ViewKey, ViewVersion, TimeRange]], margin_s: float
+    ) -> int | None:
+        """Blocks that the last builds had to leave out of these instances and ranges; ``None``: none of the lake's."""
+        keys = [key for key, _, _ in uses]
+        versions = [version for _, version, _ in uses]
+        ranges = [wanted for _, _, wanted in uses]
+        async with self.connection() as connection:
+            found: int | None = await connection.fetchval(
+                _SQL["fetch_known_missing"],
+                [key.view_set for key in keys],
+                [key.instance for key in keys],
+                [version.schema_hash for version in versions],
+                [version.writer_version for version in versions],
+                [wanted.begin_ns for wanted in ranges],
+                [wanted.end_ns for wanted in ranges],
+                float(margin_s),
+            )
+        return found
 
     async def all_partitions(self, instance: InstanceId) -> list[StoredPartition]:
         """Every partition of an instance, unpruned (tests compare with this)."""
         async with self.connection() as connection:
             return [_partition(row) for row in await connection.fetch(_SQL["fetch_all_partitions"], instance.vid)]
 
-    async def unknown_clock(self, scope: InstanceScope) -> tuple[int, LastTiming] | None:
-        """Start (ns) and newest timing of the instance's process if its tick frequency is unknown."""
+    async def unknown_clock(self, scope: InstanceScope) -> UnknownClock | None:
+        """That of the instance's process, if its tick frequency is unknown and it has blocks."""
         if scope.instance is None:
             return None
         async with self.connection() as connection:
@@ -230,7 +314,33 @@ class PartitionCatalog:
             timing = await connection.fetchrow(_SQL["find_timing"], process["process_id"])
         if timing["end_ticks"] is None:
             return None
-        return process["start_us"] * NS_PER_US, LastTiming(timing["end_ticks"], timing["end_us"] * NS_PER_US)
+        latest = LastTiming(timing["end_ticks"], timing["end_us"] * NS_PER_US)
+        return UnknownClock(process["start_us"] * NS_PER_US, latest)
+
+    async def estimated_buckets(
+        self, instance: InstanceId, clock: UnknownClock, wanted: TimeRange, shift_ns: int
+    ) -> list[EstimatedBucket]:
+        """Those that a reader of ``wanted`` may find too far from where ``clock`` has them: by more than ``shift_ns``."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(
+                _SQL["fetch_estimated"],
+                instance.vid,
+                wanted.begin_ns,
+                wanted.end_ns,
+                clock.start_ns,
+                clock.latest.end_ticks,
+                clock.latest.end_time_ns,
+                float(shift_ns),
+            )
+        return [
+            EstimatedBucket(
+                row["bucket_begin"],
+                row["dirty"],
+                LastTiming(row["timing_end_ticks"], row["timing_end_us"] * NS_PER_US),
+                None if row["min_ns"] is None else TimeRange(row["min_ns"], row["max_ns"]),
+            )
+            for row in rows
+        ]
 
     async def mark(self, instance: InstanceId, bucket_begin: datetime) -> None:
         """Make a bucket dirty by hand."""
@@ -238,16 +348,19 @@ class PartitionCatalog:
             await connection.execute(_SQL["mark_bucket"], instance.vid, bucket_begin)
 
     @asynccontextmanager
-    async def bucket_lock(self, instance: InstanceId, bucket_begin: datetime) -> AsyncIterator[None]:
-        """Only one holder among all servers. The lock goes with its connection, so a dead holder frees it."""
+    async def bucket_lock(self, instance: InstanceId, bucket_begin: datetime) -> AsyncIterator[bool]:
+        """Whether it is ours: only one holder among all servers. Waits for nobody.
+
+        The lock goes with its connection, so a dead holder frees it.
+        """
         name = f"{instance.vid}/{bucket_begin.isoformat()}"
         with database_errors():
             async with self._lock_pool.acquire(timeout=_LOCK_WAIT_S) as connection:
-                await connection.execute(_SQL["lock_bucket"], name, timeout=_LOCK_WAIT_S)
+                locked = await connection.fetchval(_SQL["lock_bucket"], name)
                 try:
-                    yield
+                    yield locked
                 finally:
-                    if not connection.is_closed():
+                    if locked and not connection.is_closed():
                         await connection.execute(_SQL["unlock_bucket"], name)
 
     async def read_source(self, instance: InstanceId, scope: InstanceScope, bucket_begin: datetime) -> Source | None:
@@ -266,8 +379,8 @@ class PartitionCatalog:
                     scope.tag,
                 )
                 blocks = tuple(_block(row) for row in rows)
-                streams = await connection.fetch(_SQL["fetch_streams"], list({row["stream_id"] for row in rows}))
-                processes = await connection.fetch(_SQL["fetch_processes"], list({row["process_id"] for row in rows}))
+                streams = await connection.fetch(_SQL["weigh_streams"], list({row["stream_id"] for row in rows}))
+                processes = await connection.fetch(_SQL["weigh_processes"], list({row["process_id"] for row in rows}))
                 included = await connection.fetch(_SQL["fetch_included"], instance.vid, bucket_begin)
                 timings = {}
                 for process in processes:
@@ -279,13 +392,37 @@ class PartitionCatalog:
         return Source(
             state=BucketState(state["dirty"], state["marks"], state["generation"], state["src_digest"]),
             blocks=blocks,
-            streams={stream.stream_id: stream for stream in map(_stream, streams)},
-            processes={process.process_id: process for process in map(_process, processes)},
+            streams={
+                StreamId(str(row["stream_id"])): Registration(row["size_bytes"], row["digest"]) for row in streams
+            },
+            processes={
+                ProcessId(str(row["process_id"])): Registration(row["size_bytes"], row["digest"]) for row in processes
+            },
             timings=timings,
             included={
                 row["ordinal"]: frozenset(BlockId(str(block_id)) for block_id in row["block_ids"]) for row in included
             },
         )
+
+    async def registrations(self, blocks: Sequence[Block]) -> tuple[dict[ProcessId, Process], dict[StreamId, Stream]]:
+        """What ``blocks`` refer to. It is what it was when their source was read: a registration never changes."""
+        process_ids = {block.process_id for block in blocks}
+        stream_ids = {block.stream_id for block in blocks}
+        async with self.connection() as connection:
+            processes = await connection.fetch(_SQL["fetch_processes"], list(map(uuid.UUID, process_ids)))
+            streams = await connection.fetch(_SQL["fetch_streams"], list(map(uuid.UUID, stream_ids)))
+        if (len(processes), len(streams)) != (len(process_ids), len(stream_ids)):
+            raise BackendUnavailableError("a stream or process was removed while its blocks were read; ask again")
+        return (
+            {process.process_id: process for process in map(_process, processes)},
+            {stream.stream_id: stream for stream in map(_stream, streams)},
+        )
+
+    async def buckets_of(self, instance: InstanceId, keys: Sequence[str]) -> list[datetime]:
+        """The buckets whose partitions are in these objects."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(_SQL["fetch_buckets_of"], instance.vid, list(keys))
+        return [row["bucket_begin"] for row in rows]
 
     async def reserve(self, keys: Sequence[str], lease: timedelta, owner: str) -> tuple[uuid.UUID, ...]:
         """Write intents for objects that are about to be made, committed before this returns."""
@@ -349,7 +486,7 @@ class PartitionCatalog:
             _SQL["finish_bucket"],
             vid,
             begin,
-            swap.state.marks,
+            state["marks"] != swap.state.marks,
             generation,
             swap.blocks,
             swap.objects,
@@ -393,13 +530,36 @@ class PartitionCatalog:
         async with self.connection() as connection:
             await connection.execute(_SQL["seal_buckets"])
 
-    async def fragmented_buckets(self, files_max: int, limit: int) -> list[tuple[InstanceId, datetime]]:
-        """Sealed buckets of more than ``files_max`` partitions, oldest first."""
+    async def fragmented_buckets(
+        self,
+        versions: Sequence[ViewVersion],
+        files_max: int,
+        limit: int,
+        after: tuple[InstanceId, datetime] | None = None,
+    ) -> list[tuple[InstanceId, datetime]]:
+        """Sealed buckets of ``versions`` with more than ``files_max`` partitions, oldest first, those after ``after``."""
+        vid, begin = (None, None) if after is None else (after[0].vid, after[1])
         async with self.connection() as connection:
-            rows = await connection.fetch(_SQL["fetch_fragmented"], files_max, limit)
-        return [
-            (InstanceId(row["vid"], ViewKey(row["view_set"], row["instance_id"])), row["bucket_begin"]) for row in rows
-        ]
+            rows = await connection.fetch(_SQL["fetch_fragmented"], files_max, limit, *_columns(versions), begin, vid)
+        return [(_instance(row), row["bucket_begin"]) for row in rows]
+
+    async def unused_instances(
+        self, versions: Sequence[ViewVersion], unused: timedelta, limit: int
+    ) -> list[InstanceId]:
+        """Instances of versions that no server has used for ``unused``, other than ``versions``."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(_SQL["find_unused"], unused, limit, *_columns(versions))
+        return [_instance(row) for row in rows]
+
+    async def retire_instance(self, instance: InstanceId, unused: timedelta) -> bool:
+        """Remove an instance and release its files; ``False`` if it has been used meanwhile."""
+        async with self.connection() as connection:
+            async with connection.transaction():
+                if await connection.fetchval(_SQL["lock_unused"], instance.vid, unused) is None:
+                    return False
+                await connection.execute(_SQL["retire_all"], instance.vid)
+                await connection.execute(_SQL["remove_instance"], instance.vid)
+        return True
 
     async def claim_expired_intents(self, limit: int) -> list[tuple[uuid.UUID, str]]:
         async with self.connection() as connection:
@@ -424,6 +584,28 @@ class PartitionCatalog:
             await connection.execute(_SQL["forget_objects"], list(object_ids))
 
 
+async def continue_ids(connection: Any) -> None:
+    """See to it that rows which come from now on get higher ids than all that there are, whatever cluster gave those."""
+    if await connection.fetchval(_SQL["ids_continue"]):
+        return  # as ever: the lock would wait for a running backup, and all ingestion for the lock
+    async with connection.transaction():
+        await connection.execute(_SQL["lock_transactions"])
+        await connection.execute(_SQL["rebase"])
+
+
+def _columns(versions: Sequence[ViewVersion]) -> tuple[list[str], list[bytes], list[int]]:
+    return (
+        [version.view_set for version in versions],
+        [version.schema_hash for version in versions],
+        [version.writer_version for version in versions],
+    )
+
+
+def _instance(row: Any) -> InstanceId:
+    version = ViewVersion(row["view_set"], row["schema_hash"], row["writer_version"])
+    return InstanceId(row["vid"], ViewKey(row["view_set"], row["instance_id"]), version)
+
+
 def _buckets(rows: Sequence[Any]) -> list[StoredBucket]:
     found: dict[datetime, tuple[Any, list[StoredPartition]]] = {}
     for row in rows:
@@ -436,12 +618,6 @@ def _buckets(rows: Sequence[Any]) -> list[StoredBucket]:
             dirty=row["dirty"],
             claimed_in_range=row["claimed_in_range"],
             missing_blocks=row["missing_blocks"],
-            timing=None
-            if row["timing_end_ticks"] is None
-            else LastTiming(row["timing_end_ticks"], row["timing_end_us"] * NS_PER_US),
-            event_range_ns=None
-            if row["whole_min_event_ns"] is None
-            else (row["whole_min_event_ns"], row["whole_max_event_ns"]),
             partitions=tuple(partitions),
         )
         for begin, (row, partitions) in found.items()
@@ -477,7 +653,7 @@ def _stream(row: Any) -> Stream:
         dependencies_metadata=row["dependencies_metadata"],
         objects_metadata=row["objects_metadata"],
         tags=tuple(row["tags"]),
-        properties=_properties(row["properties"]),
+        properties=JsonProperties(row["properties"]),
         format=row["format"],
         insert_time_ns=row["insert_us"] * NS_PER_US,
     )
@@ -497,10 +673,5 @@ def _process(row: Any) -> Process:
         start_ticks=row["start_ticks"],
         insert_time_ns=row["insert_us"] * NS_PER_US,
         parent_process_id=None if row["parent_process_id"] is None else ProcessId(str(row["parent_process_id"])),
-        properties=_properties(row["properties"]),
+        properties=JsonProperties(row["properties"]),
     )
-
-
-def _properties(stored: str) -> dict[str, str]:
-    properties: dict[str, str] = json.loads(stored)
-    return properties

@@ -19,7 +19,9 @@ from lakehouse.engine.sql_types import quoted, sql_type
 from lakehouse.errors import InternalError
 
 _US_MAX: Final = 9_223_372_036_854_775  # microseconds whose nanoseconds are an int64
-_CSV_ROW_BYTES_MAX: Final = 16 << 20  # a stream's two type tables as hexadecimal text fit well
+_CSV_BLOCK_BYTES: Final = 16 << 20  # read at once; a stream's two type tables as hexadecimal text fit well …
+_CSV_BLOCK_BYTES_MAX: Final = (1 << 31) - 1  # … but a row has no limit of its own; this is the reader's, an int32
+_CSV_GROWTH: Final = 8
 
 
 def own_columns(schema: Any) -> list[Any]:
@@ -32,17 +34,27 @@ def read_csv(name: str, schema: Any, path: Path) -> Any:
     columns = pa.schema([(column.name, _written_type(column.type)) for column in own_columns(schema)])
     if path.stat().st_size == 0:
         return columns.empty_table()
-    try:
-        return pa.csv.read_csv(
-            path,
-            read_options=pa.csv.ReadOptions(column_names=columns.names, block_size=_CSV_ROW_BYTES_MAX),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=columns, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise InternalError(f"the snapshot of {name} is not as expected: {error}") from error
+    block_bytes = _CSV_BLOCK_BYTES
+    while True:
+        try:
+            return _read_csv(path, columns, block_bytes)
+        except pa.ArrowInvalid as error:
+            # A row that is longer than a block is refused, in words that are not its own. The catalog limits what
+            # it writes into all files of a statement, so a block that holds the whole file is bounded as well.
+            if block_bytes >= min(path.stat().st_size, _CSV_BLOCK_BYTES_MAX):
+                raise InternalError(f"the snapshot of {name} is not as expected: {error}") from error
+        block_bytes = min(_CSV_GROWTH * block_bytes, _CSV_BLOCK_BYTES_MAX)
+
+
+def _read_csv(path: Path, columns: Any, block_bytes: int) -> Any:
+    return pa.csv.read_csv(
+        path,
+        read_options=pa.csv.ReadOptions(column_names=columns.names, block_size=block_bytes),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=columns, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+        ),
+    )
 
 
 def raw_table(name: str) -> str:

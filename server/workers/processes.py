@@ -159,9 +159,8 @@ class WorkerProcess(asyncio.Protocol):
 
     # the pool's side
 
-    def start_job(self, job: Job, *requests: Message) -> None:
-        """Hand over a job. The caller has checked that there is none."""
-        packets = [pack(request) for request in requests]
+    def start_job(self, job: Job, *packets: bytes) -> None:
+        """Hand over a job, its messages packed. The caller has checked that there is none."""
         size = sum(map(len, packets))
         if size > REQUEST_BYTES_MAX:
             raise LimitExceededError(f"a request to a worker takes {size} bytes, the limit is {REQUEST_BYTES_MAX}")

@@ -16,6 +16,7 @@ TABLES = {
     "lakehouse_buckets",
     "lakehouse_partitions",
     "lakehouse_settings",
+    "lakehouse_transactions",
     "processes",
     "quarantined_blocks",
     "schema_migrations",

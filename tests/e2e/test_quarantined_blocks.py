@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from client.connection import connect
 from tests.support.fixtures import Request
+from tests.support.flight_calls import raw_flight
 from tests.support.programs import Program
 from tests.support.serving import Server, serving
 from wire.envelope import decode_block, encode_block, encode_payload
@@ -81,6 +83,21 @@ def test_a_block_that_is_missing_is_named(damaged: Damaged) -> None:
     assert row["writer_version"] >= 1
     assert "LZ4" in row["error"]
     assert abs(row["time"] - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+def test_flight_info_says_what_earlier_statements_found_missing(damaged: Damaged) -> None:
+    sql = f"SELECT msg FROM {damaged.logs}"
+    joined = f"{sql} UNION ALL SELECT msg FROM {damaged.logs} WHERE time > '2200-01-01'"
+    outside = f"{sql} WHERE time > '2200-01-01'"
+    with raw_flight(damaged.server.flight) as client:
+
+        def known(statement: str) -> Any:
+            return json.loads(client.app_metadata(statement))
+
+        assert known(sql) == {"missing_blocks": 0}  # nobody has read it yet
+        damaged.ask(sql)
+        assert known(sql) == known(joined) == {"missing_blocks": 1}
+        assert known(outside) == known("SELECT 1") == known("SELECT * FROM processes") == {"missing_blocks": 0}
 
 
 def test_a_block_that_one_view_set_cannot_read_is_fine_in_others(damaged: Damaged) -> None:

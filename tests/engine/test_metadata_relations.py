@@ -285,6 +285,26 @@ def test_large_type_tables_fit(lake: EngineLake, tmp_path: Path) -> None:
     assert rows == [{"n": 1 << 20}]
 
 
+def test_a_property_of_any_length_breaks_no_query(lake: EngineLake, tmp_path: Path) -> None:
+    """A sender may put 100 MiB into one: more than the reader takes at a time."""
+    length = 20 << 20
+    rows = [
+        process_row("before", exe="a"),
+        process_row("large", exe="b", properties=json.dumps({"text": "x\n" * (length // 2), "last": "1"})),
+        process_row("after", exe="c"),
+    ]
+    files = {"processes": write_csv(tmp_path / "processes.csv", rows)}
+
+    found = lake.rows(
+        "SELECT process_id, exe, len(properties[1].value) AS n, properties[2].value AS last FROM processes ORDER BY exe",
+        relation("processes"),
+        metadata=files,
+    )
+
+    assert [row["process_id"] for row in found] == ["before", "large", "after"]
+    assert (found[1]["n"], found[1]["last"]) == (length, "1")
+
+
 def test_the_writer_of_these_files_is_the_standard_one(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "x.csv", [process_row("p1")])
 

@@ -16,7 +16,7 @@ import pytest
 
 from lakehouse.build import BuildJob, BuildResult, build_bucket
 from lakehouse.errors import BackendUnavailableError, InternalError
-from lakehouse.model import Block, BlockOrder, InstanceKind, LastTiming, ProcessId
+from lakehouse.model import Block, BlockOrder, InstanceKind, JsonProperties, LastTiming, ProcessId
 from lakehouse.ports import BucketSource
 from tests.support.buckets import LOG_STREAM_ID, PROCESS_ID, Lake, add_block, made_up_lake
 from wire.errors import CorruptPayloadError
@@ -119,6 +119,19 @@ def test_a_job_survives_the_wire(lake: Lake) -> None:
     message: dict[str, Any] = cbor2.loads(cbor2.dumps(job.to_message() | {"paths": ["a"]}))
 
     assert BuildJob.from_message(message) == job
+
+
+def test_properties_are_handed_on_unread(lake: Lake) -> None:
+    """They may be 16 MiB, which the server's event loop has no time to parse; here they cannot even be parsed."""
+    add(lake, b"\x01")
+    (process,) = lake.processes.values()
+    job = replace(lake.job(Bytes(), PROCESS_ID), processes=(replace(process, properties=JsonProperties("{")),))
+
+    received = BuildJob.from_message(cbor2.loads(cbor2.dumps(job.to_message())))
+
+    assert build_bucket(Bytes(), received, lake.payload).quarantined == ()
+    with pytest.raises(ValueError, match="Expecting"):
+        len(received.processes[0].properties)
 
 
 def test_a_result_survives_the_wire(lake: Lake) -> None:

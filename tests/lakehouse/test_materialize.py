@@ -3,109 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import asyncpg
-import pyarrow.parquet as pq
 import pytest
-import pytest_asyncio
 
-from lakehouse.build import BuildJob, build_bucket
-from lakehouse.catalog.partitions import PartitionCatalog
-from lakehouse.catalog.telemetry import BlockRows, insert_process, insert_stream
+from lakehouse.decoding import JobLimits
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
-from lakehouse.materialize import Freshened, Materializer, MaterializerLimits, WorkerCrashedError
+from lakehouse.materialize import Freshened
 from lakehouse.model import EVERYTHING, TimeRange
-from lakehouse.ports import View
-from lakehouse.registry import MetadataView
-from lakehouse.storage import LocalStore
 from lakehouse.storage.paths import blob_key
-from tests.support.fixtures import Request
+from tests.support.materializer_lake import Lake, view_of
 from tests.support.programs import START_NS, Program
-from views import default_registry
-from wire.envelope import decode_block, decode_process, decode_stream
 
 HOUR_NS = 3_600_000_000_000
-
-
-class Builder:
-    """Builds in this process; ``hostile`` blocks kill it, as they would kill a worker."""
-
-    def __init__(self) -> None:
-        self.hostile: set[str] = set()
-        self.jobs: list[int] = []
-        self.before: Callable[[], None] = lambda: None
-
-    async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-        self.before()
-        decoded = BuildJob.from_message(job)
-        self.jobs.append(len(decoded.blocks))
-        if self.hostile & {block.block_id for block in decoded.blocks}:
-            raise WorkerCrashedError("killed by signal 11")
-        paths = {block.block_id: Path(path) for block, path in zip(decoded.blocks, job["paths"], strict=True)}
-        view = default_registry().find(decoded.view_set)
-        assert not isinstance(view, MetadataView)
-        result = await asyncio.to_thread(build_bucket, view, decoded, lambda block: paths[block.block_id])
-        return result.to_message()
-
-
-class Lake:
-    """Everything a materializer needs, and a way to send to it."""
-
-    def __init__(self, pool: Any, locks: Any, url: str, folder: Path) -> None:
-        self.pool, self.rows, self.builder = pool, BlockRows(url), Builder()
-        self.store = LocalStore(folder / "store")
-        self.catalog = PartitionCatalog(pool, locks, self.store.name)
-        self.scratch = folder / "scratch"
-        self.scratch.mkdir()
-        self._locks = locks
-
-    def materializer(self, **limits: Any) -> Materializer:
-        return Materializer(self.catalog, self.store, self.builder, self.scratch, MaterializerLimits(**limits))
-
-    async def send(self, requests: list[Request]) -> list[str]:
-        """Ingest; the ids of blocks."""
-        blocks = []
-        for request in requests:
-            match request.path.rsplit("_", 1)[-1]:
-                case "process":
-                    await insert_process(self.pool, decode_process(request.body))
-                case "stream":
-                    await insert_stream(self.pool, decode_stream(request.body))
-                case _:
-                    block = decode_block(request.body)
-                    key = blob_key(block.process_id, block.stream_id, block.block_id)
-                    sizes = await self.store.put_blobs([(key, block.payload)])
-                    await self.rows.insert([block], sizes)
-                    blocks.append(block.block_id)
-        return blocks
-
-    async def messages(self, fresh: Freshened) -> list[str]:
-        paths = await self.store.localize([partition.key for partition in fresh.partitions])
-        return sorted(text for path in paths for text in pq.read_table(path, columns=["msg"]).column(0).to_pylist())
-
-
-@pytest_asyncio.fixture
-async def lake(database_url: str, tmp_path: Path) -> AsyncIterator[Lake]:
-    async with (
-        asyncpg.create_pool(database_url, min_size=0, max_size=8) as pool,
-        asyncpg.create_pool(database_url, min_size=0, max_size=4) as locks,
-    ):
-        made = Lake(pool, locks, database_url, tmp_path)
-        yield made
-        await made.rows.close()
-        await made.store.close()
-
-
-def view_of(name: str) -> View:
-    view = default_registry().find(name)
-    assert not isinstance(view, MetadataView)
-    return view
-
-
 LOGS = view_of("log_entries")
 
 
@@ -118,7 +30,7 @@ async def test_new_blocks_of_an_open_bucket_become_one_more_partition(lake: Lake
 
     fresh = await materializer.ensure(LOGS, program.process_id, EVERYTHING)
 
-    assert lake.builder.jobs == [1, 2]
+    assert lake.builder.sizes == [1, 2]
     assert len(fresh.partitions) == 2
     assert await lake.messages(fresh) == sorted(f"line {number}" for number in range(9))
 
@@ -129,7 +41,7 @@ async def test_what_is_fresh_is_not_built_again(lake: Lake) -> None:
 
     answers = [await lake.materializer().ensure(LOGS, program.process_id, EVERYTHING) for _ in range(3)]
 
-    assert lake.builder.jobs == [1]
+    assert lake.builder.sizes == [1]
     assert answers[0] == answers[1] == answers[2]
 
 
@@ -140,7 +52,7 @@ async def test_many_who_ask_at_once_build_once(lake: Lake) -> None:
 
     answers = await asyncio.gather(*(asker.ensure(LOGS, program.process_id, EVERYTHING) for asker in [one, other] * 4))
 
-    assert lake.builder.jobs == [2]
+    assert lake.builder.sizes == [2]
     assert len(set(answers)) == 1
     assert await lake.pool.fetchval("SELECT count(*) FROM lake_objects") == 1
 
@@ -159,6 +71,162 @@ async def test_a_block_that_kills_its_decoder_is_found_and_left_out(lake: Lake) 
     assert {(str(row[0]), row[1]) for row in rows} == {
         (block, "its decoder died: killed by signal 11") for block in lake.builder.hostile
     }
+
+
+async def test_a_worker_that_others_killed_costs_no_block(lake: Lake) -> None:
+    """A system short of memory ends the largest process, whatever it was at."""
+    program = Program()
+    await lake.send([*program.registration(), program.log_block()])
+    lake.builder.deaths = 2
+
+    fresh = await lake.materializer().ensure(LOGS, program.process_id, EVERYTHING)
+
+    assert await lake.messages(fresh) == ["line 0", "line 1", "line 2"]
+    assert fresh.missing_blocks == 0
+    assert await lake.pool.fetchval("SELECT count(*) FROM quarantined_blocks") == 0
+
+
+async def test_a_job_is_handed_what_its_blocks_refer_to_and_no_more(lake: Lake) -> None:
+    first, second = Program(), Program()
+    await lake.send([*first.registration(), *second.registration(), first.log_block(), second.log_block()])
+    materializer = lake.materializer()
+    await materializer.ensure(LOGS, "global", EVERYTHING)
+    await lake.send([second.log_block()])
+
+    await materializer.ensure(LOGS, "global", EVERYTHING)
+
+    (job,) = lake.builder.jobs[1:]
+    assert [process.process_id for process in job.processes] == [second.process_id]
+    assert [stream.stream_id for stream in job.streams] == [second.log_stream]
+
+
+async def test_jobs_are_cut_by_what_their_streams_were_registered_with(lake: Lake) -> None:
+    """Many small blocks of large streams would together be more than a worker takes."""
+    programs = [Program() for _ in range(4)]
+    for program in programs:
+        await lake.send([*program.registration(), program.log_block(), program.log_block()])
+    whole = await lake.pool.fetchval(
+        "SELECT max(length(dependencies_metadata) + length(objects_metadata)) FROM streams WHERE 'log' = ANY (tags)"
+    )
+
+    fresh = await lake.materializer(JobLimits(metadata_bytes_max=2 * whole)).ensure(LOGS, "global", EVERYTHING)
+
+    assert lake.builder.sizes == [2, 2, 2, 2]
+    assert len(await lake.messages(fresh)) == 24
+
+
+async def test_a_block_with_too_large_a_registration_is_left_out_and_no_other(lake: Lake) -> None:
+    modest, excessive = Program(), Program()
+    await lake.send([*modest.registration(), *excessive.registration(), modest.log_block()])
+    await lake.pool.execute(
+        "UPDATE processes SET properties = json_build_object('a', repeat('x', 100000)) WHERE process_id = $1::uuid",
+        excessive.process_id,
+    )
+    (block,) = await lake.send([excessive.log_block()])
+    materializer = lake.materializer(JobLimits(block_metadata_bytes_max=100_000))
+
+    fresh = [await materializer.ensure(LOGS, "global", EVERYTHING) for _ in range(2)]
+
+    assert fresh[0] == fresh[1]
+    assert fresh[0].missing_blocks == 1
+    assert await lake.messages(fresh[0]) == ["line 0", "line 1", "line 2"]
+    assert lake.builder.sizes == [1]
+    (row,) = await lake.pool.fetch("SELECT block_id, error FROM quarantined_blocks")
+    assert str(row["block_id"]) == block
+    assert "bytes of properties and type tables, the limit is 100000" in row["error"]
+
+
+async def test_a_chain_with_too_large_a_registration_is_left_out(lake: Lake) -> None:
+    program = Program()
+    await lake.send([*program.registration(), program.thread_block(), program.thread_block()])
+
+    fresh = await lake.materializer(JobLimits(block_metadata_bytes_max=10)).ensure(
+        view_of("thread_spans"), program.thread_stream, EVERYTHING
+    )
+
+    assert fresh == Freshened((), 2)
+    assert lake.builder.jobs == []
+
+
+def _file_of(lake: Lake, tmp_path: Path, fresh: Freshened) -> Path:
+    return tmp_path / "store" / fresh.partitions[0].key
+
+
+async def test_a_partition_file_that_is_lost_is_made_again(lake: Lake, tmp_path: Path) -> None:
+    program = Program()
+    await lake.send([*program.registration(), program.log_block()])
+    materializer = lake.materializer()
+    await materializer.ensure(LOGS, program.process_id, EVERYTHING)
+    await lake.send([program.log_block()])
+    before, _ = await materializer.ensure_local(LOGS, program.process_id, EVERYTHING)
+    _file_of(lake, tmp_path, before).unlink()
+
+    answers = await asyncio.gather(
+        *(materializer.ensure_local(LOGS, program.process_id, EVERYTHING) for _ in range(4)),
+        lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING),
+    )
+
+    assert lake.builder.sizes == [1, 1, 2]
+    for fresh, paths in answers:
+        assert await lake.messages(fresh) == [f"line {number}" for number in range(6)]
+        assert set(paths) == {partition.key for partition in fresh.partitions}
+
+
+async def test_a_partition_file_that_was_cut_off_is_made_again(lake: Lake, tmp_path: Path) -> None:
+    program = Program()
+    await lake.send([*program.registration(), program.log_block()])
+    before, _ = await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+    os.truncate(_file_of(lake, tmp_path, before), 100)
+
+    fresh, _ = await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+
+    assert await lake.messages(fresh) == ["line 0", "line 1", "line 2"]
+    assert fresh.partitions[0].key != before.partitions[0].key
+
+
+async def test_a_lost_partition_without_its_blocks_is_an_error_that_says_so(lake: Lake, tmp_path: Path) -> None:
+    """Neither fewer rows nor an empty bucket in its place."""
+    program = Program()
+    block, _ = await lake.send([*program.registration(), program.log_block(), program.log_block()])
+    before, _ = await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+    _file_of(lake, tmp_path, before).unlink()
+    await lake.pool.execute("DELETE FROM blocks WHERE block_id = $1::uuid", block)
+
+    for _ in range(2):
+        with pytest.raises(
+            BackendUnavailableError,
+            match=r"log_entries of .* in the hour from 20.*:00 \(UTC\) are lost .*: 1 of the blocks .* not kept",
+        ):
+            await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+
+    assert await lake.pool.fetchval("SELECT sum(num_rows) FROM lakehouse_partitions") == 6
+
+
+async def test_a_lost_partition_whose_payloads_are_gone_is_an_error_that_says_so(lake: Lake, tmp_path: Path) -> None:
+    program = Program()
+    (block,) = await lake.send([*program.registration(), program.log_block()])
+    before, _ = await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+    _file_of(lake, tmp_path, before).unlink()
+    await lake.store.delete([blob_key(program.process_id, program.log_stream, block)])
+
+    with pytest.raises(BackendUnavailableError, match=r"could not be made again: an object is missing in the store"):
+        await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+
+
+async def test_trouble_of_the_store_is_not_taken_for_a_loss(lake: Lake) -> None:
+    program = Program()
+    await lake.send([*program.registration(), program.log_block()])
+    materializer = lake.materializer()
+    await materializer.ensure_local(LOGS, program.process_id, EVERYTHING)
+
+    async def failing(keys: object) -> list[Path]:
+        raise BackendUnavailableError("the object store failed")
+
+    lake.store.localize = failing  # type: ignore[method-assign]
+
+    with pytest.raises(BackendUnavailableError, match=r"^the object store failed$"):
+        await materializer.ensure_local(LOGS, program.process_id, EVERYTHING)
+    assert lake.builder.sizes == [1]
 
 
 async def test_a_payload_that_is_gone_fails_the_query_and_is_not_quarantined(lake: Lake) -> None:
@@ -180,7 +248,7 @@ async def test_a_range_that_no_block_claims_builds_nothing(lake: Lake) -> None:
     fresh = await lake.materializer().ensure(LOGS, program.process_id, TimeRange(None, START_NS - HOUR_NS))
 
     assert fresh == Freshened((), 0)
-    assert lake.builder.jobs == []
+    assert lake.builder.sizes == []
 
 
 async def test_more_bytes_than_a_query_may_decode_are_an_error_that_names_the_limit(lake: Lake) -> None:
@@ -207,7 +275,7 @@ async def test_a_later_estimate_of_an_unknown_clock_makes_a_bucket_anew(lake: La
     await lake.pool.execute("UPDATE processes SET tsc_frequency = 0")
     await lake.materializer().ensure(spans, program.thread_stream, EVERYTHING)
     (before,) = (await lake.materializer().ensure(spans, program.thread_stream, EVERYTHING)).partitions
-    assert lake.builder.jobs == [1]
+    assert lake.builder.sizes == [1]
 
     await lake.send([program.log_block()])  # another stream of the process moves its clock
     await lake.pool.execute(
@@ -216,7 +284,7 @@ async def test_a_later_estimate_of_an_unknown_clock_makes_a_bucket_anew(lake: La
 
     (after,) = (await lake.materializer().ensure(spans, program.thread_stream, EVERYTHING)).partitions
 
-    assert lake.builder.jobs == [1, 1]
+    assert lake.builder.sizes == [1, 1]
     assert after.key != before.key
     assert after.max_event_ns < before.max_event_ns
 

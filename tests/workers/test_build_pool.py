@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from lakehouse.build import BuildResult, build_bucket
+from lakehouse.decoding import WorkerCrashedError
 from lakehouse.errors import BackendUnavailableError, LimitExceededError
-from lakehouse.materialize import WorkerCrashedError
+from server.workers import protocol
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool
 from server.workers.protocol import REQUEST_BYTES_MAX
 from tests.support.buckets import Lake
@@ -113,6 +116,22 @@ async def test_a_request_that_is_too_large_is_refused_and_harms_nobody(pool: Bui
         await pool.build({"do": "echo", "payload": bytes(REQUEST_BYTES_MAX)}, 5)
 
     assert (await pool.build({"do": "echo"}, 5))["echo"] == {"do": "echo"}
+
+
+async def test_a_job_is_packed_beside_the_event_loop(pool: BuildWorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes milliseconds a megabyte."""
+    packed_in: list[int] = []
+
+    def pack(message: Any) -> bytes:
+        packed_in.append(threading.get_ident())
+        return protocol.pack(message)
+
+    monkeypatch.setattr("server.workers.pool.pack", pack)
+
+    await pool.build({"do": "echo", "n": 1}, 5)
+
+    assert len(packed_in) == 1
+    assert packed_in[0] != threading.get_ident()
 
 
 async def test_the_death_of_the_zygote_is_not_blamed_on_the_job(pool: BuildWorkerPool) -> None:

@@ -1,10 +1,12 @@
 -- What exists of each view instance, what of it is stale, and how a bucket is replaced.
 --
 -- Freshness rests on transaction ids, never on clocks. Every row of processes, streams and blocks keeps the id of the
--- transaction that wrote it. A look at an instance records the oldest id that was still running (``looked_xmin``)
--- and, by name, the blocks at or above it that it saw (``recent_blocks``). What the next look must consider is then
--- exact: everything at or above that id that is not named. A block counts once its stream and its process exist,
--- so their ids are compared too: a late registration brings its earlier blocks with it.
+-- transaction that wrote it. A look at an instance records its snapshot: the id that was next (``looked_before``), and
+-- those below it that were still running (``looked_except``). What the next look must consider is then exact: the ids that
+-- the snapshot could not see. That is what is new, and no more, however long some transaction runs. A block counts once
+-- its stream and its process exist, so their ids are compared too: a late registration brings its earlier blocks with it.
+--
+-- Ids are the cluster's plus the base of ``lakehouse_transactions``, so that they go on in a restored database.
 
 -- name: find_instance
 SELECT vid
@@ -24,91 +26,214 @@ SELECT process_id FROM processes WHERE process_id = $1;
 SELECT process_id FROM streams WHERE stream_id = $1;
 
 -- name: seen
--- The watermark of an instance; the text of every look begins with it.
-SELECT vid, coalesce(looked_xmin, '0'::xid8) AS looked_xmin, recent_blocks
+-- The last look at an instance; the text of every look begins with it. All of its key is compared, because numbers are given
+-- again when the table is emptied or set back. $4 schema hash, $5 writer version, $6 view set, $7 instance.
+SELECT vid, looked_before, looked_except, used
 FROM view_instances
-WHERE vid = $1;
+WHERE vid = $1 AND (schema_hash, writer_version, view_set, instance_id) = ($4, $5, $6, $7);
+
+-- name: unseen
+-- The ranges of ids that the last look could not see. Whoever joins with them keeps the planner from another order by
+-- OFFSET 0: it cannot know that they hold next to nothing, and would rather read all blocks.
+SELECT coalesce(looked_before, '0'::xid8) AS first, '18446744073709551615'::xid8 AS last, looked_before
+FROM seen
+UNION ALL
+SELECT running, running, looked_before
+FROM seen
+CROSS JOIN LATERAL unnest(looked_except) AS running;
 
 -- name: fresh_of_stream
 -- $2 the stream; $3 is not used. The second and third branch are empty unless a registration came late.
 SELECT b.*
-FROM seen
-JOIN blocks b ON b.stream_id = $2::uuid AND b.ingest_xid >= seen.looked_xmin
-WHERE NOT b.block_id = ANY (seen.recent_blocks) AND $3::text IS NULL
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM blocks
+    WHERE stream_id = $2::uuid AND ingest_xid BETWEEN u.first AND u.last
+    OFFSET 0
+) AS b
+WHERE $3::text IS NULL
 UNION ALL
 SELECT b.*
-FROM seen
-JOIN streams s ON s.stream_id = $2::uuid AND s.ingest_xid >= seen.looked_xmin
-JOIN blocks b ON b.stream_id = s.stream_id AND b.ingest_xid < seen.looked_xmin
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT stream_id
+    FROM streams
+    WHERE stream_id = $2::uuid AND ingest_xid BETWEEN u.first AND u.last
+    OFFSET 0
+) AS late
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM blocks
+    WHERE stream_id = late.stream_id AND ingest_xid < u.looked_before
+    OFFSET 0
+) AS b
+WHERE u.looked_before IS NOT NULL
 UNION ALL
 SELECT b.*
-FROM seen
-JOIN processes p ON p.ingest_xid >= seen.looked_xmin
-JOIN blocks b ON b.process_id = p.process_id AND b.stream_id = $2::uuid AND b.ingest_xid < seen.looked_xmin;
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT process_id
+    FROM processes
+    WHERE ingest_xid BETWEEN u.first AND u.last
+    OFFSET 0
+) AS late
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM blocks
+    WHERE process_id = late.process_id AND stream_id = $2::uuid AND ingest_xid < u.looked_before
+    OFFSET 0
+) AS b
+WHERE u.looked_before IS NOT NULL;
 
 -- name: fresh_of_process
 -- $2 the process, $3 the tag of its streams.
 SELECT b.*
-FROM seen
-JOIN blocks b ON b.process_id = $2::uuid AND b.ingest_xid >= seen.looked_xmin
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM blocks
+    WHERE process_id = $2::uuid AND ingest_xid BETWEEN u.first AND u.last
+    OFFSET 0
+) AS b
 JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
-WHERE NOT b.block_id = ANY (seen.recent_blocks)
 UNION ALL
 SELECT b.*
-FROM seen
-JOIN streams s ON s.ingest_xid >= seen.looked_xmin AND s.tags @> ARRAY[$3::text]
-JOIN blocks b ON b.stream_id = s.stream_id AND b.process_id = $2::uuid AND b.ingest_xid < seen.looked_xmin
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT stream_id
+    FROM streams
+    WHERE ingest_xid BETWEEN u.first AND u.last AND tags @> ARRAY[$3::text]
+    OFFSET 0
+) AS late
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM blocks
+    WHERE stream_id = late.stream_id AND process_id = $2::uuid AND ingest_xid < u.looked_before
+    OFFSET 0
+) AS b
+WHERE u.looked_before IS NOT NULL
 UNION ALL
 SELECT b.*
-FROM seen
-JOIN processes p ON p.process_id = $2::uuid AND p.ingest_xid >= seen.looked_xmin
-JOIN blocks b ON b.process_id = p.process_id AND b.ingest_xid < seen.looked_xmin
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text];
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT process_id
+    FROM processes
+    WHERE process_id = $2::uuid AND ingest_xid BETWEEN u.first AND u.last
+    OFFSET 0
+) AS late
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM blocks
+    WHERE process_id = late.process_id AND ingest_xid < u.looked_before
+    OFFSET 0
+) AS b
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
+WHERE u.looked_before IS NOT NULL;
 
 -- name: fresh_of_global
 -- $2 is not used, $3 the tag of the streams.
 SELECT b.*
-FROM seen
-JOIN blocks b ON b.ingest_xid >= seen.looked_xmin
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM blocks
+    WHERE ingest_xid BETWEEN u.first AND u.last
+    OFFSET 0
+) AS b
 JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
-WHERE NOT b.block_id = ANY (seen.recent_blocks) AND $2::uuid IS NULL
+WHERE $2::uuid IS NULL
 UNION ALL
 SELECT b.*
-FROM seen
-JOIN streams s ON s.ingest_xid >= seen.looked_xmin AND s.tags @> ARRAY[$3::text]
-JOIN blocks b ON b.stream_id = s.stream_id AND b.ingest_xid < seen.looked_xmin
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT stream_id
+    FROM streams
+    WHERE ingest_xid BETWEEN u.first AND u.last AND tags @> ARRAY[$3::text]
+    OFFSET 0
+) AS late
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM blocks
+    WHERE stream_id = late.stream_id AND ingest_xid < u.looked_before
+    OFFSET 0
+) AS b
+WHERE u.looked_before IS NOT NULL
 UNION ALL
 SELECT b.*
-FROM seen
-JOIN processes p ON p.ingest_xid >= seen.looked_xmin
-JOIN blocks b ON b.process_id = p.process_id AND b.ingest_xid < seen.looked_xmin
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text];
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT process_id
+    FROM processes
+    WHERE ingest_xid BETWEEN u.first AND u.last
+    OFFSET 0
+) AS late
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM blocks
+    WHERE process_id = late.process_id AND ingest_xid < u.looked_before
+    OFFSET 0
+) AS b
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
+WHERE u.looked_before IS NOT NULL;
 
 -- name: has_fresh
--- The common look: nothing is new, nothing is written. The names in braces stand for texts of this file.
+-- The common look: nothing is new, nothing is written. The names in braces stand for texts of this file. No row: the
+-- instance is gone. ``first``: all blocks are new, which is not asked here, because it can take long. ``continuous``: the
+-- ids of the last look are below those to come, in this cluster. ``due``: it is time to record a look although nothing is
+-- new, to show that the instance is used, or because $8 ids have come since, which the next look would read again.
 WITH seen AS ({seen}),
-fresh AS ({fresh})
-SELECT EXISTS (
+unseen AS ({unseen}),
+fresh AS ({fresh}),
+next AS (
     SELECT
-    FROM fresh
-    JOIN streams s ON s.stream_id = fresh.stream_id
-    JOIN processes p ON p.process_id = fresh.process_id
-);
+        lakehouse_shifted(pg_snapshot_xmax(pg_current_snapshot()), base) AS id,
+        written_by::xid = xmin AS is_of_this_cluster
+    FROM lakehouse_transactions
+)
+SELECT
+    seen.looked_before IS NULL AS first,
+    CASE WHEN seen.looked_before IS NOT NULL THEN EXISTS (
+        SELECT
+        FROM fresh
+        JOIN streams s ON s.stream_id = fresh.stream_id
+        JOIN processes p ON p.process_id = fresh.process_id
+    ) END AS fresh,
+    coalesce(next.is_of_this_cluster AND (seen.looked_before IS NULL OR seen.looked_before <= next.id), false)
+        AS continuous,
+    seen.used < clock_timestamp() - interval '1 hour'
+        OR lakehouse_shifted(seen.looked_before, $8::bigint) < next.id AS due
+FROM seen
+LEFT JOIN next ON true;
+
+-- name: ids_continue
+SELECT lakehouse_continues();
+
+-- name: lock_transactions
+-- No id is given under the old base once the new one is known.
+LOCK TABLE lakehouse_transactions IN ACCESS EXCLUSIVE MODE;
+
+-- name: rebase
+SELECT lakehouse_rebase();
 
 -- name: mark_fresh
--- Marks the buckets of new blocks as dirty and moves the watermark, in one statement, so in one snapshot.
+-- Marks the buckets of new blocks as dirty and records the look, in one statement, so in one snapshot.
 -- A bucket remembers the union of its blocks' claimed times: what a block says of itself, what its ticks say, and when
 -- it came. The bounds of to_timestamp() are kept, because ticks and frequencies are whatever a client sent.
 WITH seen AS ({seen} FOR UPDATE),
-now_running AS (
-    SELECT greatest(seen.looked_xmin, pg_snapshot_xmin(pg_current_snapshot())) AS xmin
-    FROM seen
+now_seen AS (
+    SELECT
+        lakehouse_shifted(pg_snapshot_xmax(now.snapshot), t.base) AS before,
+        ARRAY(
+            SELECT lakehouse_shifted(running, t.base) FROM pg_snapshot_xip(now.snapshot) AS running
+        ) AS except_running
+    FROM lakehouse_transactions t
+    CROSS JOIN (SELECT pg_current_snapshot() AS snapshot) AS now
 ),
+unseen AS ({unseen}),
 fresh AS ({fresh}),
 claimed AS (
     SELECT
-        fresh.block_id,
-        fresh.ingest_xid,
         date_trunc('hour', fresh.insert_time, 'UTC') AS bucket_begin,
         least(fresh.begin_time, fresh.end_time, fresh.insert_time, ticks.begin_time, ticks.end_time) AS begin_time,
         greatest(fresh.begin_time, fresh.end_time, fresh.insert_time, ticks.begin_time, ticks.end_time) AS end_time
@@ -143,31 +268,34 @@ marked AS (
     RETURNING 1
 )
 UPDATE view_instances AS i SET
-    looked_xmin = now_running.xmin,
-    recent_blocks = ARRAY(
-        SELECT block_id FROM claimed WHERE claimed.ingest_xid >= now_running.xmin
-        UNION
-        SELECT b.block_id
-        FROM unnest(seen.recent_blocks) AS old (block_id)
-        JOIN blocks b ON b.block_id = old.block_id AND b.ingest_xid >= now_running.xmin
-    )
-FROM seen, now_running
+    looked_before = now_seen.before,
+    looked_except = now_seen.except_running,
+    used = clock_timestamp()
+FROM seen, now_seen
 WHERE i.vid = seen.vid
-RETURNING (SELECT count(*) FROM marked) AS buckets;
+    -- Another server may have looked with a later snapshot while this one waited for the row: that stands.
+    AND (seen.looked_before IS NULL OR seen.looked_before <= now_seen.before);
+
+-- name: fetch_known_missing
+-- What was left out of the buckets that a reader of these instances and ranges ($5, $6: nanoseconds, null is open) needs.
+-- Null: no block of the lake was ever set aside.
+SELECT CASE WHEN EXISTS (SELECT FROM quarantined_blocks) THEN coalesce(sum(b.missing_blocks), 0)::bigint END
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::int[], $5::bigint[], $6::bigint[])
+    AS u (view_set, instance_id, schema_hash, writer_version, begin_ns, end_ns)
+JOIN view_instances USING (view_set, instance_id, schema_hash, writer_version)
+JOIN lakehouse_buckets b USING (vid)
+WHERE b.missing_blocks > 0
+    AND (u.begin_ns IS NULL OR b.max_claimed >= to_timestamp(least(greatest(u.begin_ns / 1e9 - $7, -2e11), 9e12)))
+    AND (u.end_ns IS NULL OR b.min_claimed <= to_timestamp(least(greatest(u.end_ns / 1e9 + $7, -2e11), 9e12)));
 
 -- name: fetch_buckets
 -- Buckets that a reader of [$2, $3] (nanoseconds, null is open) may need, with their partitions. A dirty bucket is
--- judged by what its blocks claim, with a margin ($4, seconds); a partition by the rows that are in it. Where a clock was
--- estimated, all rows of the bucket are told of too: the estimate may have moved the ones that the reader wants.
+-- judged by what its blocks claim, with a margin ($4, seconds); a partition by the rows that are in it.
 SELECT
     b.bucket_begin,
     b.dirty,
     b.missing_blocks,
-    b.timing_end_ticks,
-    (extract(EPOCH FROM b.timing_end_time) * 1000000)::bigint AS timing_end_us,
     b.claimed_in_range,
-    whole.min_event_ns AS whole_min_event_ns,
-    whole.max_event_ns AS whole_max_event_ns,
     p.file_path,
     p.file_size,
     p.num_rows,
@@ -189,13 +317,55 @@ LEFT JOIN lakehouse_partitions p
     AND p.num_rows > 0
     AND ($2::bigint IS NULL OR p.max_event_ns >= $2)
     AND ($3::bigint IS NULL OR p.min_event_ns <= $3)
-LEFT JOIN LATERAL (
-    SELECT min(all_of_it.min_event_ns) AS min_event_ns, max(all_of_it.max_event_ns) AS max_event_ns
-    FROM lakehouse_partitions all_of_it
-    WHERE all_of_it.vid = b.vid AND all_of_it.bucket_begin = b.bucket_begin AND all_of_it.num_rows > 0
-) AS whole ON b.timing_end_ticks IS NOT NULL
 WHERE b.claimed_in_range OR p.partition_id IS NOT NULL
 ORDER BY b.bucket_begin, p.ordinal;
+
+-- name: fetch_estimated
+-- Buckets whose times rest on an estimate, and which have rows in [$2, $3] or may have with today's: $5 ticks at $6, the
+-- process having started at $4. All times in nanoseconds. It says rather yes than no: frequencies are rounded to whole
+-- ones, so the farther a row is from the start the less is known of it; $7 is the least that it may be off. A bucket
+-- without rows or without a frequency is there in any case.
+SELECT
+    b.bucket_begin,
+    b.dirty,
+    b.timing_end_ticks,
+    (extract(EPOCH FROM b.timing_end_time) * 1000000)::bigint AS timing_end_us,
+    stored.min_ns,
+    stored.max_ns
+FROM lakehouse_buckets b
+JOIN (
+    SELECT bucket_begin, min(min_event_ns) AS min_ns, max(max_event_ns) AS max_ns
+    FROM lakehouse_partitions
+    WHERE vid = $1
+    GROUP BY bucket_begin
+) AS stored ON stored.bucket_begin = b.bucket_begin
+CROSS JOIN LATERAL (
+    SELECT
+        1e9 * $5::bigint / nullif($6::bigint - $4::bigint::numeric, 0)::float8 AS hz_now,
+        1e9 * b.timing_end_ticks / nullif(extract(EPOCH FROM b.timing_end_time) * 1e9 - $4, 0)::float8 AS hz_then,
+        stored.min_ns::float8 - $4 AS begin_ns,
+        stored.max_ns::float8 - $4 AS end_ns
+    OFFSET 0  -- made once, not once for each use
+) AS made
+LEFT JOIN LATERAL (
+    SELECT
+        begin_ns * hz_then / hz_now AS begin_ns,
+        end_ns * hz_then / hz_now AS end_ns,
+        $7::float8 + greatest(abs(begin_ns), abs(end_ns)) * hz_then / hz_now * (2 / hz_then + 2 / hz_now + 1e-9) AS off_ns
+    WHERE hz_then >= 2 AND hz_now >= 2
+    OFFSET 0
+) AS moved ON true
+WHERE b.vid = $1
+    AND b.timing_end_ticks IS NOT NULL
+    AND (
+        moved.off_ns IS NULL
+        OR (stored.max_ns >= coalesce($2, stored.max_ns) AND stored.min_ns <= coalesce($3, stored.min_ns))
+        OR (
+            moved.end_ns + moved.off_ns >= coalesce($2::float8 - $4, '-infinity')
+            AND moved.begin_ns - moved.off_ns <= coalesce($3::float8 - $4, 'infinity')
+        )
+    )
+ORDER BY b.bucket_begin;
 
 -- name: fetch_all_partitions
 -- For tests only: every partition, whatever the range.
@@ -263,6 +433,35 @@ JOIN streams s ON s.stream_id = source.stream_id
 JOIN processes p ON p.process_id = source.process_id
 ORDER BY source.insert_time, source.block_id;
 
+-- name: weigh_streams
+-- What streams were registered with, in short. A sender may have put 100 MiB into one, and a bucket may have thousands.
+SELECT
+    s.stream_id,
+    octet_length(s.dependencies_metadata)::bigint + octet_length(s.objects_metadata) + octet_length(words.text)
+        AS size_bytes,
+    sha256(
+        sha256(s.dependencies_metadata) || sha256(s.objects_metadata) || convert_to(words.text, 'UTF8')
+    ) AS digest
+FROM streams s
+CROSS JOIN LATERAL (SELECT json_build_array(s.tags, s.properties, s.format)::text OFFSET 0) AS words (text)
+WHERE s.stream_id = ANY ($1::uuid[]);
+
+-- name: weigh_processes
+SELECT
+    p.process_id,
+    p.tsc_frequency,
+    octet_length(words.text)::bigint AS size_bytes,
+    sha256(convert_to(words.text, 'UTF8')) AS digest
+FROM processes p
+CROSS JOIN LATERAL (
+    SELECT json_build_array(
+        p.exe, p.username, p.realname, p.computer, p.distro, p.cpu_brand, p.tsc_frequency,
+        extract(EPOCH FROM p.start_time), p.start_ticks, p.properties
+    )::text
+    OFFSET 0  -- made once, not once for each use
+) AS words (text)
+WHERE p.process_id = ANY ($1::uuid[]);
+
 -- name: fetch_streams
 SELECT
     stream_id,
@@ -294,6 +493,12 @@ SELECT
 FROM processes
 WHERE process_id = ANY ($1::uuid[]);
 
+-- name: fetch_buckets_of
+-- The buckets whose partitions are in the objects $2.
+SELECT DISTINCT bucket_begin
+FROM lakehouse_partitions
+WHERE vid = $1 AND file_path = ANY ($2::text[]);
+
 -- name: fetch_included
 -- Which blocks the bucket's partitions hold already, and the ordinals in use.
 SELECT ordinal, block_ids
@@ -303,7 +508,7 @@ ORDER BY ordinal;
 
 -- name: lock_bucket
 -- One server at a time builds a bucket. Session level: no transaction stays open while blocks are decoded.
-SELECT pg_advisory_lock(hashtextextended($1, 7142010));
+SELECT pg_try_advisory_lock(hashtextextended($1, 7142010));
 
 -- name: unlock_bucket
 SELECT pg_advisory_unlock(hashtextextended($1, 7142010));
@@ -351,9 +556,9 @@ FROM view_instances i
 WHERE i.vid = $1;
 
 -- name: finish_bucket
--- Clean only if nobody marked the bucket since its blocks were read ($3).
+-- $3: somebody marked the bucket since its blocks were read. Not asked here: replacing partitions marks it as well.
 UPDATE lakehouse_buckets SET
-    dirty = (marks <> $3),
+    dirty = $3,
     whole = ($12::int = 0),
     generation = $4,
     src_blocks = $5,
@@ -402,16 +607,55 @@ WHERE NOT sealed
 
 -- name: fetch_fragmented
 -- Sealed buckets that are still spread over several deltas. One that was made whole stays as it is, however many files
--- it needs.
-SELECT i.view_set, i.instance_id, b.vid, b.bucket_begin
-FROM lakehouse_buckets b
-JOIN view_instances i ON i.vid = b.vid
+-- it needs. Only of the versions $3, $4, $5: files of another version have another schema, which the server that asks can
+-- neither read nor write. Those after ($6, $7), so that buckets which cannot be made whole do not hide the others.
+SELECT i.view_set, i.instance_id, i.schema_hash, i.writer_version, b.vid, b.bucket_begin
+FROM unnest($3::text[], $4::bytea[], $5::integer[]) AS version (view_set, schema_hash, writer_version)
+JOIN view_instances i
+    ON i.view_set = version.view_set
+    AND i.schema_hash = version.schema_hash
+    AND i.writer_version = version.writer_version
+JOIN lakehouse_buckets b ON b.vid = i.vid
 WHERE b.sealed AND NOT b.dirty AND NOT b.whole
+    AND ($6::timestamptz IS NULL OR (b.bucket_begin, b.vid) > ($6, $7::bigint))
     AND (
         SELECT count(*) FROM lakehouse_partitions p WHERE p.vid = b.vid AND p.bucket_begin = b.bucket_begin
     ) > $1
-ORDER BY b.bucket_begin
+ORDER BY b.bucket_begin, b.vid
 LIMIT $2;
+
+-- name: find_unused
+-- Instances of versions of which no instance has been used for $1, and which are not those of the server that asks.
+SELECT i.vid, i.view_set, i.instance_id, i.schema_hash, i.writer_version
+FROM (
+    SELECT view_set, schema_hash, writer_version
+    FROM view_instances
+    GROUP BY view_set, schema_hash, writer_version
+    HAVING max(used) < clock_timestamp() - $1::interval
+    EXCEPT
+    SELECT *
+    FROM unnest($3::text[], $4::bytea[], $5::integer[])
+) AS version
+JOIN view_instances i
+    ON i.view_set = version.view_set
+    AND i.schema_hash = version.schema_hash
+    AND i.writer_version = version.writer_version
+ORDER BY i.vid
+LIMIT $2;
+
+-- name: lock_unused
+-- A server of that version may have come back meanwhile.
+SELECT vid
+FROM view_instances
+WHERE vid = $1 AND used < clock_timestamp() - $2::interval
+FOR UPDATE;
+
+-- name: retire_all
+-- Their objects are released, so that queries which hold their names can finish.
+DELETE FROM lakehouse_partitions WHERE vid = $1;
+
+-- name: remove_instance
+DELETE FROM view_instances WHERE vid = $1;
 
 -- name: claim_expired_intents
 UPDATE staged_writes SET state = 'reaping'

@@ -14,15 +14,17 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (stream_id) DO NOTHING;
 
 -- name: insert_blocks
--- A group in one statement; returns the ids that are new.
+-- A group in one statement; returns the ids that are new. The column's default would ask for the transaction's id row by row.
+WITH stamp AS (SELECT lakehouse_xid() AS ingest_xid)
 INSERT INTO blocks (
     block_id, stream_id, process_id, begin_time, begin_ticks, end_time, end_ticks, nb_objects, object_offset,
-    payload_size
+    payload_size, ingest_xid
 )
-SELECT *
+SELECT block.*, stamp.ingest_xid
 FROM unnest(
     $1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::bigint[], $6::timestamptz[], $7::bigint[],
     $8::integer[], $9::bigint[], $10::bigint[]
-)
+) AS block
+CROSS JOIN stamp
 ON CONFLICT (block_id) DO NOTHING
 RETURNING block_id;

@@ -1,0 +1,186 @@
+"""A round of housekeeping: what it does, and that no failure of one thing keeps another from being done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from lakehouse.catalog.partitions import InstanceId
+from lakehouse.errors import BackendUnavailableError
+from lakehouse.materialize import Materializer
+from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, ViewKey
+from lakehouse.planning import version_of
+from lakehouse.registry import MetadataView
+from server import maintenance
+from server.maintenance import FILES_PER_BUCKET_MAX, VERSION_UNUSED_MAX, Maintenance
+from tests.support.materializer_lake import Lake, view_of
+from tests.support.programs import Program
+from views import default_registry
+
+LOGS = view_of("log_entries")
+DELTAS = FILES_PER_BUCKET_MAX + 1
+
+
+def _maintenance(lake: Lake, materializer: Materializer | None = None) -> Maintenance:
+    return Maintenance(
+        registry=default_registry(),
+        catalog=lake.catalog,
+        materializer=materializer or lake.materializer(),
+        store=lake.store,
+        interval_s=1.0,
+        retired_grace_s=0.0,
+    )
+
+
+async def _closed_bucket_of_deltas(lake: Lake) -> str:
+    """A process whose blocks came in one hour of yesterday and were asked for one by one."""
+    program = Program()
+    await lake.send(program.registration())
+    materializer = lake.materializer()
+    for _ in range(DELTAS):
+        (block,) = await lake.send([program.log_block()])
+        await lake.pool.execute(
+            "UPDATE blocks SET insert_time = date_trunc('hour', insert_time) - interval '1 day'"
+            " + (insert_time - date_trunc('hour', insert_time)) WHERE block_id = $1::uuid",
+            block,
+        )
+        fresh = await materializer.ensure(LOGS, program.process_id, EVERYTHING)
+    assert len(fresh.partitions) == DELTAS
+    return program.process_id
+
+
+class FailingMaterializer:
+    """Fails for some instances and for global views, as one would whose blocks are lost."""
+
+    def __init__(self, inner: Materializer, failing: Collection[str], error: Exception) -> None:
+        self._inner, self._failing, self._error = inner, failing, error
+
+    async def ensure(self, view: Any, instance: str, wanted: Any) -> Any:
+        if view.view_set in self._failing:
+            raise self._error
+        return await self._inner.ensure(view, instance, wanted)
+
+    async def compact(self, view: Any, instance: InstanceId, begin: Any) -> None:
+        if instance.key.instance in self._failing:
+            raise self._error
+        await self._inner.compact(view, instance, begin)
+
+
+def _failing(lake: Lake, *failing: str, error: Exception | None = None) -> Any:
+    return FailingMaterializer(lake.materializer(), failing, error or BackendUnavailableError("a payload is lost"))
+
+
+async def test_a_round_makes_global_views_fresh_and_closed_hours_whole(lake: Lake) -> None:
+    process = await _closed_bucket_of_deltas(lake)
+
+    await _maintenance(lake).round()
+
+    built = len(lake.builder.sizes)
+    assert len((await lake.materializer().ensure(LOGS, process, EVERYTHING)).partitions) == 1
+    assert len(await lake.messages(await lake.materializer().ensure(LOGS, GLOBAL_INSTANCE, EVERYTHING))) == 3 * DELTAS
+    assert len(lake.builder.sizes) == built
+
+
+@pytest.mark.parametrize("error", [BackendUnavailableError("a payload is lost"), RuntimeError("a defect")])
+async def test_a_bucket_that_cannot_be_made_whole_does_not_keep_the_next_from_it(lake: Lake, error: Exception) -> None:
+    lost, sound = [await _closed_bucket_of_deltas(lake) for _ in range(2)]
+
+    with capture_logs() as logs:
+        await _maintenance(lake, _failing(lake, lost, error=error)).round()
+
+    files = [len((await lake.materializer().ensure(LOGS, process, EVERYTHING)).partitions) for process in (lost, sound)]
+    assert files == [DELTAS, 1]
+    (failure,) = [line for line in logs if line["event"] == "maintenance.failed"]
+    assert (failure["step"], failure["view_set"], failure["instance"]) == ("compact", "log_entries", lost)
+    assert "bucket" in failure
+
+
+async def test_buckets_that_cannot_be_made_whole_take_turns_with_the_rest(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of them there are: a round tries a batch, and the next one goes on behind it."""
+    monkeypatch.setattr(maintenance, "BATCH", 1)
+    lost, sound = [await _closed_bucket_of_deltas(lake) for _ in range(2)]
+    housekeeping = _maintenance(lake, _failing(lake, lost))
+
+    for _ in range(3):
+        await housekeeping.round()
+
+    assert len((await lake.materializer().ensure(LOGS, sound, EVERYTHING)).partitions) == 1
+
+
+async def test_a_global_view_that_fails_does_not_keep_the_next_from_being_fresh(lake: Lake) -> None:
+    program = Program()
+    await lake.send([*program.registration(), program.log_block()])
+    views = [view for view in default_registry().global_tables if not isinstance(view, MetadataView)]
+    assert len(views) > 1
+
+    with capture_logs() as logs:
+        await _maintenance(lake, _failing(lake, views[0].view_set)).round()
+
+    (failure,) = [line for line in logs if line["event"] == "maintenance.failed"]
+    assert (failure["step"], failure["view_set"]) == ("freshen", views[0].view_set)
+    found = await lake.pool.fetch("SELECT view_set FROM view_instances WHERE looked_before IS NOT NULL")
+    assert {row["view_set"] for row in found} == {view.view_set for view in views[1:]}
+
+
+async def test_a_step_that_fails_does_not_keep_the_next_from_being_taken(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable() -> None:
+        raise BackendUnavailableError("the database is not available")
+
+    monkeypatch.setattr(lake.catalog, "seal_buckets", unavailable)
+    await lake.catalog.reserve(["abandoned"], timedelta(seconds=-1), "crashed")
+
+    with capture_logs() as logs:
+        await _maintenance(lake).round()
+
+    assert [line["step"] for line in logs if line["event"] == "maintenance.failed"] == ["compact_closed_buckets"]
+    assert await lake.pool.fetchval("SELECT state FROM staged_writes") == "reaped"
+
+
+async def test_a_round_leaves_buckets_of_another_version_alone(lake: Lake) -> None:
+    """Made whole by this version's view, their files would have another schema than their catalog row says."""
+    process = await _closed_bucket_of_deltas(lake)
+    await _become_another_version(lake)
+
+    await _maintenance(lake).round()
+
+    assert await _files_of_other_versions(lake, process) == DELTAS
+
+
+async def test_versions_that_no_server_uses_any_more_go_after_a_while_and_their_files_with_them(lake: Lake) -> None:
+    process = await _closed_bucket_of_deltas(lake)
+    await _become_another_version(lake)
+    new = await lake.materializer().ensure(LOGS, process, EVERYTHING)
+    for age, kept in ((VERSION_UNUSED_MAX - timedelta(hours=1), DELTAS), (VERSION_UNUSED_MAX + timedelta(hours=1), 0)):
+        await lake.pool.execute(
+            "UPDATE view_instances SET used = clock_timestamp() - $1::interval WHERE writer_version < 0", age
+        )
+
+        for _ in range(2):  # what one retires the next deletes
+            await _maintenance(lake).round()
+
+        assert await _files_of_other_versions(lake, process) == kept
+    assert await lake.messages(await lake.materializer().ensure(LOGS, process, EVERYTHING))
+    kept_keys = {row["path"] for row in await lake.pool.fetch("SELECT path FROM lake_objects")}
+    assert {partition.key for partition in new.partitions} <= kept_keys
+    assert len(kept_keys) == await lake.pool.fetchval("SELECT count(*) FROM lakehouse_partitions WHERE num_rows > 0")
+
+
+async def _become_another_version(lake: Lake) -> None:
+    """As if an older server had made what there is."""
+    await lake.pool.execute("UPDATE view_instances SET writer_version = -1")
+
+
+async def _files_of_other_versions(lake: Lake, process: str) -> int:
+    found = await lake.catalog.find_instance(
+        ViewKey("log_entries", process), replace(version_of(LOGS), writer_version=-1)
+    )
+    return 0 if found is None else len(await lake.catalog.all_partitions(found))

@@ -1,0 +1,134 @@
+"""What is to be done about a bucket, decided without a database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from lakehouse.catalog.partitions import BucketState, EstimatedBucket, Registration, Source, UnknownClock
+from lakehouse.model import EVERYTHING, Block, BlockId, BlockOrder, LastTiming, ProcessId, StreamId, TimeRange
+from lakehouse.planning import TIMING_SHIFT_NS_MAX, Action, is_stale_by_timing, plan_bucket, source_digest
+from wire.ticks import TickClock, frequency
+
+HOUR = datetime(2024, 5, 1, 10, 0, tzinfo=UTC)
+START_NS = int(HOUR.timestamp()) * 1_000_000_000
+SECOND_NS = 1_000_000_000
+PROCESS, STREAM = ProcessId("00000000-0000-4000-8000-000000000001"), StreamId("00000000-0000-4000-8000-000000000002")
+DELTAS_MAX = 4
+
+block_numbers = st.sets(st.integers(0, 30), max_size=12)
+timings = st.builds(LastTiming, st.integers(1, 10**14), st.integers(START_NS + 1000, START_NS + 10**15))
+
+
+def _block(number: int) -> Block:
+    block = BlockId(f"00000000-0000-4000-9000-{number:012d}")
+    return Block(block, STREAM, PROCESS, START_NS, 0, START_NS, 0, 1, 0, 10, START_NS + number)
+
+
+def _source(
+    present: Collection[int], included: Mapping[int, Collection[int]] | None = None, digest: bytes | None = None
+) -> Source:
+    registration = Registration(10, bytes(32))
+    return Source(
+        state=BucketState(dirty=True, marks=1, generation=1, digest=digest),
+        blocks=tuple(map(_block, sorted(present))),
+        streams={STREAM: registration},
+        processes={PROCESS: registration},
+        timings={},
+        included={
+            ordinal: frozenset(_block(number).block_id for number in numbers)
+            for ordinal, numbers in (included or {}).items()
+        },
+    )
+
+
+@given(present=block_numbers, included=st.dictionaries(st.integers(0, 6), block_numbers, max_size=6))
+@pytest.mark.parametrize("order", BlockOrder)
+def test_afterwards_the_bucket_holds_its_blocks_each_once(
+    order: BlockOrder, present: set[int], included: dict[int, set[int]]
+) -> None:
+    taken: set[int] = set()
+    for numbers in included.values():  # partitions never share a block
+        numbers -= taken
+        taken |= numbers
+    source = _source(present, included, source_digest(_source(taken), 1, None))
+
+    plan = plan_bucket(source, order, 1, None, DELTAS_MAX)
+
+    built = {block.block_id for block in plan.blocks}
+    kept = set() if plan.action is Action.REPLACE else set().union(*source.included.values())
+    assert built | kept == {block.block_id for block in source.blocks}
+    assert not built & kept
+    if plan.action is Action.EXTEND:
+        assert plan.first_ordinal not in source.included
+        assert len(source.included) < DELTAS_MAX
+        assert order is BlockOrder.INSERT_TIME
+
+
+@given(present=block_numbers, extra=st.integers(31, 40))
+def test_a_digest_tells_every_difference_and_no_order(present: set[int], extra: int) -> None:
+    digest = source_digest(_source(present), 1, None)
+
+    assert digest == source_digest(_source(sorted(present, reverse=True)), 1, None)
+    assert digest != source_digest(_source({*present, extra}), 1, None)
+    assert digest != source_digest(_source(present), 2, None)
+    assert digest != source_digest(_source(present), 1, LastTiming(1, START_NS))
+
+
+def _row_ns(ticks: int, timing: LastTiming) -> int:
+    return TickClock(0, START_NS, frequency(0, START_NS, timing.end_ticks, timing.end_time_ns)).relative_ns(ticks)
+
+
+@given(
+    then=timings,
+    now=timings,
+    ticks=st.lists(st.integers(0, 10**13), min_size=1, max_size=5),
+    wanted_s=st.tuples(st.integers(-10, 10**5), st.integers(0, 10**4)),
+)
+def test_no_row_is_missed_or_wrong_by_more_than_the_limit(
+    then: LastTiming, now: LastTiming, ticks: list[int], wanted_s: tuple[int, int]
+) -> None:
+    """A bucket that is taken as it is gives a reader the rows of the range, in the right place."""
+    hz_then, hz_now = (round(timing.end_ticks * SECOND_NS / (timing.end_time_ns - START_NS)) for timing in (then, now))
+    assume(hz_then >= 1 and hz_now >= 1)  # the estimate gives a frequency
+    before, after = ([_row_ns(tick, timing) for tick in ticks] for timing in (then, now))
+    assume(max(before + after) < 2**62)  # a file can hold the times
+    rounding_ns = 2 + hz_then // hz_now  # what is known of a row is its time in whole nanoseconds
+    begin_ns = START_NS + wanted_s[0] * SECOND_NS
+    wanted = TimeRange(begin_ns, begin_ns + wanted_s[1] * SECOND_NS)
+    bucket = EstimatedBucket(HOUR, False, then, TimeRange(min(before), max(before)))
+
+    if not is_stale_by_timing(bucket, UnknownClock(START_NS, now), wanted):
+        for old_ns, new_ns in zip(before, after, strict=True):
+            is_read = any(begin_ns <= at <= begin_ns + wanted_s[1] * SECOND_NS for at in (old_ns, new_ns))
+            assert not is_read or abs(old_ns - new_ns) <= TIMING_SHIFT_NS_MAX + rounding_ns
+
+
+def _moved(then_ticks: int, now_ticks: int, wanted: TimeRange, events: TimeRange | None) -> bool:
+    end_ns = START_NS + 10 * SECOND_NS
+    clock = UnknownClock(START_NS, LastTiming(now_ticks, end_ns))
+    return is_stale_by_timing(EstimatedBucket(HOUR, False, LastTiming(then_ticks, end_ns), events), clock, wanted)
+
+
+def test_it_matters_to_readers_of_where_the_rows_are_and_of_where_they_belong() -> None:
+    events = TimeRange(START_NS + 4 * SECOND_NS, START_NS + 6 * SECOND_NS)  # and with half the frequency at 8 to 12 s
+    seconds = {at: TimeRange(START_NS + at * SECOND_NS, START_NS + at * SECOND_NS) for at in (1, 5, 7, 9, 13)}
+
+    assert {at: _moved(10**10, 5 * 10**9, wanted, events) for at, wanted in seconds.items()} == {
+        1: False,
+        5: True,
+        7: False,
+        9: True,
+        13: False,
+    }
+
+
+def test_an_estimate_that_gives_no_frequency_is_another_only_once_it_gives_one() -> None:
+    assert _moved(-1, 10**10, EVERYTHING, None)
+    assert _moved(10**10, -1, EVERYTHING, None)
+    assert not _moved(-1, -2, EVERYTHING, None)
+    assert not _moved(10**10, 10**9, EVERYTHING, None), "there is no row to move"

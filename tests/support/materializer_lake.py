@@ -1,0 +1,119 @@
+"""A materializer over a real database and a real store, with a builder in this process that can be slow or die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from lakehouse.build import BuildJob, build_bucket
+from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.catalog.telemetry import BlockRows, insert_process, insert_stream
+from lakehouse.decoding import JobLimits, WorkerCrashedError
+from lakehouse.materialize import Freshened, Materializer, MaterializerLimits
+from lakehouse.ports import View
+from lakehouse.registry import MetadataView
+from lakehouse.storage import LocalStore
+from lakehouse.storage.paths import blob_key
+from tests.support.fixtures import Request
+from views import default_registry
+from wire.envelope import decode_block, decode_process, decode_stream
+
+QUICK: JobLimits = JobLimits(second_try_s=0.0)
+
+
+class Builder:
+    """Builds in this process; ``hostile`` blocks kill it, as they would kill a worker."""
+
+    def __init__(self) -> None:
+        self.hostile: set[str] = set()
+        self.deaths = 0  # so many jobs die of something that is not in their blocks
+        self.jobs: list[BuildJob] = []
+        self.pause: Callable[[BuildJob], Awaitable[None]] = self._wait_for_gate
+        self.gate = asyncio.Event()  # closed: jobs wait at it, or only those with ``gated``
+        self.gate.set()
+        self.gated: str | None = None
+
+    def close_gate(self, block: str | None = None) -> asyncio.Event:
+        """Hold jobs back until what is returned is set, or only those with ``block``."""
+        self.gate.clear()
+        self.gated = block
+        return self.gate
+
+    async def _wait_for_gate(self, job: BuildJob) -> None:
+        if self.gated is None or self.gated in {block.block_id for block in job.blocks}:
+            await self.gate.wait()
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many blocks each job had."""
+        return [len(job.blocks) for job in self.jobs]
+
+    async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        decoded = BuildJob.from_message(job)
+        self.jobs.append(decoded)
+        await self.pause(decoded)
+        if self.hostile & {block.block_id for block in decoded.blocks}:
+            raise WorkerCrashedError("killed by signal 11")
+        if self.deaths:
+            self.deaths -= 1
+            raise WorkerCrashedError("killed by signal 9")
+        paths = {block.block_id: Path(path) for block, path in zip(decoded.blocks, job["paths"], strict=True)}
+        view = view_of(decoded.view_set)
+        result = await asyncio.to_thread(build_bucket, view, decoded, lambda block: paths[block.block_id])
+        return result.to_message()
+
+
+class Lake:
+    """Everything a materializer needs, and a way to send to it."""
+
+    def __init__(self, pool: Any, locks: Any, url: str, folder: Path) -> None:
+        self.pool, self.rows, self.builder = pool, BlockRows(url), Builder()
+        self.store = LocalStore(folder / "store")
+        self.catalog = PartitionCatalog(pool, locks, self.store.name)
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+
+    def materializer(self, jobs: JobLimits = QUICK, **limits: Any) -> Materializer:
+        return Materializer(
+            self.catalog, self.store, self.builder, self.scratch, MaterializerLimits(jobs=jobs, **limits)
+        )
+
+    async def send(self, requests: list[Request]) -> list[str]:
+        """Ingest; the ids of blocks."""
+        blocks = []
+        for request in requests:
+            match request.path.rsplit("_", 1)[-1]:
+                case "process":
+                    await insert_process(self.pool, decode_process(request.body))
+                case "stream":
+                    await insert_stream(self.pool, decode_stream(request.body))
+                case _:
+                    block = decode_block(request.body)
+                    key = blob_key(block.process_id, block.stream_id, block.block_id)
+                    sizes = await self.store.put_blobs([(key, block.payload)])
+                    await self.rows.insert([block], sizes)
+                    blocks.append(block.block_id)
+        return blocks
+
+    async def spread(self, blocks: list[str]) -> None:
+        """As if the blocks had come an hour apart, the last one just now: each has a bucket of its own."""
+        for age, block in enumerate(reversed(blocks)):
+            await self.pool.execute(
+                "UPDATE blocks SET insert_time = insert_time - $2 * interval '1 hour' WHERE block_id = $1::uuid",
+                block,
+                age,
+            )
+
+    async def messages(self, fresh: Freshened) -> list[str]:
+        paths = await self.store.localize([partition.key for partition in fresh.partitions])
+        return sorted(text for path in paths for text in pq.read_table(path, columns=["msg"]).column(0).to_pylist())
+
+
+def view_of(name: str) -> View:
+    view = default_registry().find(name)
+    assert not isinstance(view, MetadataView)
+    return view
