@@ -1,7 +1,8 @@
 """``lakeflight query``: SQL to a running server, its rows to standard output or a file.
 
 Data goes to standard output alone; counts, progress and complaints go to standard error. Exit codes say whose turn it
-is: 0 done, 2 usage, 3 the statement, 4 access, 5 nobody answers, 130 interrupted. Refuses to guess the zone of a time.
+is: 0 done, 2 usage, 3 the statement, 4 access, 5 nobody answers or the server cannot now, 130 interrupted. Refuses to
+guess the zone of a time, and the format of a file with an ending that it does not know.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import io
 import os
 import queue
 import re
+import secrets
+import signal
+import stat
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
@@ -48,6 +52,7 @@ _SUFFIXES: Final = {
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".arrows": "arrow",
+    ".txt": "table",
 }
 _PROGRESS_AFTER_S: Final = 0.5
 _PROGRESS_EVERY_S: Final = 0.2
@@ -63,8 +68,27 @@ examples:
 
 times: RFC 3339 with an offset (2026-01-31T12:00:00Z), a date (2026-01-31, UTC), now, now-2h
 spans of time: 30s, 15m, 1h, 7d, 2w, 1d12h
-exit codes: 0 done, 2 usage, 3 the statement failed, 4 access, 5 the server does not answer
+exit codes: 0 done, 2 usage, 3 the statement failed, 4 access, 5 the server does not answer, or cannot now: try again
 """
+
+
+@contextmanager
+def ended_by_interrupts(program: str) -> Iterator[None]:
+    """While libraries load, Ctrl-C ends the process with one line: an exception would turn up in the middle of an import."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # ignored, as for a background job, or somebody else's
+        return
+
+    def end(*_: object) -> None:
+        with suppress(OSError):
+            os.write(2, f"{program}: interrupted\n".encode())
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class UsageError(Exception):
@@ -93,8 +117,13 @@ def add_query_command(subparsers: Any) -> argparse.ArgumentParser:
     ranges.add_argument("--last", metavar="SPAN", help="events of the last span of time, such as 1h")
     ranges.add_argument("--all", action="store_true", help="all of time, said aloud")
     output = parser.add_argument_group("output")
-    output.add_argument("--format", choices=_FORMATS, help="default: by the suffix of -o, else table")
-    output.add_argument("-o", "--output", metavar="FILE", help="write to a file, complete or not at all")
+    output.add_argument("--format", choices=_FORMATS, help="default: by the ending of -o's name, table without one")
+    output.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write to a file, complete or not at all; into what is no regular file (a FIFO, a device) as rows come",
+    )
     output.add_argument("--limit", type=int, metavar="ROWS", help="rows at most, applied by the server")
     output.add_argument(
         "--max-colwidth",
@@ -117,10 +146,15 @@ def add_query_command(subparsers: Any) -> argparse.ArgumentParser:
 
 def run_query(args: argparse.Namespace) -> int:
     """Run the statement that ``add_query_command``'s arguments describe; the exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what its log says of connections, the error says as well
     try:
+        with ended_by_interrupts("lakeflight query"):
+            _load_libraries()
         request = _request(args, os.environ, sys.stdin, time.time_ns())
     except UsageError as error:
         return _complain(str(error), USAGE)
+    except KeyboardInterrupt:  # while it read the statement
+        return _complain("interrupted", INTERRUPTED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # missing blocks are said on standard error below
         try:
@@ -132,6 +166,12 @@ def run_query(args: argparse.Namespace) -> int:
             return OK
         except KeyboardInterrupt:
             return _complain("interrupted", INTERRUPTED)
+
+
+def _load_libraries() -> None:
+    """What would otherwise be loaded on the way."""
+    import client.connection
+    import client.output  # noqa: F401
 
 
 # --- what is asked --------------------------------------------------------------------------------------------------
@@ -158,7 +198,7 @@ def _request(args: argparse.Namespace, environment: Mapping[str, str], stdin: Te
     if args.limit is not None and args.limit < 0:
         raise UsageError(f"--limit must not be negative: {args.limit}")
     output = None if args.output in (None, "-") else args.output
-    chosen = args.format or _SUFFIXES.get(os.path.splitext(output or "")[1].lower(), "table")
+    chosen = args.format or _format_of(output)
     if chosen in ("parquet", "arrow") and output is None and sys.stdout.isatty():
         raise UsageError(f"{chosen} is not for a terminal: write it to a file with -o")
     return _Request(
@@ -175,6 +215,15 @@ def _request(args: argparse.Namespace, environment: Mapping[str, str], stdin: Te
         column_width_max=args.max_colwidth,
         timing=args.timing,
     )
+
+
+def _format_of(output: str | None) -> str:
+    """By the ending of the name; a name without one gets what standard output gets."""
+    suffix = os.path.splitext(output or "")[1].lower()
+    if suffix and suffix not in _SUFFIXES:
+        known = ", ".join(_SUFFIXES)
+        raise UsageError(f"no format is known by the ending of {output!r}: use {known}, or say --format")
+    return _SUFFIXES.get(suffix, "table")
 
 
 def _statement(args: argparse.Namespace, stdin: TextIO) -> str:
@@ -228,7 +277,7 @@ def parse_time(text: str, now_ns: int) -> str:
     Raises:
         UsageError: No time, or one without an offset.
     """
-    from client.connection import instant_text
+    from client.connection import TIME_RANGE, OutOfRangeError, instant_text
 
     stripped = text.strip()
     try:
@@ -239,6 +288,8 @@ def parse_time(text: str, now_ns: int) -> str:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", stripped, re.ASCII):
             return instant_text(datetime.fromisoformat(stripped).replace(tzinfo=UTC))
         return instant_text(stripped)
+    except OutOfRangeError as error:
+        raise UsageError(f"{text!r} is out of range: {TIME_RANGE}") from error
     except ValueError as error:
         if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?", stripped, re.ASCII):
             raise UsageError(f"a time needs its offset: {stripped}Z for UTC, {stripped}+02:00 for another") from error
@@ -291,7 +342,8 @@ def _run(request: _Request) -> int:
     except client.AccessError as error:
         return _complain(_sentence(error), DENIED)
     except client.UnavailableError as error:
-        return _complain(f"{_sentence(error)} (server {request.server})", UNAVAILABLE)
+        answered = error.query_id is not None  # it is there, and what it needs is not
+        return _complain(_sentence(error) if answered else f"{error} (server {request.server})", UNAVAILABLE)
     except client.ClientError as error:
         return _complain(_sentence(error), FAILED)
     except ValueError as error:
@@ -436,30 +488,42 @@ def progress_text(known: Mapping[str, Any] | None, elapsed_s: float) -> str:
 class _Target:
     """Where rows go: standard output, or a file that appears when it is complete.
 
-    A device, a pipe or whatever else is no regular file is written to as it is, and never replaced; of a link, the file
-    that it names.
+    A link is followed, and the file behind it replaced. What is no regular file is written into: a FIFO or a device that
+    was replaced would be lost, and cannot be complete or not at all.
     """
 
     def __init__(self, request: _Request) -> None:
         self._request = request
-        self._path = None if request.output is None else os.path.realpath(request.output)
+        self._path: str | None = None  # of the file to replace
         self._temporary: str | None = None
         self._file: BinaryIO | None = None
         self._text: TextIO | None = None
 
     def __enter__(self) -> _Target:
-        if self._path is not None:
-            if _is_special(self._path, self._request.output):
-                self._file = open(self._path, "wb")  # closed by __exit__
-            else:
-                self._temporary = f"{self._path}.{os.getpid()}.part"
-                self._file = open(self._temporary, "xb")  # closed by __exit__
         return self
+
+    def _open(self, path: str) -> BinaryIO:
+        try:
+            there = os.stat(path)
+        except FileNotFoundError:
+            there = None
+        if there is not None and not stat.S_ISREG(there.st_mode):
+            return open(path, "wb")
+        self._path = os.path.realpath(path)
+        self._temporary = f"{self._path}.{secrets.token_hex(4)}.part"
+        fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if there is not None:
+            with suppress(PermissionError):  # somebody else's file becomes ours, as with any editor
+                os.chown(fd, there.st_uid, there.st_gid)
+            os.chmod(fd, there.st_mode & 0o777)
+        return open(fd, "wb")
 
     def writer(self, schema: pa.Schema) -> Writer:
         from client import output
 
         request = self._request
+        if request.output is not None:
+            self._file = self._open(request.output)  # closed by __exit__
         binary: BinaryIO = self._file if self._file is not None else sys.stdout.buffer
         if request.format in output.BINARY_FORMATS:
             return output.binary_writer(request.format, schema, binary)
@@ -480,25 +544,18 @@ class _Target:
         if self._file is None:
             sys.stdout.flush()
             return
-        assert self._path is not None
         self._file.flush()
-        if self._temporary is not None:
+        if self._path is not None and self._temporary is not None:
             os.replace(self._temporary, self._path)
             self._temporary = None
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            with suppress(OSError, ValueError):
-                self._file.close()
         if self._temporary is not None:
             with suppress(OSError):
                 os.unlink(self._temporary)
-
-
-def _is_special(path: str, given: str | None) -> bool:
-    """Whether something stands at ``path`` that must not be replaced; ``/dev/stdout`` may lead to a regular file."""
-    named = os.path.abspath(given or path)
-    return (os.path.exists(path) and not os.path.isfile(path)) or named.startswith(("/dev/", "/proc/"))
+        if self._file is not None:
+            with suppress(OSError, ValueError):
+                self._file.close()
 
 
 def _summary(tally: _Tally, elapsed_s: float, full: bool) -> str:

@@ -59,6 +59,7 @@ _SCHEMES: Final = {
     "grpc+unix": "grpc+unix",
 }
 _INT64: Final = range(-(1 << 63), 1 << 63)
+TIME_RANGE: Final = "times lie between 1677-09-21T00:12:44Z and 2262-04-11T23:47:16Z"
 
 
 class ClientError(Exception):
@@ -91,6 +92,10 @@ class UnavailableError(ClientError):
 
 class ServerError(ClientError):
     """A fault of the server."""
+
+
+class OutOfRangeError(ValueError):
+    """A time that int64 nanoseconds since 1970 cannot hold; the message has the range."""
 
 
 class MissingBlocksWarning(UserWarning):
@@ -343,23 +348,33 @@ def instant_text(instant: Instant) -> str:
 
     Raises:
         ValueError: No time, or one without an offset.
+        OutOfRangeError: It lies before 1677 or after 2262.
     """
     if isinstance(instant, datetime):
         if instant.utcoffset() is None:
             raise ValueError(f"a time needs a zone: {instant.isoformat()} (say .replace(tzinfo=UTC))")
-        time_ns = parse_time_ns(instant.astimezone(UTC).isoformat())
-    elif isinstance(instant, str):
         try:
-            time_ns = parse_time_ns(instant)
-        except MalformedRequestError as error:
-            raise ValueError(f"{error} (for example 2026-01-31T12:00:00Z)") from error
+            time_ns = _time_ns(instant.astimezone(UTC).isoformat())
+        except OverflowError as error:  # in UTC it would lie before year 1 or after 9999
+            raise OutOfRangeError(f"{instant.isoformat()} is out of range: {TIME_RANGE}") from error
+    elif isinstance(instant, str):
+        time_ns = _time_ns(instant)
     elif isinstance(instant, int):
         if instant not in _INT64:
-            raise ValueError(f"time is outside of int64 nanoseconds: {instant}")
+            raise OutOfRangeError(f"{instant} ns is out of range: {TIME_RANGE}")
         time_ns = instant
     else:
         assert_never(instant)
     return format_time(time_ns) + "Z"
+
+
+def _time_ns(text: str) -> int:
+    try:
+        return parse_time_ns(text)
+    except MalformedRequestError as error:
+        if "outside of int64" in str(error):
+            raise OutOfRangeError(f"{text} is out of range: {TIME_RANGE}") from error
+        raise ValueError(f"{error} (for example 2026-01-31T12:00:00Z)") from error
 
 
 # --- transport ------------------------------------------------------------------------------------------------------
@@ -449,6 +464,19 @@ def _parameter_batch(params: Sequence[Parameter], parameter_schema: bytes) -> pa
 _LAYER: Final = re.compile(r"(?:Flight|gRPC) returned (?P<kind>[\w -]+?) error, with message: (?P<rest>.*)", re.DOTALL)
 _NOISE: Final = (". gRPC client debug context: ", ". Client context: ", ". Detail: ")  # each with everything after it
 _QUERY_ID: Final = re.compile(r" \(query_id=([^)\s]+)\)")
+# What gRPC says of a connection that it has not got, or has lost, and what that means. A server's own sentence, which
+# comes with the id of its query, is never looked at.
+_UNREACHED: Final = re.compile(r"failed to connect to all addresses|errors resolving|dns resolution failed")
+_REASONS: Final = (
+    (re.compile(r"failed parsing http/2|http1\.x server"), "this is not a Flight port; is it the ingestion port?"),
+    (re.compile(r"wrong version number"), "this port does not speak TLS; say grpc:// instead of grpc+tls://"),
+    (re.compile(r"certificate"), "the server's certificate is not trusted here"),
+    (re.compile(r"domain name not found|name or service not known|nxdomain"), "no such host"),
+)
+_STOPPED: Final = re.compile(r"cancelling all calls")
+_LOST: Final = re.compile(
+    r"stream removed|socket closed|connection reset|broken pipe|recvmsg|sendmsg|goaway|endpoint closing|transport closed"
+)
 _BY_KIND: Final[Mapping[str, type[ClientError]]] = {
     "invalid argument": StatementError,
     "not found": StatementError,
@@ -488,9 +516,24 @@ def _translate(error: Exception) -> ClientError:
     query_id = _QUERY_ID.search(message)
     if query_id is not None:
         message = message.replace(query_id[0], "", 1)
-    if kind is UnavailableError and "connect" in message:
-        message = "cannot connect: " + message.rpartition(": ")[2].lower()
+    elif kind is UnavailableError:
+        message = _of_the_connection(message)
     return kind(message, query_id[1] if query_id else None)
+
+
+def _of_the_connection(message: str) -> str:
+    """Words for what happened to a connection; others stay as they are."""
+    text = message.lower()
+    if _UNREACHED.search(text):
+        for sign, meaning in _REASONS:
+            if sign.search(text):
+                return f"cannot connect: {meaning}"
+        return "cannot connect: " + text.rpartition(": ")[2].removeprefix("recvmsg:").rstrip("]")
+    if _STOPPED.search(text):
+        return "the server is stopping"
+    if _LOST.search(text):
+        return "the connection to the server was lost while the statement ran"
+    return message
 
 
 @contextmanager

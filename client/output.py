@@ -328,6 +328,13 @@ def _distinct(names: Sequence[str]) -> list[str]:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
+class _ParquetFile(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no types
+    """Without the base's finalizer: it would end a file that nobody has finished, which has been closed by then."""
+
+    def __del__(self) -> None:
+        return None
+
+
 class ParquetWriter:
     """One Parquet file, zstd; batches are gathered into row groups."""
 
@@ -336,7 +343,7 @@ class ParquetWriter:
 
     def __init__(self, schema: pa.Schema, target: BinaryIO) -> None:
         self._schema = schema
-        self._file = pq.ParquetWriter(target, schema, compression="zstd")
+        self._file = _ParquetFile(target, schema, compression="zstd")
         self._held: list[pa.RecordBatch] = []
         self._held_rows = 0
         self._held_bytes = 0

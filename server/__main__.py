@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
+import os
 import sys
-from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
-
-_FLAGS = {
-    "data_dir": "DIR",
-    "flight_address": "HOST:PORT",
-    "http_address": "HOST:PORT",
-    "ready_file": "FILE",
-    "postgres_url": "URL",
-    "store_url": "URL",
-    "http_processes": "N",
-    "query_workers": "N",
-    "build_workers": "N",
-    "log_level": "LEVEL",
-}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code: 0 well, 2 wrong usage, others as the command's help says."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    if given.command is None:
-        parser.print_help()
-        sys.exit(2)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        parser = _parser(words[0] if words else "")
+        given = parser.parse_args(words)
+        if given.command is None:
+            parser.print_help()
+            sys.exit(2)
         sys.exit(given.run(given))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str) -> argparse.ArgumentParser:
+    """Every command, and the flags of ``command``: those of settings load more than a query should wait for."""
     from client.cli import add_query_command
     from server.version import VERSION
 
@@ -50,7 +36,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="run a server: ingestion, queries, database and store, all in one")
-    _add_setting_flags(serve)
     serve.set_defaults(run=_serve)
 
     demo = commands.add_parser(
@@ -61,17 +46,18 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     doctor = commands.add_parser("doctor", help="check versions, folders, database, store and ports; say what is wrong")
-    _add_setting_flags(doctor)
     doctor.set_defaults(run=_doctor)
 
     add_query_command(commands)
+    if command in ("serve", "doctor"):
+        _add_setting_flags(commands.choices[command])
     return parser
 
 
 def _add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    from server.settings import Settings
+    from server.settings import FLAGS, Settings
 
-    for name, metavar in _FLAGS.items():
+    for name, metavar in FLAGS.items():
         description = Settings.model_fields[name].description
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=description)
     parser.add_argument(
@@ -85,43 +71,49 @@ def _add_setting_flags(parser: argparse.ArgumentParser) -> None:
 
 def _settings(given: argparse.Namespace) -> Any:
     """The settings of environment and flags; a wrong one is one sentence and exit code 2."""
-    from server.settings import Settings
+    from pydantic import ValidationError
 
-    chosen = {name: getattr(given, name) for name in (*_FLAGS, "self_telemetry")}
+    from server.settings import FLAGS, Settings, mistakes, unknown_variables
+
+    for sentence in unknown_variables(os.environ):
+        print(f"lakeflight: warning: {sentence}", file=sys.stderr)
+    flags = {name: getattr(given, name) for name in (*FLAGS, "self_telemetry")}
+    chosen = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in chosen.items() if value is not None})
+        return Settings(**chosen)
     except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"])
-            print(f"lakeflight: {name}: {problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+        for sentence in mistakes(error, chosen, os.environ):
+            print(f"lakeflight: {sentence}", file=sys.stderr)
         sys.exit(2)
 
 
 def _serve(given: argparse.Namespace) -> int:
+    import asyncio
+
     import uvloop
 
     from lakehouse.catalog.migrate import SchemaError
     from lakehouse.errors import LakeflightError
     from server import logs
     from server.app import serve
-    from server.data_folder import DataFolderInUseError, ForeignFolderError
+    from server.data_folder import DataFolderError
     from server.embedded_postgres import EmbeddedPostgresError
+    from server.surroundings import Problem, words_of
 
     settings = _settings(given)
     logs.set_up(settings.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
-    except (
-        *(DataFolderInUseError, ForeignFolderError, EmbeddedPostgresError, SchemaError),
-        *(LakeflightError, OSError),
-    ) as error:
-        print(f"lakeflight: {error}", file=sys.stderr)
+    except (DataFolderError, EmbeddedPostgresError, LakeflightError, OSError, Problem, SchemaError) as error:
+        print(f"lakeflight: {words_of(error)}", file=sys.stderr)
         return 1
     return 0
 
 
 def _demo(given: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from server.demo import default_data_dir, run_demo, stop_demo
 
     data_dir = Path(given.data_dir).absolute() if given.data_dir else default_data_dir()

@@ -39,6 +39,16 @@ from server.ingestion.listener import listen
 from server.maintenance import Maintenance
 from server.query_service import LakeQueryService
 from server.settings import Settings
+from server.surroundings import (
+    address_errors,
+    address_taken,
+    check_address,
+    check_ready_file,
+    database_errors_of,
+    refuse_lost_database,
+    store_errors,
+    store_folder,
+)
 from server.version import VERSION
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool, QueryPoolLimits, QueryWorkerPool
 from views import default_registry
@@ -105,11 +115,17 @@ async def running(
     """A server for the length of a block; ``failed`` gets the name of a task that ends before."""
     started = time.monotonic()
     async with AsyncExitStack() as closing:
-        folder = DataFolder(settings.data_dir)
+        check_ready_file(settings)
+        folder = DataFolder(settings.data_dir, beside=() if settings.ready_file is None else (settings.ready_file,))
         folder.acquire()
         closing.callback(folder.release)
-        http_listener = listen(*_host_and_port(settings.http_address))
+        for announcement in _announcements(settings, folder):
+            announcement.unlink(missing_ok=True)  # of a server that was killed
+        check_address("flight_address", settings.flight_address)
+        with address_errors("http_address", settings.http_address):
+            http_listener = listen(*_host_and_port(settings.http_address))
         closing.callback(http_listener.close)
+        await refuse_lost_database(settings, folder)
 
         environment = {"NUMBA_CACHE_DIR": str(folder.numba_cache), **os.environ}
         queries_pool = QueryWorkerPool(
@@ -126,11 +142,13 @@ async def running(
             await postgres.start()
             database_url = postgres.url
             closing.push_async_callback(_cancelled, _watched("database supervisor", postgres.supervise(), failed))
-        await migrate(database_url)
+        with database_errors_of(settings.postgres_url):
+            await migrate(database_url)
 
         store_url = settings.store_url or folder.store.as_uri()
         store_name = None if settings.store_url else "embedded"
-        store = open_store(store_url, scratch=folder.scratch, name=store_name)
+        with store_errors(store_folder(settings, folder)):
+            store = open_store(store_url, scratch=folder.scratch, name=store_name)
         closing.push_async_callback(store.close)
         ingestion = IngestionProcesses(
             http_listener,
@@ -159,7 +177,6 @@ async def running(
         queries = LakeQueryService(
             registry,
             materializer,
-            store,
             connections,
             queries_pool,
             folder.scratch,
@@ -177,10 +194,16 @@ async def running(
             address=settings.flight_address,
             handle_key=await _handle_key(connections),
             product_version=VERSION,
-            limits=FlightLimits(stalled_reader_s=settings.stall_timeout_s),
+            limits=FlightLimits(
+                stalled_reader_s=settings.stall_timeout_s,
+                statements_per_identity_max=settings.statements_per_identity_max,
+            ),
             somebody_waits=lambda: queries_pool.waiting > 0,
         )
-        await flight.start()
+        try:
+            await flight.start()
+        except RuntimeError as error:  # of gRPC, whose text has the address and an error number
+            raise address_taken("flight_address", settings.flight_address) from error
         closing.push_async_callback(_drain, flight, settings.drain_s, hurry)
         notice = asyncio.create_task(_explain_long_start(Path(environment["NUMBA_CACHE_DIR"])))
         await asyncio.gather(ingesting, queries_pool.ready(), builders.ready())
@@ -188,13 +211,12 @@ async def running(
         flight.set_serving(True)
 
         addresses = Addresses(
-            flight=f"grpc://{_host_and_port(settings.flight_address)[0]}:{flight.port}",
-            http="http://{}:{}".format(*http_listener.getsockname()[:2]),
+            flight=_url("grpc", _host_and_port(settings.flight_address)[0], flight.port),
+            http=_url("http", *http_listener.getsockname()[:2]),
         )
-        _announce(folder.root / "server.json", addresses)
-        closing.callback((folder.root / "server.json").unlink, missing_ok=True)
-        if settings.ready_file is not None:
-            _announce(settings.ready_file, addresses)
+        for announcement in _announcements(settings, folder):
+            _announce(announcement, addresses)
+            closing.callback(announcement.unlink, missing_ok=True)
         if settings.self_telemetry:
             closing.callback(_watch_itself(addresses.http))
         log.info("server.started", seconds=round(time.monotonic() - started, 2))
@@ -304,11 +326,20 @@ async def _closed_soon(pool: Any) -> None:
         pool.terminate()
 
 
+def _announcements(settings: Settings, folder: DataFolder) -> list[Path]:
+    """The files that say where a running server answers."""
+    return [folder.announcement] if settings.ready_file is None else [folder.announcement, settings.ready_file]
+
+
 def _announce(path: Path, addresses: Addresses) -> None:
     """Written whole, or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(addresses.as_json())
     temporary.replace(path)
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

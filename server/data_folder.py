@@ -1,40 +1,60 @@
-"""The data folder: where things are below it, and that one server owns it.
+"""The data folder: where things are below it, that it is a lake's own, and that one server owns it.
 
-A server that finds the folder owned refuses to start and names the owner. The lock is the kernel's: it ends with the
-process, however that ends, so nothing stale can be left behind.
+A folder with something else in it is refused: nothing is made beside a user's files, and none of them is deleted. A server
+that finds the folder owned refuses to start and names the owner. The lock is the kernel's: it ends with the process,
+however that ends, so nothing stale can be left behind.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
+import re
 import shutil
+import stat
+import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from server.settings import spelled
+
 LOCK_FILE: Final = "lock"
+LOCK_BYTES_MAX: Final = 32
+LOCK_TRIES: Final = 5  # somebody may only be looking who owns it
+LOCK_PAUSE_S: Final = 0.02
+CHOOSE_ANOTHER: Final = f"choose another with {spelled('data_dir')}"
+NAMES_SHOWN_MAX: Final = 3
 
 
-class DataFolderInUseError(RuntimeError):
+class DataFolderError(RuntimeError):
+    """The folder cannot be used; the message says why and what to do."""
+
+
+class DataFolderInUseError(DataFolderError):
     """Another server owns the folder."""
 
 
-class ForeignFolderError(RuntimeError):
-    """The folder holds what lakeflight did not make."""
-
-
 class DataFolder:
-    """Paths below one data folder. Use ``acquire`` before touching anything in it."""
+    """Paths below one data folder. Use ``acquire`` before touching anything in it.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        beside: Files of whoever starts the server that may lie in a new folder, such as the ready file.
+    """
+
+    def __init__(self, root: Path, *, beside: Collection[Path] = ()) -> None:
         self.root = root.absolute()
+        self._beside = {path.absolute() for path in beside}
         self._lock_fd: int | None = None
 
     @property
     def postgres(self) -> Path:
         """The embedded database."""
         return self.root / "postgres"
+
+    @property
+    def has_database(self) -> bool:
+        return (self.postgres / "PG_VERSION").is_file()
 
     @property
     def store(self) -> Path:
@@ -51,41 +71,81 @@ class DataFolder:
         """Compiled kernels; may be deleted at any time."""
         return self.root / "numba"
 
-    def acquire(self, *, empty_scratch: bool = True) -> None:
-        """Make the folder, take its lock, empty ``scratch``.
+    @property
+    def announcement(self) -> Path:
+        """Where the running server says where it answers."""
+        return self.root / "server.json"
 
-        Args:
-            empty_scratch: False leaves it as it is: whoever only looks deletes nothing.
+    # --- looking: makes and changes nothing ---
+
+    def owner(self) -> str | None:
+        """Who holds the lock; ``None`` if nobody does."""
+        try:
+            lock_fd = os.open(self.root / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _named_in(lock_fd)
+        finally:
+            os.close(lock_fd)
+        return None
+
+    def check_contents(self) -> None:
+        """See that the folder is absent, new, or a lake's.
+
+        Raises:
+            DataFolderError: It has something else in it, or cannot be looked into.
+        """
+        try:
+            strangers = [] if self._is_marked() else self._strangers()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unusable(error) from error
+        if strangers:
+            more = ", ..." if len(strangers) > NAMES_SHOWN_MAX else ""
+            raise DataFolderError(
+                f"{self.root} is not empty and is not a data folder of lakeflight (it has"
+                f" {', '.join(strangers[:NAMES_SHOWN_MAX])}{more}): {CHOOSE_ANOTHER}"
+            )
+
+    # --- owning ---
+
+    def acquire(self) -> None:
+        """Make the folder, take its lock, empty ``scratch``.
 
         Raises:
             DataFolderInUseError: Somebody else holds the lock; the message names the folder and the owner.
-            ForeignFolderError: There is a ``scratch`` that no server made.
+            DataFolderError: It is not a lake's, or cannot be written.
         """
-        if self.scratch.exists() and not (self.root / LOCK_FILE).exists():
-            raise ForeignFolderError(
-                f"{self.root} is no data folder of lakeflight but has a folder {self.scratch.name}, which would be emptied:"
-                " choose another folder with --data-dir or LAKEFLIGHT_DATA_DIR"
-            )
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock_fd = os.open(self.root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.check_contents()
         try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock_fd = os.open(self.root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            _lock(lock_fd)
         except BlockingIOError as error:
-            owner = os.pread(lock_fd, 32, 0).decode("ascii", "replace").strip()
+            who = _named_in(lock_fd)
             os.close(lock_fd)
-            who = f"process {owner}" if owner else "another process"
             raise DataFolderInUseError(
-                f"the data folder {self.root} is in use by {who}: stop it, or choose another folder"
+                f"the data folder {self.root} is in use by {who}: stop it, or {CHOOSE_ANOTHER}"
             ) from error
         except BaseException:
             os.close(lock_fd)
             raise
-        os.ftruncate(lock_fd, 0)
-        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
-        self._lock_fd = lock_fd
-        if empty_scratch:
+        try:
+            name = f"{os.getpid()}\n".encode()
+            os.pwrite(lock_fd, name, 0)
+            os.ftruncate(lock_fd, len(name))  # last: a lock without a pid does not say whose folder it is
             self._empty_scratch()
-        self.scratch.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            os.close(lock_fd)
+            raise self._unusable(error) from error
+        self._lock_fd = lock_fd
 
     def release(self) -> None:
         """Give the folder up; harmless if it was not held."""
@@ -94,5 +154,64 @@ class DataFolder:
             self._lock_fd = None
 
     def _empty_scratch(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        if self.scratch.is_dir():
             shutil.rmtree(self.scratch)
+        self.scratch.mkdir(mode=0o700)
+
+    def _is_marked(self) -> bool:
+        """Whether a server has owned it before: its lock is there, or what it keeps."""
+        lock = self.root / LOCK_FILE
+        try:
+            if stat.S_ISREG(os.lstat(lock).st_mode) and os.lstat(lock).st_size <= LOCK_BYTES_MAX:
+                return re.fullmatch(rb"\d+\s*", lock.read_bytes()) is not None
+        except FileNotFoundError:
+            pass
+        return self.has_database and self.store.is_dir()
+
+    def _strangers(self) -> list[str]:
+        """What is in the folder and comes neither with a disk nor from whoever starts a server in it."""
+        ours = [os.fstat(number) for number in (1, 2) if _is_open(number)]
+        return sorted(entry.name for entry in os.scandir(self.root) if not self._may_lie_there(entry, ours))
+
+    def _may_lie_there(self, entry: os.DirEntry[str], outputs: Collection[os.stat_result]) -> bool:
+        if entry.name == "lost+found":
+            return True
+        if not entry.is_file(follow_symlinks=False):
+            return False
+        if entry.name == LOCK_FILE:  # of a start that was killed before it wrote its pid
+            return entry.stat().st_size == 0
+        return (
+            entry.name.startswith(".")
+            or entry.name.endswith((".log", ".pid"))
+            or Path(entry.path) in self._beside
+            or any(os.path.samestat(output, entry.stat()) for output in outputs)
+        )
+
+    def _unusable(self, error: OSError) -> DataFolderError:
+        reason = (error.strerror or str(error)).lower()
+        at = f" ({error.filename})" if error.filename and Path(str(error.filename)) != self.root else ""
+        return DataFolderError(f"the data folder {self.root} cannot be used: {reason}{at}; {CHOOSE_ANOTHER}")
+
+
+def _lock(fd: int) -> None:
+    for left in reversed(range(LOCK_TRIES)):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(LOCK_PAUSE_S)
+
+
+def _named_in(lock_fd: int) -> str:
+    owner = os.pread(lock_fd, LOCK_BYTES_MAX, 0).decode("ascii", "replace").strip()
+    return f"process {owner}" if owner else "another process"
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True

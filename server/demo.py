@@ -36,7 +36,7 @@ SNIPPET: Final = """\
 import adbc_driver_flightsql.dbapi as flight_sql
 
 with flight_sql.connect("{flight}", autocommit=True) as connection, connection.cursor() as cursor:
-    cursor.execute("SELECT name, count(*) AS calls, sum(duration) / 1000000 AS total_ms"
+    cursor.execute("SELECT name, count(*) AS calls, sum(duration) / 1e6 AS total_ms"
                    " FROM view_instance('thread_spans', '{stream}') GROUP BY name ORDER BY total_ms DESC")
     for row in cursor.fetchall():
         print(row)

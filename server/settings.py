@@ -1,19 +1,44 @@
 """Every setting, in one place: the only reader of the environment.
 
 Each has a default that works on a laptop. Environment variables are ``LAKEFLIGHT_`` and the name in capitals; the command's
-flags win over them. Below this file plain values arrive by constructor.
+flags win over them. A value that cannot be used is named as it was given, unless it may hold a password. Below this file
+plain values arrive by constructor.
 """
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
 import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_LOOPBACK: Final = ("127.", "localhost", "[::1]", "::1", "unix:")
+PREFIX: Final = "LAKEFLIGHT_"
+FLAGS: Final[Mapping[str, str]] = {  # settings that the command has flags for, and what their values are called
+    "data_dir": "DIR",
+    "flight_address": "HOST:PORT",
+    "http_address": "HOST:PORT",
+    "ready_file": "FILE",
+    "postgres_url": "URL",
+    "store_url": "URL",
+    "http_processes": "N",
+    "query_workers": "N",
+    "build_workers": "N",
+    "log_level": "LEVEL",
+}
+_OF_CLIENTS: Final = ("LAKEFLIGHT_SERVER", "LAKEFLIGHT_TOKEN")
+# What tests set, and what Kubernetes tells every container about a service called lakeflight.
+_NOT_OURS: Final = re.compile(
+    r"LAKEFLIGHT_(TEST_.*|SLOW_TESTS|FAILPOINT.*|SHARED|EXAMPLES|CANARY|(SERVICE|PORT)(_.*)?)"
+)
+_SECRET: Final = ("postgres_url",)
+_PORT_MAX: Final = 65535
 
 
 def _default_data_dir() -> Path:
@@ -76,6 +101,9 @@ class Settings(BaseSettings):
     event_margin_s: float = Field(
         300.0, ge=0, description="How far outside the times its block claims an event may lie and still be found."
     )
+    statements_per_identity_max: int = Field(
+        64, ge=1, le=1_000, description="Statements of one identity at once, each until its result is read."
+    )
     stall_timeout_s: float = Field(300.0, gt=0, description="A reader that takes nothing for this long is cut off.")
     metadata_bytes_max: int = Field(
         256 << 20, ge=1 << 20, description="Rows of processes, streams and blocks one statement may read, as text."
@@ -90,42 +118,142 @@ class Settings(BaseSettings):
     self_telemetry: bool = Field(True, description="Whether the server's own logs, metrics and spans go into its lake.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 
-    @field_validator("data_dir", mode="before")
+    @field_validator("data_dir", "ready_file", "postgres_url", "store_url", mode="before")
     @classmethod
-    def _names_a_folder(cls, value: object) -> object:
+    def _not_empty(cls, value: object) -> object:
         if value == "":
-            raise ValueError("is empty: name a folder, or leave it out for the default")
+            raise ValueError("is empty: give it a value, or leave it out")
         return value
 
     @field_validator("flight_address", "http_address")
     @classmethod
     def _only_loopback(cls, address: str) -> str:
-        if not address.startswith(_LOOPBACK):
+        host, _, port = address.rpartition(":")
+        if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _PORT_MAX:
+            raise ValueError("is not HOST:PORT, as in 127.0.0.1:9000")
+        if not _is_loopback(host):
             raise ValueError(
-                f"{address} is not a loopback address: there are no identities yet, so whoever reaches the port could read"
+                "is not a loopback address: there are no identities yet, so whoever reaches the port could read"
                 " and write everything; use 127.0.0.1 and a tunnel"
             )
-        host, _, port = address.rpartition(":")
-        if not address.startswith("unix:") and (not host or not port.isdigit() or int(port) > 65535):
-            raise ValueError(f"{address} is not HOST:PORT")
         return address
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _known_database(cls, url: str | None) -> str | None:
+        """A URL whose parts are where they seem to be, so that no part of a password is taken for a host."""
+        if url is None:
+            return None
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("is not a URL of Postgres: write postgresql://user:password@host:5432/database")
+        parts = urlsplit(url)
+        if "@" in parts.path + parts.query + parts.fragment:
+            raise ValueError(
+                "has a character in its password that ends a part of a URL: write / as %2F, ? as %3F, # as %23"
+            )
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            port = re.sub(r"^(\[.*\]|[^:\[\]]*)", "", host)
+            if not re.fullmatch(r"(:[0-9]{1,5})?", port) or int(port[1:] or 0) > _PORT_MAX:
+                raise ValueError("has no number after its host: write postgresql://user:password@host:5432/database")
+        return url
 
     @field_validator("store_url")
     @classmethod
     def _known_store(cls, url: str | None) -> str | None:
-        if url is None or url.startswith("file://"):
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+                raise ValueError("is not the URL of an absolute path, which has three slashes: file:///folder")
             return url
-        kind = url.split(":", 1)[0]
-        if kind == "memory":
+        if parts.scheme == "memory":
             raise ValueError(
-                "memory: each process of a server has a memory of its own, so what one stores no other could read;"
-                " use file:///folder"
+                "is not possible: each process of a server has a memory of its own, so what one stores no other could"
+                " read; use file:///folder"
             )
-        raise ValueError(f"{kind}: stores are not supported yet; use file:///folder")
+        if not parts.scheme or "://" not in url:
+            raise ValueError(f"is not a URL: write {Path(url).absolute().as_uri()}")
+        raise ValueError(f"is not supported: {parts.scheme} stores are not supported yet; use file:///folder")
 
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, level: str) -> str:
         if level.lower() not in ("debug", "info", "warning", "error"):
-            raise ValueError(f"{level} is not a level: debug, info, warning or error")
+            raise ValueError("is not a level: debug, info, warning or error")
         return level.lower()
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def spelled(name: str) -> str:
+    """How a setting is given: its flag, if it has one, and its variable."""
+    variable = f"{PREFIX}{name.upper()}"
+    return f"{_flag(name)} or {variable}" if name in FLAGS else variable
+
+
+def mistakes(error: ValidationError, given: Mapping[str, object], environment: Mapping[str, str]) -> list[str]:
+    """One sentence for each value that cannot be used, beginning with the value as the user gave it.
+
+    Args:
+        given: Values of flags, by the names of settings.
+    """
+    return [_mistake(problem, given, environment) for problem in error.errors()]
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """One sentence for each variable that looks like a setting and is none."""
+    by_capitals = {name.upper(): name for name in environment if name.upper().startswith(PREFIX)}  # either case counts
+    known = {name.upper() for name in Settings.model_fields}
+    sentences = []
+    for capitals, name in sorted(by_capitals.items()):
+        setting = capitals.removeprefix(PREFIX)
+        if setting in known or capitals in _OF_CLIENTS or _NOT_OURS.fullmatch(capitals):
+            continue
+        nearest = difflib.get_close_matches(setting, sorted(known), n=1)
+        hint = f"did you mean {PREFIX}{nearest[0]}?" if nearest else "docs/settings.md has them all"
+        sentences.append(f"{name} is not a setting and has no effect; {hint}")
+    return sentences
+
+
+def _mistake(problem: Any, given: Mapping[str, object], environment: Mapping[str, str]) -> str:
+    name = str(problem["loc"][0])
+    variable = f"{PREFIX}{name.upper()}"
+    what = _flag(name) if name in given else variable
+    value = given[name] if name in given else next((v for n, v in environment.items() if n.upper() == variable), "")
+    if name not in _SECRET and value != "":
+        what += f" {value}" if name in given else f"={value}"
+    return f"{what} {_wrong(problem)}"
+
+
+def _wrong(problem: Any) -> str:
+    limits = problem.get("ctx", {})
+    match problem["type"]:
+        case "value_error":
+            return str(problem["msg"]).removeprefix("Value error, ")
+        case "int_parsing" | "int_from_float" | "int_type":
+            return "is not a whole number"
+        case "float_parsing" | "float_type":
+            return "is not a number"
+        case "bool_parsing" | "bool_type":
+            return "is neither true nor false"
+        case "greater_than_equal":
+            return f"is too small: at least {limits['ge']:g}"
+        case "greater_than":
+            return f"is too small: more than {limits['gt']:g}"
+        case "less_than_equal":
+            return f"is too large: at most {limits['le']:g}"
+        case _:
+            return f"cannot be used: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

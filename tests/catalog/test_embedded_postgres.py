@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -11,11 +12,12 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
-from server.data_folder import DataFolder, DataFolderInUseError, ForeignFolderError
+from server.data_folder import DataFolder, DataFolderInUseError
 from server.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
 
@@ -190,28 +192,82 @@ async def test_a_crash_is_noticed_and_mended(folder: Path) -> None:
     await asyncio.wait_for(watching, 5)
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    notes = tmp_path / "scratch" / "notes.txt"
-    notes.parent.mkdir()
-    notes.write_text("precious")
+async def test_a_restart_that_fails_is_tried_again_until_the_server_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedPostgres(folder)
+    await server.start()
+    await keep(server, 1)
+    url = server.url
+    launch = server._launch
+    failures = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), EmbeddedPostgresError("not now"), ValueError("odd")]
+    paused: list[float] = []
+    sleep = asyncio.sleep
 
-    with pytest.raises(ForeignFolderError, match="is no data folder of lakeflight"):
-        DataFolder(tmp_path).acquire()
+    def no_room_yet(*arguments: Any) -> None:
+        if failures:
+            raise failures.pop(0)
+        launch(*arguments)
 
-    assert notes.read_text() == "precious"
-    assert list(tmp_path.iterdir()) == [notes.parent]
+    async def watched_sleep(delay: float) -> None:
+        paused.append(delay)
+        await sleep(0.01)
+
+    monkeypatch.setattr(server, "_launch", no_room_yet)
+    monkeypatch.setattr("server.embedded_postgres.asyncio.sleep", watched_sleep)
+    watching = asyncio.create_task(server.supervise())
+    await sleep(0.05)
+
+    os.kill(server.pid, signal.SIGKILL)
+
+    async with asyncio.timeout(20):
+        found: list[int] = []
+        while not found:
+            await sleep(0.05)
+            with contextlib.suppress(OSError, asyncpg.PostgresError):
+                found = await rows(server)
+    assert found == [1]
+    assert server.url == url
+    assert paused[:4] == [0.2, 0.4, 0.8, 1.6]
+    await server.stop()
+    await asyncio.wait_for(watching, 5)
 
 
-def test_whoever_only_looks_deletes_nothing(tmp_path: Path) -> None:
-    folder = DataFolder(tmp_path)
-    folder.acquire()
-    (folder.scratch / "old").write_bytes(b"x")
-    folder.release()
+async def test_a_database_whose_folder_is_gone_is_not_replaced_by_an_empty_one(folder: Path, tmp_path: Path) -> None:
+    server = EmbeddedPostgres(folder)
+    await server.start()
+    await keep(server, 1)
+    watching = asyncio.create_task(server.supervise())
+    await asyncio.sleep(0.05)
 
-    folder.acquire(empty_scratch=False)
+    folder.rename(tmp_path / "elsewhere")  # as a disk that is unmounted
+    os.kill(server.pid, signal.SIGKILL)
+    await asyncio.sleep(0.5)
+    assert not folder.exists()
+    (tmp_path / "elsewhere").rename(folder)
 
-    assert (folder.scratch / "old").exists()
-    folder.release()
+    async with asyncio.timeout(20):
+        found: list[int] = []
+        while not found:
+            await asyncio.sleep(0.05)
+            with contextlib.suppress(OSError, asyncpg.PostgresError):
+                found = await rows(server)
+    assert found == [1]
+    await server.stop()
+    await asyncio.wait_for(watching, 5)
+
+
+async def test_a_full_disk_is_said_instead_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = 'FATAL:  could not write to file "base/4/1255_fsm": No space left on device'
+    failing = [sys.executable, "-c", f"import sys; sys.exit({said!r})"]
+    monkeypatch.setattr("server.embedded_postgres._launcher_command", lambda *_: failing)
+
+    with pytest.raises(EmbeddedPostgresError) as caught:
+        await EmbeddedPostgres(tmp_path / "postgres").start()
+
+    assert str(caught.value) == (
+        f"the embedded database could not be made: the disk of {tmp_path} is full, make room there"
+    )
 
 
 def test_a_data_folder_has_one_owner(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -138,29 +139,70 @@ def test_a_file_gets_the_format_of_its_suffix(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_pipe_is_written_to_and_not_replaced(server: FakeFlight, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    received: list[str] = []
-    reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
-    reader.start()
+def test_what_is_no_regular_file_is_written_into_and_stays(server: FakeFlight, tmp_path: Path) -> None:
+    """A device that was replaced by a file would be lost to everybody."""
+    fifo = tmp_path / "rows"
+    os.mkfifo(fifo)
+    for format in ("csv", "parquet"):
+        read: list[bytes] = []
+        reader = threading.Thread(target=lambda into: into.append(fifo.read_bytes()), args=(read,))
+        reader.start()
 
-    assert main(["query", "SELECT 1", "--format", "csv", "-o", str(pipe)]) == cli.OK
+        assert main(["query", "SELECT 1", "-o", str(fifo), "--format", format]) == cli.OK
 
-    reader.join(10)
-    assert received == ["n,msg\n1,a\n20,b\n"]
-    assert pipe.is_fifo()
+        reader.join(10)
+        if format == "csv":
+            assert read == [b"n,msg\n1,a\n20,b\n"]
+        else:
+            assert pq.read_table(io.BytesIO(read[0])).to_pylist() == ROWS.to_pylist()
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [fifo]
 
 
-def test_a_link_stays_a_link(server: FakeFlight, tmp_path: Path) -> None:
-    real, link = tmp_path / "real.csv", tmp_path / "link.csv"
-    real.write_text("old")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed(server: FakeFlight, tmp_path: Path, there: bool) -> None:
+    real, link = tmp_path / "elsewhere" / "rows.csv", tmp_path / "latest.csv"
+    real.parent.mkdir()
+    if there:
+        real.write_text("what was there")
     link.symlink_to(real)
 
     assert main(["query", "SELECT 1", "-o", str(link)]) == cli.OK
 
     assert link.is_symlink()
     assert real.read_text() == "n,msg\n1,a\n20,b\n"
+    assert list(real.parent.iterdir()) == [real]
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(server: FakeFlight, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("what was there")
+    path.chmod(0o640)
+    inode = path.stat().st_ino
+
+    assert main(["query", "SELECT 1", "-o", str(path)]) == cli.OK
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert path.stat().st_ino != inode  # whole or not at all: the old file was not written into
+
+
+def test_an_ending_that_is_not_known_is_refused_unless_the_format_is_said(
+    server: FakeFlight, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.xlsx"
+
+    assert main(["query", "SELECT 1", "-o", str(path)]) == cli.USAGE
+    assert ".csv, .json, .jsonl, .ndjson, .parquet, .arrow, .arrows, .txt, or say --format" in capsys.readouterr().err
+    assert server.asked.sql == []
+    assert main(["query", "SELECT 1", "-o", str(path), "--format", "csv"]) == cli.OK
+    assert path.read_text() == "n,msg\n1,a\n20,b\n"
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.txt"])
+def test_a_name_without_an_ending_and_a_text_file_get_the_table(server: FakeFlight, tmp_path: Path, name: str) -> None:
+    assert main(["query", "SELECT 1", "-o", str(tmp_path / name)]) == cli.OK
+
+    assert (tmp_path / name).read_text().startswith(" n  msg\n")
 
 
 def test_a_file_that_would_be_incomplete_is_not_left_behind(server: FakeFlight, tmp_path: Path) -> None:
@@ -215,6 +257,17 @@ def test_nobody_there_is_exit_code_5(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "lakeflight query: cannot connect: connection refused (server 127.0.0.1:9)\n"
 
 
+def test_a_server_that_cannot_answer_now_is_told_from_one_that_is_not_there(
+    server: FakeFlight, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "the database is not available: no connection"
+    server.answers[None] = Laid(fail_bind=flight.FlightUnavailableError(f"{said} (query_id=q7)"))
+
+    assert main(["query", "SELECT 1"]) == cli.UNAVAILABLE
+
+    assert capsys.readouterr().err == f"lakeflight query: {said} (query q7)\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -227,6 +280,8 @@ def test_nobody_there_is_exit_code_5(capsys: pytest.CaptureFixture[str]) -> None
         (["SELECT 1", "--last", "10mins"], "not a span of time: '10mins'"),
         (["SELECT 1", "--begin", "2026-01-31T12:00:00"], "a time needs its offset: 2026-01-31T12:00:00Z for UTC"),
         (["SELECT 1", "--begin", "monday"], "not a time: 'monday'"),
+        (["SELECT 1", "--begin", "1500-01-01"], "'1500-01-01' is out of range: times lie between 1677-09-21T00:12:44Z"),
+        (["SELECT 1", "--last", "99999w"], "is out of range"),
         (["SELECT 1", "--begin", "2026-02-01", "--end", "2026-01-01"], "--begin lies after --end"),
         (["SELECT 1", "--limit", "-1"], "--limit must not be negative"),
         (["SELECT 1", "--server", "nowhere"], "a Flight address needs a host and a port"),
@@ -323,6 +378,87 @@ def test_control_c_stops_the_statement_at_once(server: FakeFlight) -> None:
     out, err = running.communicate(timeout=5)
 
     assert (running.returncode, out, err) == (cli.INTERRUPTED, "", "lakeflight query: interrupted\n")
+
+
+def test_control_c_while_a_file_is_written_leaves_nothing(server: FakeFlight, tmp_path: Path) -> None:
+    batch = pa.record_batch({"n": list(range(100_000))})
+    server.answers[None] = Laid([batch] * 20, pause_s=0.1)
+    running = program("SELECT 1", "-o", str(tmp_path / "big.parquet"))
+    deadline = time.monotonic() + 20
+    while not (parts := list(tmp_path.iterdir())) or not parts[0].stat().st_size:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.5)
+
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=10)
+
+    assert (running.returncode, out, err) == (cli.INTERRUPTED, "", "lakeflight query: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["client.cli", "server.__main__"])
+def test_control_c_while_libraries_load_is_one_line(command: str) -> None:
+    """In the middle of an import it would be a traceback, or an ImportError of somebody who knows no interrupts."""
+    starting = subprocess.Popen(
+        [sys.executable, "-c", _SLOW_IMPORT, command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert starting.stdout is not None
+    assert starting.stdout.readline() == "loading\n"
+
+    starting.send_signal(signal.SIGINT)
+    _, err = starting.communicate(timeout=5)
+
+    assert (starting.returncode, err) == (cli.INTERRUPTED, "lakeflight query: interrupted\n")
+
+
+_SLOW_IMPORT = """
+import importlib, sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pyarrow.flight":
+            print("loading", flush=True)
+            try:
+                time.sleep(20)
+            except BaseException:
+                raise ImportError("pyarrow.flight failed to import") from None
+
+sys.meta_path.insert(0, Slow())
+importlib.import_module(sys.argv[1]).main(["query", "SELECT 1"])
+"""
+
+
+def test_asking_does_not_load_what_a_server_needs() -> None:
+    """It would take longer than most questions."""
+    program = (
+        "import sys, server.__main__ as command\n"
+        "try: command.main(['query', 'SELECT 1', '--server', '127.0.0.1:9'])\n"
+        "except SystemExit as ended: print(ended.code)\n"
+        "print(sorted({'pydantic', 'duckdb', 'asyncpg', 'numba', 'uvloop'} & set(sys.modules)))"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    assert ran.stdout == "5\n[]\n", ran.stderr
+
+
+def test_a_port_that_does_not_speak_tls_is_one_line(server: FakeFlight) -> None:
+    out, err = program("SELECT 1", "--server", server.uri.replace("grpc:", "grpc+tls:")).communicate(timeout=20)
+
+    assert out == ""
+    assert err.startswith("lakeflight query: cannot connect: this port does not speak TLS; say grpc://")
+    assert len(err.splitlines()) == 1
 
 
 def test_a_terminal_shows_progress_and_clears_it(server: FakeFlight) -> None:

@@ -19,6 +19,7 @@ from client.connection import (
     IncompleteResultError,
     LimitReachedError,
     MissingBlocksWarning,
+    OutOfRangeError,
     ServerError,
     StatementError,
     UnavailableError,
@@ -104,7 +105,7 @@ def test_times_are_sent_in_utc_to_the_nanosecond(instant: datetime | str | int, 
 
 @pytest.mark.parametrize("instant", [datetime(2026, 1, 31), "2026-01-31T12:00:00", "yesterday", 1 << 70])  # noqa: DTZ001
 def test_times_without_a_zone_are_refused(instant: datetime | str | int) -> None:
-    with pytest.raises(ValueError, match=r"zone|not an RFC 3339 time|outside"):
+    with pytest.raises(ValueError, match=r"zone|not an RFC 3339 time|out of range"):
         instant_text(instant)
 
 
@@ -239,6 +240,66 @@ def test_nobody_there_is_one_short_sentence() -> None:
         lake.query("SELECT 1")
 
     assert str(caught.value) == "cannot connect: connection refused"
+
+
+@pytest.mark.parametrize(
+    ("transport", "meaning"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:9000: Failed parsing HTTP/2"
+            " (Expected SETTINGS frame as the first frame, got frame type 79)",
+            "cannot connect: this is not a Flight port; is it the ingestion port?",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:50051: Ssl handshake failed"
+            " (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:0A00010B:SSL routines::wrong version number",
+            "cannot connect: this port does not speak TLS; say grpc:// instead of grpc+tls://",
+        ),
+        (
+            "errors resolving nosuch.invalid:1234: [field:hostname lookup error:address lookup failed for"
+            " nosuch.invalid:1234: Domain name not found]",
+            "cannot connect: no such host",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: recvmsg:Connection reset by peer",
+            "cannot connect: connection reset by peer",
+        ),
+        ("Cancelling all calls", "the server is stopping"),
+        ("Stream removed (Socket closed)", "the connection to the server was lost while the statement ran"),
+        ("recvmsg:Connection reset by peer", "the connection to the server was lost while the statement ran"),
+    ],
+)
+def test_what_happened_to_a_connection_is_said_in_words(transport: str, meaning: str) -> None:
+    from client.connection import _translate
+
+    error = _translate(
+        flight.FlightUnavailableError(
+            f"Flight returned unavailable error, with message: {transport}. Client context: X"
+        )
+    )
+
+    assert (type(error), str(error), error.query_id) == (UnavailableError, meaning, None)
+
+
+@pytest.mark.parametrize("midway", [False, True])
+def test_a_server_that_answers_is_not_called_unreachable(lake: Connection, server: FakeFlight, midway: bool) -> None:
+    raised = flight.FlightUnavailableError("the database is not available: no connection (query_id=abc)")
+    server.answers[None] = Laid([ROWS], fail_midway=raised) if midway else Laid(fail_bind=raised)
+
+    with pytest.raises(UnavailableError, match=r"^the database is not available: no connection$") as caught:
+        lake.query("SELECT 1")
+
+    assert caught.value.query_id == "abc"
+
+
+@pytest.mark.parametrize(
+    "instant", ["1500-01-01T00:00:00Z", 1 << 63, datetime(2500, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
+)
+def test_times_that_nanoseconds_cannot_hold_are_refused_with_the_range(instant: datetime | str | int) -> None:
+    with pytest.raises(
+        OutOfRangeError, match=r"is out of range: times lie between 1677-09-21T00:12:44Z and 2262-04-11"
+    ):
+        instant_text(instant)
 
 
 @pytest.mark.parametrize("uri", ["ftp://host:1", "grpc://host", "grpc://:1", "host", "grpc://host:port", ""])

@@ -40,7 +40,7 @@ def test_an_address_that_others_can_reach_is_refused_with_the_reason(address: st
 def test_a_data_folder_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFLIGHT_DATA_DIR", "")
 
-    with pytest.raises(ValueError, match="name a folder"):
+    with pytest.raises(ValueError, match="is empty: give it a value, or leave it out"):
         Settings()
 
 

@@ -71,9 +71,10 @@ def test_a_second_server_on_a_data_folder_is_refused_by_name(server: Server) -> 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--flight-address", "0.0.0.0:50051"), "0.0.0.0:50051 is not a loopback address"),
-        (("--store-url", "s3://bucket/lake"), "s3: stores are not supported yet; use file:///folder"),
-        (("--query-workers", "many"), "query_workers: Input should be a valid integer"),
+        (("--flight-address", "0.0.0.0:50051"), "--flight-address 0.0.0.0:50051 is not a loopback address"),
+        (("--store-url", "s3://bucket/lake"), "s3 stores are not supported yet; use file:///folder"),
+        (("--store-url", "memory://lake"), "is not possible: each process of a server has a memory of its own"),
+        (("--query-workers", "many"), "--query-workers many is not a whole number"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
@@ -86,41 +87,152 @@ def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, arguments: tuple
 
 def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
     refused = lakeflight(
-        *("serve", "--data-dir", str(tmp_path), "--postgres-url", "postgresql://nobody@127.0.0.1:1/none"),
+        *("serve", "--data-dir", str(tmp_path), "--postgres-url", "postgresql://nobody:hidden@127.0.0.1:1/none"),
         *("--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"),
     )
 
     assert refused.returncode == 1
-    assert "lakeflight: the database is not available" in refused.stderr
+    assert refused.stderr == (
+        "lakeflight: the database 127.0.0.1:1/none is not available: nobody listens there (connection refused);"
+        " see --postgres-url or LAKEFLIGHT_POSTGRES_URL\n"
+    )
     assert "Traceback" not in refused.stderr
 
 
-def test_doctor_finds_a_free_folder_well_and_asks_a_running_server(tmp_path: Path, server: Server) -> None:
-    free = lakeflight(
-        *("doctor", "--data-dir", str(tmp_path), "--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0")
-    )
-    running = lakeflight("doctor", "--data-dir", str(server.data_dir))
+def test_doctor_finds_a_free_folder_well_and_makes_nothing(tmp_path: Path) -> None:
+    new = tmp_path / "lake"
 
-    assert free.returncode == 0, free.stdout
-    assert "ok    database: Postgres 18 embedded" in free.stdout
-    assert free.stdout.endswith("everything is well\n")
-    assert running.returncode == 0, running.stdout
-    assert f"answers at {server.flight} and {server.http}" in running.stdout
+    found = lakeflight(
+        *("doctor", "--data-dir", str(new), "--ready-file", str(new / "ready")),
+        *("--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"),
+    )
+
+    assert found.returncode == 0, found.stdout
+    assert re.search(rf"ok    data folder: {new}, not there yet, a server makes it, [0-9.]+ GiB free", found.stdout)
+    assert "ok    database: embedded, Postgres 18 works here, a server makes its database" in found.stdout
+    assert found.stdout.endswith("everything is well\n")
+    assert not new.exists()
+
+
+def test_doctor_asks_a_server_that_runs(server: Server) -> None:
+    name = f"process {server.process.pid}"
+
+    found = lakeflight("doctor", "--data-dir", str(server.data_dir))
+
+    assert found.returncode == 0, found.stdout
+    assert f"ok    data folder: {server.data_dir}, in use by {name}, " in found.stdout
+    assert f"ok    running server: {name} answers at {server.flight} and {server.http}" in found.stdout
 
 
 def test_doctor_says_what_is_wrong(tmp_path: Path, server: Server) -> None:
-    taken = server.http.removeprefix("http://")
-    (tmp_path / "file").write_text("not a folder")
+    flight, http = (url.partition("://")[2] for url in (server.flight, server.http))
+    strange = tmp_path / "photos"
+    strange.mkdir()
+    (strange / "cat.jpg").write_text("a cat")
+    (tmp_path / "file").write_text("no folder")
 
     found = lakeflight(
-        *("doctor", "--data-dir", str(tmp_path / "lake"), "--http-address", taken),
-        *("--flight-address", "127.0.0.1:0", "--postgres-url", "postgresql://nobody@127.0.0.1:1/none"),
+        *("doctor", "--data-dir", str(strange), "--store-url", f"file://{tmp_path}/file/store"),
+        *("--flight-address", flight, "--http-address", http, "--ready-file", str(tmp_path / "absent" / "ready")),
+        *("--postgres-url", "postgresql://nobody:hidden@127.0.0.1:1/none"),
     )
 
     assert found.returncode == 1
-    assert "FAIL  database: the database is not available" in found.stdout
-    assert f"FAIL  HTTP address: {taken} cannot be used" in found.stdout
-    assert found.stdout.endswith("2 of 7 checks failed\n")
+    assert (
+        f"FAIL  data folder: {strange} is not empty and is not a data folder of lakeflight (it has cat.jpg)"
+        in found.stdout
+    )
+    assert "FAIL  database: the database 127.0.0.1:1/none is not available: nobody listens there" in found.stdout
+    assert f"FAIL  object store: the store's folder {tmp_path}/file/store cannot be written:" in found.stdout
+    assert (
+        f"FAIL  ready file: the ready file {tmp_path}/absent/ready cannot be written: there is no folder"
+        in found.stdout
+    )
+    for name, address in (("Flight", flight), ("HTTP", http)):
+        sentence = (
+            f"a lakeflight server on another data folder answers there: {address} is taken: stop what listens there"
+        )
+        assert f"FAIL  {name} address: {sentence}" in found.stdout
+    assert found.stdout.endswith("6 of 8 checks failed\n")
+    assert "hidden" not in found.stdout + found.stderr
+    assert [path.name for path in strange.iterdir()] == ["cat.jpg"]
+
+
+def test_a_server_starts_beside_nobody_elses_files(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("precious")
+
+    refused = lakeflight("serve", "--data-dir", str(tmp_path), "--flight-address", "127.0.0.1:0")
+
+    assert refused.returncode == 1
+    assert (
+        f"lakeflight: {tmp_path} is not empty and is not a data folder of lakeflight (it has notes.txt)"
+        in refused.stderr
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("setting", ["flight", "http"])
+def test_a_taken_port_is_named_with_its_flag(tmp_path: Path, server: Server, setting: str) -> None:
+    taken = server.http.partition("://")[2]
+    other = "http" if setting == "flight" else "flight"
+
+    refused = lakeflight(
+        *("serve", "--data-dir", str(tmp_path), f"--{setting}-address", taken, f"--{other}-address", "127.0.0.1:0")
+    )
+
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"lakeflight: {taken} is taken: stop what listens there, or choose another address with --{setting}-address or"
+        f" LAKEFLIGHT_{setting.upper()}_ADDRESS (port 0 takes a free one)\n"
+    )
+
+
+def test_a_ready_file_that_cannot_be_written_fails_before_anything_is_made(tmp_path: Path) -> None:
+    refused = lakeflight("serve", "--data-dir", str(tmp_path / "lake"), "--ready-file", str(tmp_path / "no" / "ready"))
+
+    assert refused.returncode == 1
+    assert f"there is no folder {tmp_path}/no; make it, or change --ready-file" in refused.stderr
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_ready_file_is_there_while_the_server_answers_and_not_otherwise(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    ready.write_text("of a server that was killed")
+    addresses = ("--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0")
+
+    refused = lakeflight(
+        *("serve", "--data-dir", str(tmp_path), "--ready-file", str(ready), *addresses),
+        *("--postgres-url", "postgresql://nobody@127.0.0.1:1/none"),
+    )
+    assert refused.returncode == 1
+    assert not ready.exists()
+
+    server = start(tmp_path)
+    (told,) = tmp_path.glob("ready-*.json")
+    assert server.stop() == 0
+    assert not told.exists()
+
+
+def test_a_database_that_vanished_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    """A server on it would answer every question with nothing."""
+    program = Program()
+    with serving(tmp_path) as server:
+        server.replay([*program.registration(), program.log_block(1)])
+    (tmp_path / "postgres").rename(tmp_path / "elsewhere")
+    command = ("--data-dir", str(tmp_path), "--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0")
+
+    refused, examined = lakeflight("serve", *command), lakeflight("doctor", *command)
+
+    sentence = (
+        f"the store {tmp_path}/store has blobs, and its database {tmp_path}/postgres is gone: none of them would be"
+    )
+    assert (refused.returncode, examined.returncode) == (1, 1)
+    assert f"lakeflight: {sentence}" in refused.stderr
+    assert f"FAIL  database: {sentence}" in examined.stdout
+    assert not (tmp_path / "postgres").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "postgres")
+    with serving(tmp_path) as server:
+        assert server.query("SELECT count(*) AS n FROM log_entries").to_pylist() == [{"n": 1}]
 
 
 def test_query_prints_rows_in_every_format(server: Server) -> None:

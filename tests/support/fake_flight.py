@@ -36,6 +36,7 @@ class Laid:
     fail_midway: Exception | None = None
     missing_blocks: int = 0
     wait_s: float = 0.0
+    pause_s: float = 0.0  # before each batch
     parameters: Sequence[pa.Field] = ()
 
 
@@ -111,7 +112,9 @@ class FakeFlight(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
                     self.asked.cancelled += 1
                     return
                 time.sleep(0.01)
-            yield from laid.batches
+            for batch in laid.batches:
+                time.sleep(laid.pause_s)
+                yield batch
             if laid.fail_midway:
                 raise laid.fail_midway
             context.add_trailer("missing_blocks", str(laid.missing_blocks))

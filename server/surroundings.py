@@ -1,0 +1,275 @@
+"""What a server needs around it: folders, addresses, a database. Says what is wrong with them, and what to do.
+
+``serve`` looks before it makes anything, and ``doctor`` looks at everything; nothing here makes or changes what it looks
+at. The sentences are for the operator's terminal: they name folders, hosts and settings, which no client may see. A
+password is in none of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+import ssl
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+
+from lakehouse.catalog.connect import connect as connect_database
+from lakehouse.errors import BackendUnavailableError
+from server.data_folder import DataFolder
+from server.settings import Settings, spelled
+
+FREE_BYTES_MIN: Final = 1 << 30
+_NO_UNNAMED_FILES: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)  # of kernels and file systems
+
+
+class Problem(Exception):
+    """What is wrong, and what to do about it."""
+
+
+def words_of(error: Exception) -> str:
+    """The sentence of an error; of the operating system's, what it says and of which file, without numbers."""
+    if isinstance(error, OSError) and error.errno:
+        return f"{_reason(error)}: {error.filename}" if error.filename else _reason(error)
+    return str(error)
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def store_folder(settings: Settings, folder: DataFolder) -> Path:
+    """Where objects are kept; every kind of store that is supported is a folder."""
+    return Path(unquote(urlsplit(settings.store_url).path)) if settings.store_url else folder.store
+
+
+def check_writable(what: str, folder: Path, setting: str) -> None:
+    """See that something could be written into ``folder``, which need not be there yet.
+
+    Raises:
+        Problem: It could not.
+    """
+    trouble = _trouble_of(folder)
+    if trouble:
+        raise Problem(f"{what} {folder} cannot be written: {trouble}; choose another with {spelled(setting)}")
+
+
+def free_space(folder: Path) -> str:
+    """What is left on the disk of a folder that need not be there yet.
+
+    Raises:
+        Problem: Less than ``FREE_BYTES_MIN``.
+    """
+    free = shutil.disk_usage(_nearest(folder)).free
+    if free < FREE_BYTES_MIN:
+        raise Problem(f"{folder} has {_size(free)} free, less than {_size(FREE_BYTES_MIN)}: make room")
+    return f"{_size(free)} free"
+
+
+def check_ready_file(settings: Settings) -> None:
+    """See that the ready file can be written, once the data folder is there.
+
+    Raises:
+        Problem: It cannot.
+    """
+    path = settings.ready_file
+    if path is None:
+        return
+    name = f"the ready file {path}"
+    folder, data_dir = path.absolute().parent, settings.data_dir.absolute()
+    try:
+        if path.exists() and not path.is_file():
+            raise Problem(f"{name} is no regular file: name one that may be replaced, with {spelled('ready_file')}")
+        if not folder.is_dir() and folder != data_dir and folder not in data_dir.parents:
+            raise Problem(
+                f"{name} cannot be written: there is no folder {folder}; make it, or change {spelled('ready_file')}"
+            )
+        trouble = _trouble_of(folder)
+    except OSError as error:
+        trouble = _reason(error)
+    if trouble:
+        raise Problem(f"{name} cannot be written: {trouble}; change {spelled('ready_file')}")
+
+
+@contextlib.contextmanager
+def store_errors(folder: Path) -> Iterator[None]:
+    """While the store is opened, what went wrong is said of its folder."""
+    try:
+        yield
+    except BackendUnavailableError as error:
+        cause = error.__cause__
+        reason = _reason(cause) if isinstance(cause, OSError) else str(error)
+        raise Problem(
+            f"the store's folder {folder} cannot be used: {reason}; choose another with {spelled('store_url')}"
+        ) from error
+
+
+def _trouble_of(folder: Path) -> str | None:
+    """Why nothing could be written there. A file without a name is written, which leaves no trace."""
+    try:
+        place = _nearest(folder)
+        if not stat.S_ISDIR(place.stat().st_mode):
+            return f"{place} is not a folder"
+        fd = os.open(place, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_UNNAMED_FILES:
+            return _reason(error)
+        return None if os.access(place, os.W_OK | os.X_OK) else "permission denied"
+    try:
+        os.write(fd, b"x")
+        os.fsync(fd)
+    except OSError as error:
+        return _reason(error)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the first of its parents that is there."""
+    for place in (path, *path.parents):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            place.stat()
+            return place
+    return path
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def _size(size: int) -> str:
+    if size < FREE_BYTES_MIN:
+        return f"{size >> 20} MiB"
+    return f"{size / (1 << 30):.{0 if size >= 10 << 30 else 1}f} GiB"
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+def check_address(setting: str, address: str) -> None:
+    """See that somebody could listen there, by doing so for a moment.
+
+    Raises:
+        Problem: Nobody could; ``AddressTakenError`` if it is because somebody does.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    with address_errors(setting, address):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, int(port)))
+
+
+class AddressTakenError(Problem):
+    """Somebody else listens there."""
+
+
+@contextlib.contextmanager
+def address_errors(setting: str, address: str) -> Iterator[None]:
+    """What goes wrong while something begins to listen is said of the address and its setting."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise address_taken(setting, address) from error
+        raise Problem(f"cannot listen on {address}: {_reason(error)}; change {spelled(setting)}") from error
+
+
+def address_taken(setting: str, address: str) -> AddressTakenError:
+    return AddressTakenError(
+        f"{address} is taken: stop what listens there, or choose another address with {spelled(setting)}"
+        " (port 0 takes a free one)"
+    )
+
+
+# --- the database -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def database_errors_of(url: str | None) -> Iterator[None]:
+    """What keeps a database from answering is said of its host; of an embedded one there is nothing more to say."""
+    try:
+        yield
+    except BackendUnavailableError as error:
+        if url is None:
+            raise
+        raise Problem(
+            f"the database {_place_of(url)} is not available: {_cause(error)}; see {spelled('postgres_url')}"
+        ) from error
+    except asyncpg.PostgresError as error:
+        place = "the embedded database" if url is None else f"the database {_place_of(url)}"
+        raise Problem(f"{place} refuses what a server must do: {_first_line(error)}") from error
+
+
+def _place_of(url: str) -> str:
+    """Host, port and name: nothing of the user, nothing of a password."""
+    parts = urlsplit(url)
+    given = parse_qs(parts.query)
+    hosts = parts.netloc.rpartition("@")[2] or given.get("host", ["localhost"])[0]
+    if ":" not in hosts.rpartition("]")[2] and not hosts.startswith("/"):
+        hosts = f"{hosts}:{given.get('port', ['5432'])[0]}"
+    return f"{hosts}/{parts.path.lstrip('/')}"
+
+
+def _cause(error: BackendUnavailableError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, asyncpg.PostgresError):
+        return _first_line(cause)  # its own words: no such database, no such role, wrong password
+    if isinstance(cause, socket.gaierror):
+        return "no such host"
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    if isinstance(cause, ssl.SSLError):
+        return f"no TLS: {cause.strerror}"
+    if isinstance(cause, ConnectionRefusedError) or "Connect call failed" in str(cause):
+        return "nobody listens there (connection refused)"
+    if isinstance(cause, OSError) and cause.errno:
+        return _reason(cause)
+    return str(cause or error).removeprefix("the database is not available: ")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
+
+
+async def refuse_lost_database(settings: Settings, folder: DataFolder) -> None:
+    """See that a database without anything in it does not come to a store with blobs: none of them would be found.
+
+    Raises:
+        Problem: The database was lost, the store belongs to another, or the database at the given URL does not answer.
+    """
+    store = store_folder(settings, folder)
+    # The store first: a server that makes the same lake at this moment puts nothing into it before it has its database.
+    if not _has_blobs(store) or not await _is_new(settings.postgres_url, folder):
+        return
+    if settings.postgres_url is None:
+        database, restore = f"its database {folder.postgres} is gone", "restore that folder from the backup"
+    else:
+        place = _place_of(settings.postgres_url)
+        database, restore = f"the database {place} is new", "restore it from the backup, or name the right one"
+    raise Problem(
+        f"the store {store} has blobs, and {database}: none of them would be found. Either {restore},"
+        f" or begin anew with the store moved away: mv {store} {store}.old"
+    )
+
+
+def _has_blobs(store: Path) -> bool:
+    return any(files for _, _, files in os.walk(store / "blobs"))
+
+
+async def _is_new(url: str | None, folder: DataFolder) -> bool:
+    if url is None:
+        return not folder.has_database
+    with database_errors_of(url):
+        connection = await connect_database(url)
+    try:
+        return await connection.fetchval("SELECT to_regclass('schema_migrations') IS NULL") is True
+    finally:
+        await connection.close()
