@@ -22,7 +22,7 @@ from lakehouse.errors import InternalError
 from lakehouse.model import TimeRange
 
 _MACROS: Final = files("lakehouse.engine").joinpath("macros.sql").read_text(encoding="utf-8")
-_VIEW_SET_PREFIX: Final = "vs_"
+_VIEW_SET_PREFIX: Final = "lakeflight_set_"  # the gate keeps names that begin so from common table expressions
 _BY_VIEW_SET: Final = f"""
 CREATE OR REPLACE MACRO view_instance(view_set, instance) AS TABLE
 SELECT * FROM query_table('{_VIEW_SET_PREFIX}' || view_set);

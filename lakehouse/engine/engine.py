@@ -24,7 +24,7 @@ from lakehouse.engine.bounds import find_bounds
 from lakehouse.engine.database import Database
 from lakehouse.engine.gate import NIL_INSTANCE, Checked, Gate
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
-from lakehouse.engine.output import EdgeConverter, edge_schema, split_by_bytes
+from lakehouse.engine.output import EdgeConverter, edge_schema, interval_guard, split_by_bytes
 from lakehouse.engine.parameters import parameter_schema
 from lakehouse.engine.relations import EngineCatalog, Inspection, Relation
 from lakehouse.engine.translate import poisons, translate
@@ -54,20 +54,23 @@ class _DatabaseKey:
     paths: frozenset[str]
 
 
+_MemoryKey = tuple[str, str, tuple[str | None, ...] | None]  # catalog, statement, bound strings; None: nothing bound
+
+
 class _Memory(Generic[_T]):
     """The last few answers, by statement."""
 
     def __init__(self, entries_max: int) -> None:
-        self._entries: OrderedDict[tuple[str, str, bool], _T] = OrderedDict()
+        self._entries: OrderedDict[_MemoryKey, _T] = OrderedDict()
         self._entries_max = entries_max
 
-    def get(self, key: tuple[str, str, bool]) -> _T | None:
+    def get(self, key: _MemoryKey) -> _T | None:
         if key not in self._entries:
             return None
         self._entries.move_to_end(key)
         return self._entries[key]
 
-    def put(self, key: tuple[str, str, bool], value: _T) -> None:
+    def put(self, key: _MemoryKey, value: _T) -> None:
         self._entries[key] = value
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
@@ -81,6 +84,7 @@ class QueryEngine:
         self._inspectors: OrderedDict[str, _Inspector] = OrderedDict()
         self._judged: _Memory[Checked] = _Memory(limits.statements_remembered_max)
         self._inspected: _Memory[Inspection] = _Memory(limits.statements_remembered_max)
+        self._parameter_schemas: _Memory[Any] = _Memory(limits.statements_remembered_max)
         self._spare: Database | None = None
         self._current: Database | None = None
         self._key: _DatabaseKey | None = None
@@ -102,7 +106,7 @@ class QueryEngine:
             LakeflightError: The statement is refused, or does not bind; the message is for the user.
         """
         now_ns = time.time_ns() if now_ns is None else now_ns
-        key = (catalog.digest, sql, parameters is None)
+        key: _MemoryKey = (catalog.digest, sql, None if parameters is None else ())
         known = self._inspected.get(key) if not parameters else None
         if known is not None:
             return replace(known, now_ns=now_ns)
@@ -140,12 +144,15 @@ class QueryEngine:
             parameters=parameters,
             limits=self._limits,
         )
-        parameter_types = parameter_schema(
-            checked.tree,
-            checked.parameters,
-            lambda sentinels: _logical_plan(database, checked.text, sentinels),
-            _instance_parameters(checked),
-        )
+        parameter_types = self._parameter_schemas.get((catalog.digest, sql, None))  # values do not matter to them
+        if parameter_types is None:
+            parameter_types = parameter_schema(
+                checked.tree,
+                checked.parameters,
+                lambda sentinels: _logical_plan(database, checked.text, sentinels),
+                _instance_parameters(checked),
+            )
+            self._parameter_schemas.put((catalog.digest, sql, None), parameter_types)
         return Inspection(
             kind=checked.kind,
             references=bounds.references if reads else (),
@@ -167,9 +174,14 @@ class QueryEngine:
     def _check(
         self, inspector: _Inspector, sql: str, parameters: Sequence[Any] | None, catalog: EngineCatalog
     ) -> Checked:
-        """The gate's judgement, remembered for statements without parameters."""
-        key = (catalog.digest, sql, parameters is None)
-        known = self._judged.get(key) if not parameters else None
+        """The gate's judgement. Of bound values it reads strings alone, so statements are remembered by these."""
+        key: _MemoryKey = (
+            catalog.digest,
+            sql,
+            None if parameters is None else tuple(value if isinstance(value, str) else None for value in parameters),
+        )
+        is_short = sum(len(text) for text in key[2] or () if text) <= self._limits.bound_text_remembered_max
+        known = self._judged.get(key) if is_short else None
         if known is not None:
             return known
         checked = inspector.gate.check(
@@ -180,7 +192,7 @@ class QueryEngine:
             other_columns=catalog.other_columns,
             parameters=parameters,
         )
-        if not parameters:
+        if is_short:
             self._judged.put(key, checked)
         return checked
 
@@ -287,6 +299,9 @@ class QueryEngine:
             return self._reader
         relation = _relation(database, checked, values)
         schema = edge_schema(relation.columns, relation.types, checked.tree if checked.kind == "query" else None)
+        guard = interval_guard(relation.columns, relation.types)
+        if guard is not None:
+            relation = relation.project(guard)
         if row_limit is not None:
             relation = relation.limit(row_limit)
         batches = relation.to_arrow_reader(self._batch_rows(schema))
@@ -437,8 +452,11 @@ def _explain(database: Database, checked: Checked, values: list[Any]) -> Any:
     """The plan as an indented tree. File names are left out, the rest is DuckDB's."""
     options = "ANALYZE, FORMAT json" if checked.analyze else "FORMAT json"
     rows = database.connection.execute(f"EXPLAIN ({options}) {checked.text}", values).fetchall()
-    kinds = ["plan_with_metrics" if checked.analyze else str(kind) for kind, _ in rows]
     plans = [_render_plan(json.loads(plan)) for _, plan in rows]
+    if not any(plans):  # nothing ran: statistics of the files, or constants, were the answer
+        rows = database.connection.execute(f"EXPLAIN (FORMAT json) {checked.text}", values).fetchall()
+        plans = [f"{_render_plan(json.loads(plan))}\n(known without a scan)" for _, plan in rows]
+    kinds = ["plan_with_metrics" if checked.analyze else str(kind) for kind, _ in rows]
     return pa.table([pa.array(kinds, pa.string()), pa.array(plans, pa.string())], schema=_EXPLAIN_SCHEMA)
 
 

@@ -39,6 +39,8 @@ _AGGREGATE_MACROS: Final = frozenset(
 )
 # Their second argument is the name of an aggregate: it must be a literal, and allowed itself.
 CALLS_BY_NAME: Final = frozenset({"list_aggregate", "list_aggr", "array_aggregate", "array_aggr", "aggregate"})
+# Their second argument is a structure in JSON, over which the engine recurses: it must be known before it is bound.
+CALLS_BY_STRUCTURE: Final = frozenset({"json_transform", "json_transform_strict", "from_json", "from_json_strict"})
 # What may stand in a constant that is compared with a time column; all are cheap and free of side effects.
 CONSTANT_FUNCTIONS: Final = words(
     """

@@ -12,12 +12,14 @@ import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any, Final
 
 import duckdb
 
 from lakehouse.engine.functions import (
     CALLS_BY_NAME,
+    CALLS_BY_STRUCTURE,
     CLOCK_FUNCTIONS,
     CLOCK_KEYWORDS,
     PLAIN_NAME,
@@ -28,6 +30,7 @@ from lakehouse.engine.functions import (
 )
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.relations import StatementKind
+from lakehouse.engine.translate import without_settings_advice
 from lakehouse.errors import (
     ForbiddenSqlError,
     LimitExceededError,
@@ -258,7 +261,7 @@ class Gate:
         except duckdb.InterruptException:
             raise
         except (duckdb.Error, UnicodeError, ValueError) as error:
-            first = str(error).partition("\n")[0][:300]
+            first = without_settings_advice(str(error).partition("\n")[0])[:300]
             raise SqlSyntaxError(f"the statement cannot be parsed: {first}") from None
         return answer
 
@@ -303,7 +306,9 @@ def _kind_of(node: Node) -> StatementKind:
 
 
 def _parse_error(text: str, answer: Node) -> Exception:
-    message = str(answer.get("error_message", "the statement cannot be parsed")).partition("\n")[0]
+    message = without_settings_advice(
+        str(answer.get("error_message", "the statement cannot be parsed")).partition("\n")[0]
+    )
     if _SERIALIZED_ONLY in message:
         word = re.search(r"[A-Za-z]+", _LEADING_NOISE.sub("", text, count=1))
         what = word.group(0).upper() if word else "this"
@@ -362,6 +367,7 @@ class _Frame:
     depth: int
     lambdas: int
     scope: frozenset[str]  # CTEs that a name at this place may mean
+    elements: int = 1  # of the fixed-size arrays that this type is in
 
 
 class _Walk:
@@ -403,7 +409,8 @@ class _Walk:
             if frame.depth > self._limits.tree_depth_max:
                 raise LimitExceededError("the statement is nested too deep")
             if isinstance(frame.value, list):
-                todo.extend(_Frame(item, frame.depth + 1, frame.lambdas, frame.scope) for item in frame.value)
+                depth, lambdas, scope, elements = frame.depth + 1, frame.lambdas, frame.scope, frame.elements
+                todo.extend(_Frame(item, depth, lambdas, scope, elements) for item in frame.value)
             elif isinstance(frame.value, dict):
                 todo.extend(self._visit(frame.value, frame))
         if len(self._calls) > self._limits.view_instances_max:
@@ -418,7 +425,7 @@ class _Walk:
             self._checked.text = _splice(self._checked.text, self._checked.splices)
 
     def _visit(self, node: Node, frame: _Frame) -> Iterator[_Frame]:
-        lambdas = frame.lambdas
+        lambdas, elements = frame.lambdas, frame.elements
         kind, name = node.get("class"), node.get("type")
         if kind is not None:
             if kind not in _EXPRESSIONS:
@@ -427,6 +434,12 @@ class _Walk:
                 lambdas += 1
                 if lambdas > self._limits.lambda_depth_max:
                     raise LimitExceededError(f"lambdas are nested deeper than {self._limits.lambda_depth_max}")
+            if kind == "TYPE":
+                elements *= self._array_size(node)
+                if elements > self._limits.array_elements_max:
+                    raise LimitExceededError(
+                        f"an array type has more than {self._limits.array_elements_max} elements: use a list"
+                    )
             self._expression(kind, node)
         elif isinstance(name, str):
             self._structure(name, node, frame)
@@ -443,7 +456,7 @@ class _Walk:
             if name == "TABLE_FUNCTION" and key == "function":  # judged above, as a table function
                 value = [part for part in node["function"].values() if isinstance(part, (dict, list))]
             seen = scope | {recursive} if recursive is not None and key == "right" else scope
-            yield _Frame(value, frame.depth + 1, lambdas, seen)
+            yield _Frame(value, frame.depth + 1, lambdas, seen, elements)
 
     def _cte_name(self, name: str) -> str:
         self._ctes += 1
@@ -590,6 +603,8 @@ class _Walk:
             raise ForbiddenSqlError(f"function {written!r} is not allowed{reason}")
         if name in CALLS_BY_NAME:
             self._called_by_name(written, node.get("arguments") or [])
+        if name in CALLS_BY_STRUCTURE:
+            self._called_by_structure(written, node.get("arguments") or [])
         self._functions.add(name)
 
     def _called_by_name(self, written: str, arguments: list[Node]) -> None:
@@ -600,6 +615,30 @@ class _Walk:
             (rule := self._rules.get(name)) is None or rule.verdict is not Verdict.ALLOW for name in names
         ):
             raise ForbiddenSqlError(f"{written} needs the name of an allowed aggregate as a string literal")
+
+    def _called_by_structure(self, written: str, arguments: list[Node]) -> None:
+        """A structure that is computed, such as ``repeat('[', 50000)``, would overflow the engine's stack."""
+        structures = [argument.get("expression") or {} for argument in arguments[1:]]
+        for structure in structures:
+            text = _string_literal(structure)
+            if text is None and structure.get("class") == "PARAMETER":
+                bound = bound_value(structure, self._parameters)
+                text = bound if isinstance(bound, str) else ""
+            if text is None:
+                raise ForbiddenSqlError(f"the structure that {written} gets must be a string literal or a parameter")
+            if _nesting(text) > self._limits.json_structure_depth_max:
+                raise LimitExceededError(
+                    f"the structure that {written} gets is nested deeper than {self._limits.json_structure_depth_max}"
+                )
+
+    @staticmethod
+    def _array_size(node: Node) -> int:
+        """Elements of a value of a fixed-size array type; 1 for any other type."""
+        if str(node.get("type_name", "")).lower() != "array":
+            return 1
+        literals = [child.get("literal") or {} for child in node.get("children") or [] if isinstance(child, dict)]
+        sizes = [int(literal["text"]) for literal in literals if str(literal.get("text", "")).isdigit()]
+        return max([1, *sizes])
 
     @staticmethod
     def _type(node: Node) -> None:
@@ -656,6 +695,12 @@ def _string_literal(node: Node) -> str | None:
     if isinstance(literal, dict) and literal.get("kind") == "STRING":
         return str(literal.get("text", ""))
     return None
+
+
+def _nesting(text: str) -> int:
+    """How deep brackets are open at most. Those in quoted names count too, which only makes it larger."""
+    steps = [1 if mark in "[{" else -1 for mark in re.findall(r"[\[\]{}]", text)]
+    return max(accumulate(steps), default=0)
 
 
 def _splice(text: str, splices: list[tuple[int, int, str]]) -> str:

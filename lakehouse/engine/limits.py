@@ -18,6 +18,8 @@ class EngineLimits:
     ctes_max: int = 256
     name_parts_max: int = 16  # of a.b.c: a nested field each
     lambda_depth_max: int = 8  # planning doubles with every level
+    array_elements_max: int = 1 << 20  # of one value of a fixed-size array type; products overflow in the engine
+    json_structure_depth_max: int = 48  # of what json_transform is told; the engine recurses over it
     parameters_max: int = 1_000
     repairs_max: int = 64  # words of the other dialect that are mended in one statement
     bound_expansions_max: int = 256  # uses of CTEs that are followed for time bounds; past it nothing is bounded
@@ -32,6 +34,7 @@ class EngineLimits:
         64 << 10
     )  # an IPC message of it, padding and header included, stays below 2 MiB
     statements_remembered_max: int = 256
+    bound_text_remembered_max: int = 4 << 10  # characters of bound strings; with more, a statement is judged each time
 
 
 DEFAULT_LIMITS = EngineLimits()

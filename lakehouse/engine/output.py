@@ -14,10 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.engine.gate import Node
+from lakehouse.engine.sql_types import literal
 from lakehouse.errors import QueryError, UnsupportedError
 
 EDGE_TIMESTAMP: Final = pa.timestamp("ns", "UTC")
+NESTING_MAX: Final = 60  # lists in structs in lists …: Arrow's readers give up at 64
+_TYPE_CHARS_MAX: Final = 100  # of a type's name in a message
 _NS_PER_DAY: Final = 86_400_000_000_000
+_NS_MAX: Final = float((1 << 63) - 1024)  # of what still fits int64 once it is rounded to a double
+_INFINITE_DATES: Final = pa.array([-(2**31) + 1, 2**31 - 1], pa.int32()).view(pa.date32())
 _COUNTS: Final = frozenset({"count_star", "count"})
 _INTERVAL_LAYOUT: Final = np.dtype([("months", "<i4"), ("days", "<i4"), ("ns", "<i8")])
 
@@ -39,11 +44,9 @@ _EDGE_SIMPLE: Final[dict[str, Any]] = {
     "uuid": pa.string(),
     "enum": pa.string(),
     "blob": pa.binary(),
-    "bit": pa.binary(),
     "date": pa.date32(),
     "time": pa.time64("us"),
     "time_ns": pa.time64("ns"),
-    "time with time zone": pa.time64("us"),
     "timestamp": EDGE_TIMESTAMP,
     "timestamp_ns": EDGE_TIMESTAMP,
     "timestamp_ms": EDGE_TIMESTAMP,
@@ -55,53 +58,70 @@ _EDGE_SIMPLE: Final[dict[str, Any]] = {
 }
 
 
-def edge_type(kind: Any, *, nested: bool = False) -> Any:
-    """The Arrow type at the edge of a DuckDB result type (``DuckDBPyType``)."""
+class _NoEdgeTypeError(Exception):
+    """A type that no Arrow type stands for, or that only some clients could read."""
+
+
+def edge_type(kind: Any, depth: int = 0) -> Any:
+    """The Arrow type at the edge of a DuckDB result type (``DuckDBPyType``).
+
+    Bits, big numbers, unions and times with an offset are refused: DuckDB would hand out its own inner bytes for
+    them, or drop a part of the value.
+    """
     name = str(kind.id)
     if name == "interval":
-        return pa.month_day_nano_interval() if nested else pa.duration("ns")
+        return pa.month_day_nano_interval() if depth else pa.duration("ns")
     simple = _EDGE_SIMPLE.get(name)
     if simple is not None:
         return simple
     build = _NESTED.get(name)
     if build is None:
-        raise UnsupportedError(f"results of type {kind} are not supported")
-    return build(kind)
+        raise _NoEdgeTypeError(f"the type {_type_name(kind)}, which results do not have")
+    if depth == NESTING_MAX:
+        raise _NoEdgeTypeError(f"a type nested deeper than {NESTING_MAX} levels, which clients cannot read")
+    return build(kind, depth + 1)
 
 
-def _decimal(kind: Any) -> Any:
+def _type_name(kind: Any) -> str:
+    text = str(kind)
+    return text if len(text) <= _TYPE_CHARS_MAX else f"{text[:_TYPE_CHARS_MAX]}…"
+
+
+def _decimal(kind: Any, depth: int) -> Any:
     children = dict(kind.children)
     return pa.decimal128(int(children["precision"]), int(children["scale"]))
 
 
-def _list(kind: Any) -> Any:
-    return pa.list_(pa.field("l", edge_type(dict(kind.children)["child"], nested=True)))
+def _list(kind: Any, depth: int) -> Any:
+    return pa.list_(pa.field("l", edge_type(dict(kind.children)["child"], depth)))
 
 
-def _array(kind: Any) -> Any:
+def _array(kind: Any, depth: int) -> Any:
     children = dict(kind.children)
-    return pa.list_(pa.field("", edge_type(children["child"], nested=True)), int(children["size"]))
+    return pa.list_(pa.field("", edge_type(children["child"], depth)), int(children["size"]))
 
 
-def _struct(kind: Any) -> Any:
-    return pa.struct([pa.field(name, edge_type(child, nested=True)) for name, child in kind.children])
+def _struct(kind: Any, depth: int) -> Any:
+    return pa.struct([pa.field(name, edge_type(child, depth)) for name, child in kind.children])
 
 
-def _tuple(kind: Any) -> Any:
+def _tuple(kind: Any, depth: int) -> Any:
     return pa.struct(
         [
-            pa.field(f"element{position}", edge_type(child, nested=True))
+            pa.field(f"element{position}", edge_type(child, depth))
             for position, (_, child) in enumerate(kind.children, 1)
         ]
     )
 
 
-def _map(kind: Any) -> Any:
+def _map(kind: Any, depth: int) -> Any:
     children = dict(kind.children)
-    return pa.map_(edge_type(children["key"], nested=True), edge_type(children["value"], nested=True))
+    if str(children["key"].id) == "null":
+        raise _NoEdgeTypeError("a map whose keys have no type")
+    return pa.map_(edge_type(children["key"], depth), edge_type(children["value"], depth))
 
 
-_NESTED: Final[dict[str, Callable[[Any], Any]]] = {
+_NESTED: Final[dict[str, Callable[[Any, int], Any]]] = {
     "decimal": _decimal,
     "list": _list,
     "array": _array,
@@ -117,14 +137,39 @@ def edge_schema(names: Sequence[str], kinds: Sequence[Any], tree: Node | None) -
     Args:
         names, kinds: Columns of the bound statement.
         tree: The statement's query node; its counts are the only columns that are never null.
+    Raises:
+        UnsupportedError: A column has a type that clients cannot be given.
     """
     counts = never_null(tree, len(names)) if tree is not None else frozenset()
-    return pa.schema(
-        [
-            pa.field(name.replace("count_star()", "count(*)"), edge_type(kind), nullable=position not in counts)
-            for position, (name, kind) in enumerate(zip(names, kinds, strict=True))
-        ]
-    )
+    fields = []
+    for position, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        shown = name.replace("count_star()", "count(*)")
+        try:
+            fields.append(pa.field(shown, edge_type(kind), nullable=position not in counts))
+        except _NoEdgeTypeError as error:
+            raise UnsupportedError(f"column {shown!r} has {error}: cast it to VARCHAR") from None
+    return pa.schema(fields)
+
+
+def interval_guard(names: Sequence[str], kinds: Sequence[Any]) -> str | None:
+    """A select list that passes every column on and fails on intervals beyond int64 nanoseconds; ``None``: not needed.
+
+    It must be asked inside of the engine, which multiplies microseconds by 1,000 without looking on the way out.
+    """
+    if all(str(kind.id) != "interval" for kind in kinds):
+        return None
+    columns = []
+    for position, (name, kind) in enumerate(zip(names, kinds, strict=True), 1):
+        column = f"#{position}"
+        if str(kind.id) == "interval":
+            complaint = literal(_misfit(name, pa.duration("ns")))
+            column = f"CASE WHEN abs(epoch({column})) < {_NS_MAX / 1e9} OR {column} IS NULL THEN {column} ELSE error({complaint}) END"
+        columns.append(column)
+    return ", ".join(columns)
+
+
+def _misfit(name: str, wanted: Any) -> str:
+    return f"a value of column {name!r} does not fit {wanted}: cast it to VARCHAR"
 
 
 def never_null(tree: Node, width: int) -> frozenset[int]:
@@ -161,7 +206,7 @@ class EdgeConverter:
 
     def __init__(self, source: Any, target: Any) -> None:
         self.schema = target
-        self._converts = [_conversion(given.type, wanted.type) for given, wanted in zip(source, target, strict=True)]
+        self._converts = [_conversion(given.type, wanted) for given, wanted in zip(source, target, strict=True)]
 
     def convert(self, batch: Any) -> Any:
         columns = []
@@ -169,34 +214,42 @@ class EdgeConverter:
             try:
                 columns.append(column if convert is None else convert(column))
             except (pa.ArrowInvalid, OverflowError) as error:
-                raise QueryError(
-                    f"Out of Range Error: a value of column {wanted.name!r} does not fit {wanted.type}"
-                ) from error
+                raise QueryError(f"Out of Range Error: {_misfit(wanted.name, wanted.type)}") from error
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
-def _conversion(given: Any, wanted: Any) -> Callable[[Any], Any] | None:
+def _conversion(given: Any, field: Any) -> Callable[[Any], Any] | None:
+    wanted = field.type
+    if pa.types.is_date32(given):
+        return _finite_dates
     if given == wanted:
         return None
     if given == pa.timestamp("ns") and wanted == EDGE_TIMESTAMP:
         return lambda column: column.view(EDGE_TIMESTAMP)
     if pa.types.is_interval(given):
-        return _interval_to_duration
+        return lambda column: _interval_to_duration(column, field.name)
     if pa.types.is_dictionary(given):
         return lambda column: pc.cast(column.dictionary_decode(), wanted)
     return lambda column: pc.cast(column, wanted)
 
 
-def _interval_to_duration(column: Any) -> Any:
+def _finite_dates(column: Any) -> Any:
+    """Infinity is no date of Arrow's: it would arrive as a day in the year 5881580."""
+    if pc.any(pc.is_in(column, _INFINITE_DATES)).as_py():
+        raise OverflowError
+    return column
+
+
+def _interval_to_duration(column: Any, name: str) -> Any:
     """Months have no fixed length: a value with months is an error."""
     if len(column) == 0:
         return pa.array([], pa.duration("ns"))
     parts = np.frombuffer(column.buffers()[1], dtype=_INTERVAL_LAYOUT)[column.offset : column.offset + len(column)]
     valid = np.asarray(column.is_valid()) if column.null_count else np.ones(len(column), dtype=bool)
     if np.any(parts["months"][valid]):
-        raise QueryError("an interval of months or years has no fixed length: cast it to VARCHAR")
+        raise QueryError(f"column {name!r} has an interval of months, which has no fixed length: cast it to VARCHAR")
     days, ns = parts["days"].astype(np.int64), parts["ns"]
-    if np.any(np.abs(days[valid]) > 100_000):
+    if np.any(np.abs(days.astype(np.float64) * _NS_PER_DAY + ns)[valid] > _NS_MAX):
         raise OverflowError
     total = np.where(valid, days * _NS_PER_DAY + ns, 0)
     return pa.array(total.view("timedelta64[ns]"), mask=~valid if column.null_count else None)

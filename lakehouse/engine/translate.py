@@ -21,7 +21,20 @@ from lakehouse.errors import (
 )
 
 _MESSAGE_CHARS_MAX: Final = 600
-_OUR_NAMES: Final = re.compile(r"\bvi_[0-9a-f]{64}\b|\bvs_(?=[a-z])|\blakeflight_(?:raw_)?(?=[a-z])")
+_OUR_NAMES: Final = re.compile(r"\bvi_[0-9a-f]{64}\b|\blakeflight_(?:raw_|set_)?(?=[a-z])")
+# What the engine advises and nobody here can do: "… exceeded. Use SET pivot_limit=X to increase the limit."
+_SETTINGS_ADVICE: Final = re.compile(
+    r"(?:[.;!] +(?:Please +)?(?:Use|use|Try|Enable|To [a-z ]+ use)|,? or) +[\"'`]?(?:SET|RESET|PRAGMA) +[a-z_]+[ =].*\.\Z"
+)
+_MISSING_CAST: Final = re.compile(r"Unimplemented type for cast \(([A-Z_ ]+) -> ([A-Z_ ]+)\)")
+_OTHER_WAY: Final[dict[tuple[str, str], str]] = {
+    ("TIMESTAMP_NS", "TIMESTAMP_S"): "cast it to TIMESTAMP first",
+    ("TIMESTAMP_NS", "TIME WITH TIME ZONE"): "cast it to TIME first",
+    ("TIMESTAMP_NS", "BIGINT"): "use epoch_ns",
+    ("TIMESTAMP_NS", "DOUBLE"): "use epoch",
+    ("INTERVAL", "BIGINT"): "use epoch_ns",
+    ("INTERVAL", "DOUBLE"): "use epoch",
+}
 _KIND: Final = re.compile(
     r"\s*(?:[A-Za-z_]+Exception:\s*)?((?:[A-Z][A-Za-z]*|INTERRUPT|INTERNAL)(?: [A-Za-z]+){0,3} Error): ?"
 )
@@ -78,10 +91,19 @@ def _curated(text: str, match: re.Match[str] | None, paths: Iterable[str]) -> st
     candidates = _CANDIDATES.search(text)
     if candidates:
         line = f"{line.rstrip('!.')}: candidates are {candidates.group(1)}"
+    line = without_settings_advice(line)
+    cast = _MISSING_CAST.search(line)
+    if cast is not None and (way := _OTHER_WAY.get((cast.group(1), cast.group(2)))):
+        line = f"{line}: {way}"
     for path in paths:
         line = line.replace(path, "a partition file")
     line = _OUR_NAMES.sub(_plain_name, line)
     return line[:_MESSAGE_CHARS_MAX]
+
+
+def without_settings_advice(line: str) -> str:
+    """The line without a closing advice to change a setting: statements cannot."""
+    return _SETTINGS_ADVICE.sub("", line)
 
 
 def _plain_name(match: re.Match[str]) -> str:
@@ -93,4 +115,4 @@ def poisons(error: BaseException) -> bool:
     return isinstance(translate(error), (InternalError, LimitExceededError, BackendUnavailableError))
 
 
-__all__: list[Any] = ["poisons", "translate"]
+__all__: list[Any] = ["poisons", "translate", "without_settings_advice"]

@@ -26,9 +26,8 @@ class PreparedQuery(Protocol):
         """Encapsulated IPC schema message, one field per parameter; present also for none."""
         ...
 
-    @property
-    def missing_blocks(self) -> int | None:
-        """Blocks known to be missing from what the statement reads; ``None`` if nobody has looked yet."""
+    async def missing_blocks(self) -> int:
+        """Blocks that the catalog knows to be missing from what the statement reads. Asks for it, makes nothing."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The DoGet calls that run in this process: who may be cancelled, and who has stopped reading.
+"""The DoGet calls that run in this process: how many a caller has, who may be cancelled, and who stopped reading.
 
 gRPC tells neither: a reader that does not read only makes a write wait. One task looks at all streams now and then,
 which costs a stream two assignments per frame, where a timer per write would cost more than the write itself.
@@ -7,7 +7,7 @@ which costs a stream two assignments per frame, where a timer per write would co
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -39,9 +39,16 @@ class RunningStatements:
     """Registry of running statements, and the watch over stalled readers."""
 
     def __init__(
-        self, *, stall_limit_s: float, stall_limit_while_awaited_s: float, somebody_waits: Callable[[], bool]
+        self,
+        *,
+        per_identity_max: int,
+        stall_limit_s: float,
+        stall_limit_while_awaited_s: float,
+        somebody_waits: Callable[[], bool],
     ) -> None:
         self._running: dict[str, RunningStatement] = {}
+        self._of_identity: Counter[str] = Counter()
+        self._per_identity_max = per_identity_max
         self._finished: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         self._stall_limit_s = stall_limit_s
         self._stall_limit_while_awaited_s = min(stall_limit_s, stall_limit_while_awaited_s)
@@ -51,6 +58,17 @@ class RunningStatements:
         return len(self._running)
 
     def enter(self, query_id: str, caller: Caller, handle: bytes) -> RunningStatement:
+        """Take note of a statement before it starts.
+
+        Raises:
+            LimitExceededError: The caller has as many as one may have at once.
+        """
+        if self._of_identity[caller.name] >= self._per_identity_max:
+            raise LimitExceededError(
+                f"{caller.name} runs {self._per_identity_max} statements already, as many as one identity may at once:"
+                " let one end, or read its result to the end, and try again"
+            )
+        self._of_identity[caller.name] += 1
         task = asyncio.current_task()
         assert task is not None
         statement = self._running[query_id] = RunningStatement(query_id, caller, handle, task)
@@ -58,6 +76,10 @@ class RunningStatements:
 
     def leave(self, statement: RunningStatement) -> None:
         del self._running[statement.query_id]
+        name = statement.caller.name
+        self._of_identity[name] -= 1
+        if not self._of_identity[name]:
+            del self._of_identity[name]  # the table is as long as there are callers with a statement
         key = (statement.caller.name, statement.handle[:256])
         self._finished[key] = None
         self._finished.move_to_end(key)

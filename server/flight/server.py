@@ -27,6 +27,7 @@ class FlightLimits:
     metadata_bytes_max: int = 64 << 10  # of a request's headers: room for a fat token, refused above
     streams_per_connection_max: int = 100
     rpcs_max: int = 1_000  # at once, stalled readers included
+    statements_per_identity_max: int = 64  # results that one caller reads, or waits for, at once
     stalled_reader_s: float = 300.0  # a write that waits longer ends the statement
     stalled_reader_while_awaited_s: float = 30.0  # the same, while another statement waits for a slot
 
@@ -60,6 +61,7 @@ class FlightServer:
         _refuse_other_than_loopback(address)
         self._address = address
         self._running = RunningStatements(
+            per_identity_max=limits.statements_per_identity_max,
             stall_limit_s=limits.stalled_reader_s,
             stall_limit_while_awaited_s=limits.stalled_reader_while_awaited_s,
             somebody_waits=somebody_waits,

@@ -207,8 +207,7 @@ class FlightService:
         if isinstance(target, Query):
             prepared = await self._prepare(target.statement, call)
             schema, ticket = prepared.schema, encode_statement_ticket(target.handle)
-            if prepared.missing_blocks is not None:
-                app_metadata = json.dumps({MISSING_BLOCKS: prepared.missing_blocks}).encode()
+            app_metadata = json.dumps({MISSING_BLOCKS: await prepared.missing_blocks()}).encode()
         else:
             schema, ticket = _metadata_schema_message(target), descriptor.cmd
         # One endpoint without a location: this connection. Some clients accept nothing else.

@@ -18,13 +18,13 @@ from typing import Any, Final
 
 import structlog
 
+from lakehouse.decoding import WorkerCrashedError
 from lakehouse.errors import (
     BackendUnavailableError,
     InternalError,
     LimitExceededError,
     QueryTimeoutError,
 )
-from lakehouse.materialize import WorkerCrashedError
 from server.workers.jobs import Exchange, WorkerStream
 from server.workers.processes import BUILDING_HEAP, Job, WorkerLostError, WorkerProcess, Zygote, worker_environment
 from server.workers.protocol import (
@@ -37,8 +37,8 @@ from server.workers.protocol import (
     InRing,
     Inspect,
     Inspected,
-    Message,
     Run,
+    pack,
 )
 
 log = structlog.get_logger(__name__)
@@ -218,9 +218,9 @@ class _Pool:
         else:
             self._offer(worker)
 
-    def _start_job(self, worker: WorkerProcess, job: Job, *requests: Message) -> None:
+    def _start_job(self, worker: WorkerProcess, job: Job, *packets: bytes) -> None:
         try:
-            worker.start_job(job, *requests)
+            worker.start_job(job, *packets)
         except LimitExceededError:
             self._offer(worker)
             raise
@@ -265,6 +265,14 @@ class Statement:
     options: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The engine's word about a statement, and the time that it took a worker."""
+
+    inspection: dict[str, Any]
+    engine_s: float
+
+
 class QueryWorkerPool(_Pool):
     """Inspects and runs statements, each in a worker of its own."""
 
@@ -293,7 +301,7 @@ class QueryWorkerPool(_Pool):
         """What workers are told about the catalog, each before its next job."""
         self._catalog = dict(catalog)
 
-    async def inspect(self, statement: Statement) -> dict[str, Any]:
+    async def inspect(self, statement: Statement) -> Planned:
         """What the statement needs and yields, as the engine says it; the caller checks the values.
 
         Raises:
@@ -301,13 +309,14 @@ class QueryWorkerPool(_Pool):
             QueryTimeoutError: It is too hard to plan.
         """
         worker = await self._acquire_slot(None)
-        job = Exchange(self._next_number(), time.monotonic() + self._limits.inspect_timeout_s)
+        began = time.monotonic()  # waiting for the worker is no engine time
+        job = Exchange(self._next_number(), began + self._limits.inspect_timeout_s)
         options = dict(statement.options or {})
         request = Inspect(job.number, statement.sql, statement.parameters, options)
-        self._start_job(worker, job, *self._introduction(worker), request)
+        self._start_job(worker, job, *self._introduction(worker), pack(request))
         try:
             answer: Inspected = await job.answer
-            return answer.inspection
+            return Planned(answer.inspection, time.monotonic() - began)
         except WorkerLostError as error:
             raise InternalError("the statement's worker failed") from error
         finally:
@@ -341,12 +350,12 @@ class QueryWorkerPool(_Pool):
             result_bytes_max=self._limits.result_bytes_max,
         )
 
-    def _introduction(self, worker: WorkerProcess) -> list[Message]:
+    def _introduction(self, worker: WorkerProcess) -> list[bytes]:
         """What a worker must know before its next job: the catalog, if it was not told this one."""
         if self._catalog is None or worker.catalog is self._catalog:
             return []
         worker.catalog = self._catalog
-        return [Describe(self._catalog)]
+        return [pack(Describe(self._catalog))]
 
     async def _acquire_slot(self, affinity: str | None) -> WorkerProcess:
         limits = self._limits
@@ -355,7 +364,7 @@ class QueryWorkerPool(_Pool):
     async def begin(self, stream: WorkerStream) -> WorkerProcess:
         worker = await self._acquire_slot(stream.affinity)
         stream.number = self._next_number()
-        self._start_job(worker, stream, *self._introduction(worker), stream.request(stream.number))
+        self._start_job(worker, stream, *self._introduction(worker), pack(stream.request(stream.number)))
         worker.affinity = stream.affinity
         return worker
 
@@ -383,7 +392,7 @@ class QueryWorkerPool(_Pool):
 
 
 class BuildWorkerPool(_Pool):
-    """Materializes buckets, each in a worker of its own. Implements ``lakehouse.materialize.Builder``."""
+    """Materializes buckets, each in a worker of its own. Implements ``lakehouse.decoding.Builder``."""
 
     def __init__(
         self,
@@ -409,9 +418,11 @@ class BuildWorkerPool(_Pool):
             WorkerCrashedError: The job killed its worker, or overran: halve it to find the block that did.
         """
         limits = self._limits
+        number = self._next_number()
+        packet = await asyncio.to_thread(pack, Build(number, job))  # of megabytes, which takes as many milliseconds
         worker = await self._acquire(limits.queued_max, limits.queue_wait_max_s)
-        exchange = Exchange(self._next_number(), time.monotonic() + deadline_s)
-        self._start_job(worker, exchange, Build(exchange.number, job))
+        exchange = Exchange(number, time.monotonic() + deadline_s)
+        self._start_job(worker, exchange, packet)
         try:
             answer: Built = await exchange.answer
             return answer.result

@@ -7,6 +7,7 @@ import datetime
 import decimal
 import io
 import json
+import math
 import os
 import random
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import adbc_driver_flightsql
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -174,6 +176,118 @@ def test_parameters_bound_the_rows(asked: Asked) -> None:
     text = format_time(START_NS + HOUR_NS // 2)
     assert bound == asked.value(f"SELECT count(*) FROM {asked.logs(asked.one)} WHERE time >= '{text}' AND level <= 4")
     assert 0 < bound < asked.value(f"SELECT count(*) FROM {asked.logs(asked.one)}")
+
+
+MOMENT = datetime.datetime(2024, 2, 29, 1, 2, 3, 456789, datetime.UTC)
+UUID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+# Every logical type of the engine: its value as SQL, and what arrives; or the cast that the refusal advises.
+RESULTS: dict[str, list[tuple[str, pa.DataType | None, Any]]] = {
+    "BOOLEAN": [("true", pa.bool_(), True)],
+    "TINYINT": [("(-128)::TINYINT", pa.int8(), -128)],
+    "SMALLINT": [("(-32768)::SMALLINT", pa.int16(), -32768)],
+    "INTEGER": [("(-2147483648)::INTEGER", pa.int32(), -(1 << 31))],
+    "BIGINT": [("(-9223372036854775808)::BIGINT", pa.int64(), -(1 << 63))],
+    "HUGEINT": [("9223372036854775807::HUGEINT", pa.int64(), (1 << 63) - 1)],
+    "UTINYINT": [("255::UTINYINT", pa.uint8(), 255)],
+    "USMALLINT": [("65535::USMALLINT", pa.uint16(), 65535)],
+    "UINTEGER": [("4294967295::UINTEGER", pa.uint32(), (1 << 32) - 1)],
+    "UBIGINT": [("18446744073709551615::UBIGINT", pa.uint64(), (1 << 64) - 1)],
+    "UHUGEINT": [("12::UHUGEINT", pa.int64(), 12)],
+    "FLOAT": [("1.5::FLOAT", pa.float32(), 1.5)],
+    "DOUBLE": [("'-inf'::DOUBLE", pa.float64(), -math.inf), ("0.1::DOUBLE", pa.float64(), 0.1)],
+    "DECIMAL": [
+        ("1.25::DECIMAL(4, 2)", pa.decimal128(4, 2), decimal.Decimal("1.25")),
+        ("(-1.25)::DECIMAL(38, 2)", pa.decimal128(38, 2), decimal.Decimal("-1.25")),
+    ],
+    "BIGNUM": [("123::BIGNUM", None, "123")],
+    "VARCHAR": [
+        ("'naïve \N{SNOWMAN}'", pa.string(), "naïve \N{SNOWMAN}"),
+        ("'x'::CHAR(3)", pa.string(), "x"),
+        ("""'{"a": 1}'::JSON""", pa.string(), '{"a": 1}'),
+    ],
+    "BLOB": [(r"'\x00\xFF'::BLOB", pa.binary(), b"\x00\xff")],
+    "BIT": [("'10101'::BIT", None, "10101")],
+    "UUID": [(f"'{UUID}'::UUID", pa.string(), UUID)],
+    "ENUM": [("'b'::ENUM('a', 'b')", pa.string(), "b")],
+    "DATE": [("DATE '2024-02-29'", pa.date32(), MOMENT.date())],
+    "TIME": [("TIME '01:02:03.456789'", pa.time64("us"), MOMENT.time())],
+    "TIME_NS": [("'01:02:03.456789'::TIME_NS", pa.time64("ns"), MOMENT.time())],
+    "TIME WITH TIME ZONE": [("'01:02:03+02'::TIMETZ", None, "01:02:03+02")],
+    "TIMESTAMP": [("TIMESTAMP '2024-02-29 01:02:03.456789'", NS, MOMENT)],
+    "TIMESTAMP_S": [("'2024-02-29 01:02:03'::TIMESTAMP_S", NS, MOMENT.replace(microsecond=0))],
+    "TIMESTAMP_MS": [("'2024-02-29 01:02:03.456'::TIMESTAMP_MS", NS, MOMENT.replace(microsecond=456_000))],
+    "TIMESTAMP_NS": [("'2024-02-29 01:02:03.456789'::TIMESTAMP_NS", NS, MOMENT)],
+    "TIMESTAMP WITH TIME ZONE": [("'2024-02-29 03:02:03.456789+02'::TIMESTAMPTZ", NS, MOMENT)],
+    "TIMESTAMPTZ_NS": [("'2024-02-29 01:02:03.456789'::TIMESTAMPTZ_NS", NS, MOMENT)],
+    "INTERVAL": [
+        ("INTERVAL '1 day 2 seconds'", pa.duration("ns"), datetime.timedelta(days=1, seconds=2)),
+        ("[INTERVAL '1 month 2 days']", pa.list_(pa.month_day_nano_interval()), [pa.MonthDayNano([1, 2, 0])]),
+    ],
+    "LIST": [
+        ("[[1], [2, NULL], []]", pa.list_(pa.list_(pa.int32())), [[1], [2, None], []]),
+        ("[12::HUGEINT]", pa.list_(pa.int64()), [12]),
+        ("['b'::ENUM('a', 'b')]", pa.list_(pa.string()), ["b"]),
+        ("['2024-02-29 01:02:03'::TIMESTAMP_S]", pa.list_(NS), [MOMENT.replace(microsecond=0)]),
+        ("[123::BIGNUM]", None, "[123]"),
+    ],
+    "ARRAY": [("[[1, 2], [3, 4]]::INTEGER[2][2]", pa.list_(pa.list_(pa.int32(), 2), 2), [[1, 2], [3, 4]])],
+    "STRUCT": [
+        ("{'x': 1, 'y': 'z'}", pa.struct([("x", pa.int32()), ("y", pa.string())]), {"x": 1, "y": "z"}),
+        ("{'b': '101'::BIT}", None, "{'b': 101}"),
+    ],
+    "TUPLE": [
+        (
+            "row(1, 'a')",
+            pa.struct([("element1", pa.int32()), ("element2", pa.string())]),
+            {"element1": 1, "element2": "a"},
+        )
+    ],
+    "MAP": [("MAP {'a': TIMESTAMP '2024-02-29 01:02:03.456789'}", pa.map_(pa.string(), NS), [("a", MOMENT)])],
+    "UNION": [("2::UNION(num INTEGER, str VARCHAR)", None, "2")],
+    "NULL": [("NULL", pa.null(), None)],
+}
+NEVER_IN_A_STATEMENT = {"VARIANT": "1::VARIANT", "GEOMETRY": "'POINT(1 1)'::GEOMETRY", "TYPE": "'INTEGER'::TYPE"}
+
+
+def test_the_list_of_results_has_every_type_of_the_engine() -> None:
+    with duckdb.connect() as engine:
+        known = {name for (name,) in engine.execute("SELECT DISTINCT logical_type FROM duckdb_types()").fetchall()}
+
+    assert known == RESULTS.keys() | NEVER_IN_A_STATEMENT.keys()
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "value"),
+    [
+        pytest.param(*result, id=f"{name} {number}")
+        for name, results in RESULTS.items()
+        for number, result in enumerate(results, 1)
+    ],
+)
+def test_a_result_of_each_type_arrives_or_is_refused_with_the_cast_that_works(
+    asked: Asked, sql: str, kind: pa.DataType | None, value: Any
+) -> None:
+    select = 'SELECT v AS "it\'s" FROM (VALUES ({}), (NULL)) t(v)'
+    if kind is None:
+        with pytest.raises(adbc_driver_flightsql.dbapi.NotSupportedError, match=r"it's. has .*: cast it to VARCHAR"):
+            asked.rows(select.format(sql))
+        assert asked.rows(select.format(f"({sql})::VARCHAR")) == [{"it's": value}, {"it's": None}]
+        return
+    text = select.format(sql)
+    with asked.connection.cursor() as cursor:
+        cursor.execute(text)
+        table = cursor.fetch_arrow_table()
+
+    assert table.schema.types == [kind]
+    assert [row["it's"] for row in table.to_pylist()] == [value, None]
+    with raw_flight(asked.server.flight) as client:
+        assert client.get(text).schema == client.promised(text) == client.schema(text) == table.schema
+
+
+@pytest.mark.parametrize(("name", "sql"), NEVER_IN_A_STATEMENT.items())
+def test_types_of_the_engines_own_are_refused_by_name(asked: Asked, name: str, sql: str) -> None:
+    with pytest.raises(adbc_driver_flightsql.dbapi.ProgrammingError, match=f"type {name} is not allowed"):
+        asked.rows(f"SELECT {sql}")
 
 
 def test_the_same_text_twice_sees_what_came_in_between(asked: Asked) -> None:

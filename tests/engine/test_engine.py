@@ -8,18 +8,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from lakehouse.engine import Relation, relation_name
-from lakehouse.engine.database import Database
+from lakehouse.engine.database import _VIEW_SET_PREFIX, Database
 from lakehouse.engine.engine import QueryEngine
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.translate import translate
 from lakehouse.errors import (
     BackendUnavailableError,
     ForbiddenSqlError,
+    InternalError,
     LakeflightError,
     LimitExceededError,
     QueryCancelledError,
@@ -76,7 +80,7 @@ SHAPES = [
     "SELECT [time], {'at': time, 'n': [1.5]}, MAP {'k': time}, [INTERVAL '1 day'] FROM log_entries",
     "SELECT list(level), list(time), array_agg(msg ORDER BY time) FROM log_entries",
     "SELECT 5::HUGEINT, 5::UHUGEINT, 5 / 2, 5 / 2.0, 1e3",
-    "SELECT 'a'::ENUM('a', 'b'), 'x'::BLOB, '101'::BIT, '{}'::JSON, [1, 2]::INT[2], row(1, 'a')",
+    "SELECT 'a'::ENUM('a', 'b'), 'x'::BLOB, '{}'::JSON, [1, 2]::INT[2], row(1, 'a')",
     "SELECT level::TINYINT, level::SMALLINT, level::UTINYINT, level::UBIGINT, level::FLOAT FROM log_entries",
     "WITH a AS (SELECT time, level FROM log_entries) SELECT a.level, b.time FROM a JOIN a b USING (level)",
     "WITH RECURSIVE r AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM r WHERE i < 3) SELECT * FROM r",
@@ -153,7 +157,10 @@ def test_types_at_the_edge(lake: EngineLake) -> None:
         "SELECT 170141183460469231731687303715884105727",
         "SELECT TIMESTAMP '9999-12-31'",
         "SELECT TIMESTAMP 'infinity'",
+        "SELECT DATE '-infinity'",
         "SELECT INTERVAL '1 month'",
+        "SELECT INTERVAL '3000000 hours'",
+        "SELECT INTERVAL '100000 days 2000000 hours' AS a, 1 AS a",
     ],
 )
 def test_what_does_not_fit_the_edge_is_an_error_and_never_another_value(lake: EngineLake, sql: str) -> None:
@@ -330,6 +337,124 @@ def test_plans_show_no_file(lake: EngineLake) -> None:
         assert "secret-name" not in str(row) and str(lake.folder) not in str(row)
 
 
+@pytest.mark.parametrize("aggregate", ["count(*)", "max(time)", "count(*) FILTER (WHERE level > 99)"])
+@pytest.mark.parametrize("verb", ["EXPLAIN", "EXPLAIN ANALYZE"])
+def test_a_plan_is_never_empty_even_where_statistics_are_the_answer(
+    lake: EngineLake, verb: str, aggregate: str
+) -> None:
+    logs = lake.logs(lake.write(log_rows(20), "logs"))
+
+    (row,) = lake.rows(f"{verb} SELECT {aggregate} FROM log_entries", logs)
+
+    assert "SCAN" in row["plan"] or "READ_PARQUET" in row["plan"]
+
+
+def test_a_common_table_expression_hides_no_view_set(lake: EngineLake) -> None:
+    """Both are looked up by name when a statement is bound."""
+    spans = lake.spans(lake.write(span_rows(3), "spans"))
+    instance = f"view_instance('thread_spans', '{STREAM}')"
+
+    for name in ("vs_thread_spans", "thread_spans", "set_thread_spans"):
+        sql = f"WITH {name} AS (SELECT 'mine' AS name) SELECT s.name FROM {instance} s, {name}"
+        announced = schema_of(lake.engine.inspect(sql, None, CATALOG).schema)
+        table = lake.table(sql, spans)
+        assert table.schema == announced and table.num_rows == 3
+    for name in (f"{_VIEW_SET_PREFIX}thread_spans", f"{_VIEW_SET_PREFIX}thread_spans".upper()):
+        with pytest.raises(ForbiddenSqlError, match="must not be called"):
+            lake.engine.inspect(f"WITH {name} AS (SELECT 1) SELECT * FROM {instance}", None, CATALOG)
+
+
+@pytest.mark.parametrize(
+    ("sql", "sentence"),
+    [
+        ("SELECT '101'::BIT AS a", "column 'a' has the type BIT, which results do not have: cast it to VARCHAR"),
+        ("SELECT 1 AS x, [12::BIGNUM] AS a", "column 'a' has the type BIGNUM, which results do not have"),
+        ("SELECT MAP {} AS a", "column 'a' has a map whose keys have no type: cast it to VARCHAR"),
+        ("SELECT " + "[" * 61 + "1" + "]" * 61 + " AS a", "column 'a' has a type nested deeper than 60 levels"),
+        ("SELECT " + "[" * 400 + "1" + "]" * 400 + " AS a", "nested deeper|max_expression_depth|expression depth"),
+    ],
+)
+def test_a_type_that_results_do_not_have_is_refused_by_column(lake: EngineLake, sql: str, sentence: str) -> None:
+    with pytest.raises(LakeflightError, match=sentence) as refused:
+        lake.engine.inspect(sql, None, CATALOG)
+
+    assert not isinstance(refused.value, InternalError)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT json_transform('1', repeat('[', 50000) || repeat(']', 50000))",
+        "SELECT from_json('1', '" + "[" * 5_000 + "]" * 5_000 + "')",
+        "SELECT from_json_strict('1', '" + '{"a":' * 500 + "1" + "}" * 500 + "')",
+        "SELECT NULL::INTEGER[100000][100000][100000][1000]",
+        "SELECT (NULL::STRUCT(a INTEGER[100000])[100000][100000][100000])[1]",
+    ],
+)
+def test_what_would_overflow_the_engine_is_refused_before_it_gets_there(lake: EngineLake, sql: str) -> None:
+    with pytest.raises((LimitExceededError, ForbiddenSqlError), match=r"nested deeper|string literal|array type"):
+        lake.engine.inspect(sql, None, CATALOG)
+
+
+def test_structures_of_json_and_fixed_arrays_of_usual_size_are_fine(lake: EngineLake) -> None:
+    sql = """SELECT json_transform('{"a": [1, 2]}', '{"a": ["INTEGER"]}').a AS a, [1, 2]::INTEGER[2] AS b"""
+    assert lake.rows(sql) == [{"a": [1, 2], "b": [1, 2]}]
+    assert lake.rows("SELECT from_json('[1]', ?) AS a", parameters=['["INTEGER"]']) == [{"a": [1]}]
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (
+            "Invalid Input Error: Division by zero in expression (1 // 0). Use TRY(...) to return NULL for this"
+            " expression, or SET error_on_division_by_zero=false to return NULL for all divisions by zero.",
+            "Invalid Input Error: Division by zero in expression (1 // 0). Use TRY(...) to return NULL for this"
+            " expression",
+        ),
+        (
+            'Binder Error: Max expression depth limit of 250 exceeded. Use "SET max_expression_depth TO x" to'
+            " increase the maximum expression depth.",
+            "Binder Error: Max expression depth limit of 250 exceeded",
+        ),
+        (
+            "Binder Error: Pivot column limit of 9 exceeded. Use SET pivot_limit=X to increase the limit.",
+            "Binder Error: Pivot column limit of 9 exceeded",
+        ),
+        (
+            "Conversion Error: Could not convert string '. Use SET x=1' to INT32",
+            "Conversion Error: Could not convert string '. Use SET x=1' to INT32",
+        ),
+        (
+            "Conversion Error: Unimplemented type for cast (TIMESTAMP_NS -> TIMESTAMP_S)",
+            "Conversion Error: Unimplemented type for cast (TIMESTAMP_NS -> TIMESTAMP_S): cast it to TIMESTAMP first",
+        ),
+    ],
+)
+def test_errors_advise_only_what_a_user_can_do(given: str, shown: str) -> None:
+    assert str(translate(duckdb.Error(given))) == shown
+
+
+def test_a_statement_too_deep_for_the_parser_gets_no_advice_that_only_we_could_take(lake: EngineLake) -> None:
+    for sql in ("SELECT " + "- " * 20_000 + "1", "SELECT " + "(SELECT " * 100 + "1" + ")" * 100):
+        with pytest.raises(QueryError, match="depth") as refused:
+            lake.engine.inspect(sql, None, CATALOG)
+        assert "SET" not in str(refused.value)
+
+
+def test_the_other_way_that_a_missing_cast_advises_works(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(1), "logs"))
+    with pytest.raises(QueryError, match="cast it to TIMESTAMP first"):
+        lake.rows("SELECT time::TIMESTAMP_S AS a FROM log_entries", logs)
+
+    (row,) = lake.rows(
+        "SELECT time::TIMESTAMP::TIMESTAMP_S AS s, epoch_ns(time) AS ns, epoch(time) AS d,"
+        " epoch_ns(time - time) AS i, epoch(time - time) AS id, time::TIME::TIMETZ::VARCHAR AS tz FROM log_entries",
+        logs,
+    )
+
+    assert row["s"] == row["ns"] == T0 and row["d"] == T0 / 1e9 and row["i"] == row["id"] == 0 and row["tz"]
+
+
 def test_two_queries_on_one_database_do_not_see_each_other(lake: EngineLake) -> None:
     first, second = lake.write(log_rows(5), "first"), lake.write(log_rows(9), "second")
     count = "SELECT count(*) AS n FROM log_entries"
@@ -494,6 +619,29 @@ def test_a_database_made_ahead_is_taken_by_the_next_statement(tmp_path: Path) ->
 
     assert isinstance(spare, Database) and engine._current is spare
     engine.close()
+
+
+def test_a_remembered_judgement_is_never_that_of_other_values(lake: EngineLake) -> None:
+    other = "6a1b2c3d-0000-4000-8000-000000000002"
+    sql = "SELECT count(*) FROM view_instance('thread_spans', ?) WHERE begin >= ? AND depth <= ?"
+    for instance in (STREAM, other, STREAM):
+        for begin_ns in (T0, T0 + SECOND):
+            begin = datetime.fromtimestamp(begin_ns / SECOND, UTC).replace(tzinfo=None)
+            (reference,) = lake.engine.inspect(sql, [instance, begin, 3], CATALOG).references
+            assert (reference.instance, reference.range.begin_ns) == (instance, begin_ns)
+
+    text = "SELECT count(*) FROM log_entries WHERE time >= ?"
+    lake.engine.inspect(text, ["2024-01-01T00:00:00Z"], CATALOG)
+    with pytest.raises(ForbiddenSqlError, match="offset"):
+        lake.engine.inspect(text, ["2024-01-01T00:00:00+02:00"], CATALOG)
+    with pytest.raises(ForbiddenSqlError, match="bound to a string"):
+        lake.engine.inspect(sql, [7, None, 3], CATALOG)
+    with pytest.raises(QueryError, match="2 were bound"):
+        lake.engine.inspect(text, ["2024-01-01T00:00:00Z", 1], CATALOG)
+    structure = "SELECT from_json('[1]', ?) AS a"
+    lake.engine.inspect(structure, ['["INTEGER"]'], CATALOG)
+    with pytest.raises(LimitExceededError, match="nested deeper"):
+        lake.engine.inspect(structure, ["[" * 200 + "]" * 200], CATALOG)
 
 
 def test_inspections_are_remembered_but_for_the_clock(lake: EngineLake) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import grpc
 import pytest
 
+from lakehouse.errors import LimitExceededError
+from lakehouse.model import Caller
 from server.flight import FlightLimits, FlightServer
+from server.flight.running import RunningStatements
 from tests.support.fake_query_service import FakeQueryService
 from tests.support.flight_server import KEY, LoopThread, ServerInThread, descriptor, flight_server, ticket
 from wire.flight_sql import SQL, encode_statement_ticket, pack
@@ -93,6 +97,44 @@ def test_stalled_readers_do_not_hold_up_others(loop_thread: LoopThread, queries:
         for call in stalled:
             call.cancel()
         wait_until(lambda: server.server.running_statements == 0)
+
+
+def test_an_identity_has_a_limit_of_statements_at_once(loop_thread: LoopThread, queries: FakeQueryService) -> None:
+    with flight_server(loop_thread, queries, FlightLimits(statements_per_identity_max=3)) as server:
+        reading = [server.stream("DoGet", BULK, timeout=60) for _ in range(3)]
+        for call in reading:
+            next(call)
+
+        with pytest.raises(grpc.RpcError) as refused:
+            list(server.stream("DoGet", SELECT_1))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "runs 3 statements already" in refused.value.details()
+        assert server.server.running_statements == 3  # the refused one is not counted
+
+        reading.pop().cancel()
+        wait_until(lambda: server.server.running_statements == 2)
+        for _ in range(4):  # those that end count no more
+            assert len(list(server.stream("DoGet", SELECT_1))) == 2
+        for call in reading:
+            call.cancel()
+
+
+def test_identities_do_not_use_up_each_others_limit() -> None:
+    async def enter_and_leave() -> None:
+        running = RunningStatements(
+            per_identity_max=1,
+            stall_limit_s=300,
+            stall_limit_while_awaited_s=30,
+            somebody_waits=lambda: False,
+        )
+        first = running.enter("1", Caller("ada"), b"SELECT 1")
+        running.enter("2", Caller("bob"), b"SELECT 1")
+        with pytest.raises(LimitExceededError, match="ada runs 1 statements already"):
+            running.enter("3", Caller("ada"), b"SELECT 1")
+        running.leave(first)
+        running.enter("4", Caller("ada"), b"SELECT 1")
+
+    asyncio.run(enter_and_leave())
 
 
 def test_messages_above_the_limit_are_refused(flight: ServerInThread) -> None:

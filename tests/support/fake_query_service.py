@@ -49,7 +49,10 @@ def new_database() -> Any:
 class Prepared:
     schema: bytes
     parameter_schema: bytes
-    missing_blocks: int | None = None
+    known_missing: int = 0
+
+    async def missing_blocks(self) -> int:
+        return self.known_missing
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class FakeQueryService:
     fail_prepare: Exception | None = None
     fail_start: Exception | None = None
     fail_midway: Exception | None = None
-    known_missing: int | None = None
+    known_missing: int = 0
     missing: int = 0
     calls: Counter[str] = field(default_factory=Counter)
     options: list[QueryOptions] = field(default_factory=list)

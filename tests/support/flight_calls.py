@@ -32,6 +32,10 @@ class RawFlight:
         """The schema that ``GetFlightInfo`` says a statement has."""
         return self._client.get_flight_info(self._descriptor(sql), _options()).schema
 
+    def app_metadata(self, sql: str) -> bytes:
+        """What ``GetFlightInfo`` says beside the schema."""
+        return bytes(self._client.get_flight_info(self._descriptor(sql), _options()).app_metadata)
+
     def schema(self, sql: str) -> pa.Schema:
         """The schema that ``GetSchema`` says a statement has."""
         return self._client.get_schema(self._descriptor(sql), _options()).schema

@@ -125,8 +125,8 @@ async def test_an_inspection_knows_the_newest_catalog_and_leaves_the_rest_to_the
     for catalog in ({"tables": ["a"]}, {"tables": ["a", "b"]}):
         pool.describe(catalog)
         for _ in range(4):
-            answer = await pool.inspect(Statement("SELECT 1 AS one, 2 AS two", options={"k": [1]}))
-            assert answer == {"columns": ["one", "two"], "catalog": catalog, "options": {"k": [1]}}
+            planned = await pool.inspect(Statement("SELECT 1 AS one, 2 AS two", options={"k": [1]}))
+            assert planned.inspection == {"columns": ["one", "two"], "catalog": catalog, "options": {"k": [1]}}
 
 
 async def test_the_engine_s_errors_keep_their_kind_and_others_say_nothing(pool: QueryWorkerPool) -> None:
@@ -237,6 +237,19 @@ async def test_an_inspection_that_overruns_ends_in_time(pool: QueryWorkerPool) -
     assert time.monotonic() - start < 1.2
     await idle_after(pool)
     assert time.monotonic() - start < 2.5
+
+
+async def test_waiting_for_a_worker_is_no_time_of_planning(pool: QueryWorkerPool) -> None:
+    busy = [asyncio.ensure_future(frames(pool, ENDLESS_AGGREGATE)) for _ in range(LIMITS.slots)]
+    await asyncio.sleep(0.1)
+    start = time.monotonic()
+
+    planned = await pool.inspect(Statement("SELECT 1 AS one", options={}))
+
+    assert time.monotonic() - start > 0.5 > planned.engine_s > 0
+    for ended in await asyncio.gather(*busy, return_exceptions=True):
+        assert isinstance(ended, QueryTimeoutError)
+    await idle_after(pool)
 
 
 async def test_a_reader_s_pauses_are_not_engine_time_and_keep_memory_flat(pool: QueryWorkerPool) -> None:
