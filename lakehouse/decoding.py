@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -51,7 +51,10 @@ class JobLimits:
     # Type tables and properties of programs take kilobytes, and other servers of the protocol refuse more than 1 MiB.
     # What is sixteen times as large is no honest block's; one job can still be handed it.
     block_metadata_bytes_max: int = 16 << 20
-    seconds_max: float = 600.0
+    # A decoder takes a second for some hundred MiB. The search for a block that it hangs in runs a dozen jobs, one after
+    # the other, each half as large, and has to end before queries lose their patience.
+    seconds_min: float = 30.0
+    payload_bytes_per_s_min: int = 1 << 20
     second_try_s: float = 5.0  # after which a block that killed two workers has one more try, if memory was short
 
 
@@ -66,6 +69,7 @@ class _Job:
     processes: Mapping[ProcessId, Process]
     streams: Mapping[StreamId, Stream]
     scratch: Path
+    on_crash: Callable[[], None]
 
 
 class BucketDecoder:
@@ -82,9 +86,18 @@ class BucketDecoder:
         self._at_once = at_once
 
     async def decode(
-        self, view: View, key: ViewKey, source: Source, blocks: Sequence[Block], scratch: Path
+        self,
+        view: View,
+        key: ViewKey,
+        source: Source,
+        blocks: Sequence[Block],
+        scratch: Path,
+        on_crash: Callable[[], None],
     ) -> list[DecodedRun]:
         """All of ``blocks``, in runs: each block is in the files of its run or named as left out.
+
+        Args:
+            on_crash: Called when a worker died of its blocks, before the search for the one that it was.
 
         Raises:
             BackendUnavailableError: A payload is not in the store, or not as it should be. No other job runs any more.
@@ -106,7 +119,9 @@ class BucketDecoder:
         )
 
         async def decoded(run: tuple[Block, ...]) -> DecodedRun:
-            return run, await self._run(view, key, source, run, scratch)
+            paths = await self._localize(run)
+            processes, streams = await self._catalog.registrations(run)
+            return run, await self._run(_Job(view, key, source, paths, processes, streams, scratch, on_crash), run)
 
         results = await together((decoded(run) for run in runs), asyncio.Semaphore(self._at_once))
         if left_out:
@@ -114,28 +129,26 @@ class BucketDecoder:
             results.append((run, BuildResult((), tuple(left_out.items()), 0)))
         return results
 
-    async def _run(
-        self, view: View, key: ViewKey, source: Source, blocks: Sequence[Block], scratch: Path
-    ) -> BuildResult:
+    async def _run(self, job: _Job, blocks: Sequence[Block]) -> BuildResult:
         """Decode a run of blocks in a worker; if one of them kills it, find that one and leave it out."""
-        paths = await self._localize(blocks)
-        processes, streams = await self._catalog.registrations(blocks)
-        job = _Job(view, key, source, paths, processes, streams, scratch)
         killers: dict[str, str] = {}
         for _ in range(_ATTEMPTS_MAX):
             kept = [block for block in blocks if block.block_id not in killers]
             try:
-                result = await self._run_job(job, kept, _folder(scratch))
+                result = await self._run_job(job, kept, _folder(job.scratch))
             except WorkerCrashedError as crash:
-                log.error("build.crashed", view_set=view.view_set, blocks=len(kept), reason=str(crash))
+                log.error("build.crashed", view_set=job.view.view_set, blocks=len(kept), reason=str(crash))
+                job.on_crash()
                 killers |= await self._find_killers(job, kept)
             else:
                 return replace(result, quarantined=(*result.quarantined, *killers.items()))
-        raise InternalError(f"the blocks of a bucket of {view.view_set} could not be decoded")
+        raise InternalError(f"the blocks of a bucket of {job.view.view_set} could not be decoded")
 
     async def _run_job(self, job: _Job, blocks: Sequence[Block], output: Path) -> BuildResult:
         message = await asyncio.to_thread(_message, job, blocks, output)
-        answer = await self._builder.build(message, self._limits.seconds_max)
+        size = sum(block.payload_size for block in blocks)
+        deadline_s = self._limits.seconds_min + size / self._limits.payload_bytes_per_s_min
+        answer = await self._builder.build(message, deadline_s)
         return BuildResult.from_message(answer, output, frozenset(block.block_id for block in blocks))
 
     async def _find_killers(self, job: _Job, blocks: Sequence[Block]) -> dict[str, str]:

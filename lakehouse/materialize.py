@@ -345,7 +345,7 @@ class Materializer:
             build.has_read = True
             lost = bool(build.lost_keys) and begin in await self._catalog.buckets_of(stored, list(build.lost_keys))
             source = await self._catalog.read_source(stored, scope, begin)
-            if source is None or not (source.state.dirty or build.whole or lost):
+            if not (source.state.dirty or build.whole or lost):
                 return
             try:
                 await self._make(view, stored, begin, source, build, lost=lost)
@@ -368,12 +368,12 @@ class Materializer:
             _require_all_blocks(source)
         if not build.under_way and not build.charge(view.view_set, plan.blocks):
             return  # nobody who waits for it may ask for so much
-        build.under_way, build.nearly_done = True, False
+        build.under_way, build.sees_through = True, False
         scratch = self._scratch / f"build-{secrets.token_hex(8)}"
         scratch.mkdir(parents=True)
         try:
-            built = await self._decoder.decode(view, stored.key, source, plan.blocks, scratch)
-            build.nearly_done = True
+            built = await self._decoder.decode(view, stored.key, source, plan.blocks, scratch, build.see_through)
+            build.see_through()
             await self._publish(
                 view, stored, begin, source, plan.action, plan.digest, plan.first_ordinal, timing, built
             )

@@ -76,6 +76,7 @@ def plan_bucket(
     can_extend = (
         block_order is BlockOrder.INSERT_TIME
         and source.included
+        and source.state.digest is not None
         and included <= present
         and len(source.included) < deltas_max
     )

@@ -2,7 +2,8 @@
 
 It goes on while somebody waits for it. Until blocks are being decoded, waiting for its turn or for another server, it
 goes with the last query that wanted it. After that it may go on for a while where nobody waits for anything else, because
-a client that gives up and asks again would otherwise start over for ever. What is being committed is never stopped.
+a client that gives up and asks again would otherwise start over for ever. What is being committed is never stopped, nor is
+the search for a block that decoders die of.
 """
 
 from __future__ import annotations
@@ -79,11 +80,13 @@ class SharedBuild:
 
     whole: bool = False  # decode all of its blocks, whatever is there already
     under_way: bool = False  # blocks are being decoded
-    nearly_done: bool = False  # it is being committed
+    # It is being committed, or looks for the block that its decoder dies of, which the next build would look for again.
+    sees_through: bool = False
     has_read: bool = False  # its source is read: blocks that come from now on are not in it
     lost_keys: set[str] = field(default_factory=set)  # files that the store has lost: if they are its, make it whole
     _waiting: dict[asyncio.Future[None], Allowance | None] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
+    _is_over: bool = False  # or will be: nobody stops it once more
     _on_end: Callable[[], None] = lambda: None
     _patience_s: Callable[[], float] = lambda: 0.0
 
@@ -128,10 +131,15 @@ class SharedBuild:
         return bool(self._waiting)
 
     def give_up(self) -> None:
-        """Stop it, unless somebody waits for it or it is nearly done."""
-        if not self._waiting and not self.nearly_done and self._task is not None:
+        """Stop it, unless somebody waits for it or it is to be seen through."""
+        if not self._waiting and not self.sees_through and not self._is_over and self._task is not None:
+            self._is_over = True
             self._task.cancel()
             self._on_end()
+
+    def see_through(self) -> None:
+        """From now on it goes on whoever leaves."""
+        self.sees_through = True
 
     async def _wait(self, allowance: Allowance | None) -> None:
         loop = asyncio.get_running_loop()
@@ -141,7 +149,7 @@ class SharedBuild:
             await waiter
         finally:
             del self._waiting[waiter]
-            if not self._waiting:
+            if not self._waiting and not self._is_over:
                 if self.under_way:
                     loop.call_later(LEAVING_S, self._after_leaving)
                 else:
@@ -155,6 +163,7 @@ class SharedBuild:
             self.give_up()
 
     def _end(self, task: asyncio.Task[None]) -> None:
+        self._is_over = True
         self._on_end()
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._waiting:

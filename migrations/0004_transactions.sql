@@ -87,29 +87,34 @@ BEGIN
     RETURN known;
 END $$;
 
+-- Which of the rows that a bucket has had this one is: marks and generation start over with each of them.
+ALTER TABLE lakehouse_buckets ADD COLUMN incarnation uuid NOT NULL DEFAULT gen_random_uuid();
+
 ALTER TABLE processes ALTER COLUMN ingest_xid SET DEFAULT lakehouse_xid();
 ALTER TABLE streams ALTER COLUMN ingest_xid SET DEFAULT lakehouse_xid();
 ALTER TABLE blocks ALTER COLUMN ingest_xid SET DEFAULT lakehouse_xid();
 
--- Rows that an operator removes are made again, by servers that are running too. What partitions went from is stale ...
+-- Rows that an operator removes are made again, by servers that are running too. What partitions went from is stale, and
+-- without its digest nothing is added to the rest: a block may be in several partitions, and is named by one of them ...
 -- The loops are for the planner: a join with what is gone might read all buckets, for each swap of one.
 CREATE OR REPLACE FUNCTION lakehouse_partitions_release() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     bucket record;
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
-        UPDATE lakehouse_buckets SET dirty = true, marks = marks + 1;
+        INSERT INTO lake_releases (object_id) SELECT object_id FROM lakehouse_partitions WHERE object_id IS NOT NULL;
+        UPDATE lakehouse_buckets SET dirty = true, marks = marks + 1, src_digest = NULL;
         RETURN NULL;
     END IF;
     INSERT INTO lake_releases (object_id) SELECT object_id FROM gone WHERE object_id IS NOT NULL;
     FOR bucket IN SELECT DISTINCT vid, bucket_begin FROM gone LOOP
-        UPDATE lakehouse_buckets SET dirty = true, marks = marks + 1
+        UPDATE lakehouse_buckets SET dirty = true, marks = marks + 1, src_digest = NULL
         WHERE vid = bucket.vid AND bucket_begin = bucket.bucket_begin;
     END LOOP;
     RETURN NULL;
 END $$;
 CREATE TRIGGER lakehouse_partitions_emptied
-    AFTER TRUNCATE ON lakehouse_partitions
+    BEFORE TRUNCATE ON lakehouse_partitions
     FOR EACH STATEMENT EXECUTE FUNCTION lakehouse_partitions_release();
 
 -- ... and an instance whose buckets went has seen nothing.

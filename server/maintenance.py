@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from lakehouse.catalog.partitions import InstanceId, PartitionCatalog, ViewVersion
+from lakehouse.catalog.partitions import InstanceGoneError, InstanceId, PartitionCatalog, ViewVersion
 from lakehouse.errors import LakeflightError
 from lakehouse.failpoints import failpoint
 from lakehouse.materialize import Materializer
@@ -130,7 +130,7 @@ class Maintenance:
 async def _guarded(step: str, work: Coroutine[Any, Any, object], **about: str) -> None:
     try:
         await work
-    except LakeflightError as error:
+    except (LakeflightError, InstanceGoneError) as error:
         log.warning("maintenance.failed", step=step, reason=str(error), **about)
     except Exception:
         log.exception("maintenance.failed", step=step, **about)

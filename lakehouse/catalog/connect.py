@@ -98,6 +98,8 @@ def database_errors() -> Iterator[None]:
     except asyncio.CancelledError:
         raise
     except Exception as error:
+        if isinstance(error, asyncpg.TransactionRollbackError):  # deadlock, serialization
+            raise BackendUnavailableError("another change of the database was in the way; ask again") from error
         if is_unavailable(error):
             raise BackendUnavailableError(f"the database is not available: {_reason(error)}") from error
         raise
@@ -145,6 +147,7 @@ def _server_settings(limits: Limits) -> dict[str, str]:
         "statement_timeout": _milliseconds(limits.statement_timeout_s),
         "lock_timeout": _milliseconds(limits.lock_timeout_s),
         "idle_in_transaction_session_timeout": _milliseconds(limits.idle_in_transaction_timeout_s),
+        "default_transaction_isolation": "read committed",  # who waited for a row reads what it is then, not what it was
         "synchronous_commit": "on",  # an answer says "durable", whatever the role or the database has as its default
         # Keepalives notice a peer that is idle, the timeout one that does not acknowledge. Unix sockets ignore all four.
         "tcp_keepalives_idle": str(HOST_GONE_S // 2),

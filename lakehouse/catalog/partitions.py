@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +33,8 @@ from lakehouse.model import (
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SQL: Final = load("partitions")
 FIRST_LOOK_S_MAX: Final = 600  # it reads all blocks that there are, about 100,000 a second; later ones read what is new
+FIRST_LOOK_PAUSE_S: Final = 0.5  # until it is seen whether another's first look is done
+CLOCKS_REMEMBERED_MAX: Final = 100_000  # forgetting them costs one look-up each
 LOOK_BEHIND_MAX: Final = 1_000  # transactions that looks read again before one is recorded that found nothing new
 _LOCK_WAIT_S: Final = 3600.0  # for a connection of the pool of locks; the caller has a deadline of its own
 
@@ -116,10 +119,11 @@ class UnknownClock:
 class BucketState:
     """What a builder must find unchanged when it commits."""
 
+    incarnation: uuid.UUID  # a bucket that was removed and came again counts from the start
     dirty: bool
     marks: int
     generation: int
-    digest: bytes | None
+    digest: bytes | None  # None: nothing is made of it yet, or some of that was removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +185,14 @@ class Swap:
 
 
 class SwapConflictError(Exception):
-    """The bucket changed since its source was read, or a write intent is gone: read again and start over."""
+    """The bucket changed or went since its source was read, or a write intent is gone: read again and start over."""
 
 
 class InstanceGoneError(Exception):
-    """The instance has no row any more, or its number is another's: retired, emptied by hand, set back. Add it again."""
+    """The instance or a bucket of it has no row any more, or its number is another's: retired, emptied by hand, set back.
+
+    Add the instance again and look again.
+    """
 
 
 class PartitionCatalog:
@@ -198,12 +205,10 @@ class PartitionCatalog:
         self._pool = pool
         self._lock_pool = lock_pool  # its own, so that builders who hold a lock never starve themselves
         self._store = store_name
+        self._known_clocks: set[str] = set()  # instances of processes that said their tick frequency
         self._looks = {
             suffix: {
-                look: _SQL[look]
-                .replace("{seen}", _SQL["seen"])
-                .replace("{unseen}", _SQL["unseen"])
-                .replace("{fresh}", _SQL[f"fresh_of_{suffix}"])
+                look: _of_seen(look).replace("{unseen}", _SQL["unseen"]).replace("{fresh}", _SQL[f"fresh_of_{suffix}"])
                 for look in ("has_fresh", "mark_fresh")
             }
             for suffix in ("global", "process", "stream")
@@ -250,33 +255,37 @@ class PartitionCatalog:
         Raises:
             InstanceGoneError: Without its row nothing would be found, which is not the answer.
         """
-        arguments = (
-            instance.vid,
-            None if scope.instance is None else uuid.UUID(scope.instance),
-            scope.tag,
-            instance.version.schema_hash,
-            instance.version.writer_version,
-            instance.key.view_set,
-            instance.key.instance,
-        )
-        looks = self._looks[scope.suffix]
-        async with self.connection() as connection:
-            state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX)
-            if state is not None and not state["continuous"]:
-                await continue_ids(connection)
-                state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX)
-            if state is None:
-                raise InstanceGoneError(f"view instance {instance.vid} is not {instance.key} any more")
-            if state["first"]:
-                async with connection.transaction():
-                    await connection.execute(f"SET LOCAL statement_timeout = '{FIRST_LOOK_S_MAX}s'")
-                    await connection.execute(looks["mark_fresh"], *arguments, timeout=FIRST_LOOK_S_MAX)
-            elif state["fresh"] or state["due"]:
-                await connection.execute(looks["mark_fresh"], *arguments)
-            rows = await connection.fetch(
-                _SQL["fetch_buckets"], instance.vid, wanted.begin_ns, wanted.end_ns, float(margin_s)
-            )
+        while True:
+            async with self.connection() as connection:
+                if await self._take_note(connection, instance, scope):
+                    rows = await connection.fetch(
+                        _of_seen("fetch_buckets"), *_named(instance), wanted.begin_ns, wanted.end_ns, float(margin_s)
+                    )
+                    break
+            await asyncio.sleep(FIRST_LOOK_PAUSE_S)  # the caller has a deadline
+        if not rows:
+            raise _gone(instance)
         return _buckets(rows)
+
+    async def _take_note(self, connection: Any, instance: InstanceId, scope: InstanceScope) -> bool:
+        """Mark the buckets of blocks that came since the last look; false while another does so for the first time."""
+        arguments = (*_named(instance), None if scope.instance is None else uuid.UUID(scope.instance), scope.tag)
+        looks = self._looks[scope.suffix]
+        state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX)
+        if state is not None and not state["continuous"]:
+            await continue_ids(connection)
+            state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX)
+        if state is None:
+            raise _gone(instance)
+        if state["first"]:
+            async with connection.transaction():
+                if await connection.fetchval(_SQL["claim_first_look"], instance.vid) is None:
+                    return False
+                await connection.execute(f"SET LOCAL statement_timeout = '{FIRST_LOOK_S_MAX}s'")
+                await connection.execute(looks["mark_fresh"], *arguments, timeout=FIRST_LOOK_S_MAX)
+        elif state["fresh"] or state["due"]:
+            await connection.execute(looks["mark_fresh"], *arguments)
+        return True
 
     async def known_missing(
         self, uses: Sequence[tuple[ViewKey, ViewVersion, TimeRange]], margin_s: float
@@ -305,11 +314,16 @@ class PartitionCatalog:
 
     async def unknown_clock(self, scope: InstanceScope) -> UnknownClock | None:
         """That of the instance's process, if its tick frequency is unknown and it has blocks."""
-        if scope.instance is None:
+        if scope.instance is None or scope.instance in self._known_clocks:
             return None
         async with self.connection() as connection:
-            process = await connection.fetchrow(_SQL["find_unknown_clock"], uuid.UUID(scope.instance))
+            process = await connection.fetchrow(_SQL["find_clock"], uuid.UUID(scope.instance))
             if process is None:
+                return None
+            if process["is_known"]:  # and remains so: a process is registered once
+                if len(self._known_clocks) >= CLOCKS_REMEMBERED_MAX:
+                    self._known_clocks.clear()
+                self._known_clocks.add(scope.instance)
                 return None
             timing = await connection.fetchrow(_SQL["find_timing"], process["process_id"])
         if timing["end_ticks"] is None:
@@ -363,14 +377,18 @@ class PartitionCatalog:
                     if locked and not connection.is_closed():
                         await connection.execute(_SQL["unlock_bucket"], name)
 
-    async def read_source(self, instance: InstanceId, scope: InstanceScope, bucket_begin: datetime) -> Source | None:
-        """Everything a builder needs, in one snapshot; ``None`` if there is no such bucket."""
+    async def read_source(self, instance: InstanceId, scope: InstanceScope, bucket_begin: datetime) -> Source:
+        """Everything a builder needs, in one snapshot.
+
+        Raises:
+            InstanceGoneError: There is no such bucket.
+        """
         bucket_end = bucket_begin + timedelta(hours=1)
         async with self.connection() as connection:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                state = await connection.fetchrow(_SQL["read_bucket"], instance.vid, bucket_begin)
+                state = await connection.fetchrow(_of_seen("read_bucket"), *_named(instance), bucket_begin)
                 if state is None:
-                    return None
+                    raise _gone(instance)
                 rows = await connection.fetch(
                     self._sources[scope.suffix],
                     None if scope.instance is None else uuid.UUID(scope.instance),
@@ -390,7 +408,9 @@ class PartitionCatalog:
                             timing["end_ticks"], timing["end_us"] * NS_PER_US
                         )
         return Source(
-            state=BucketState(state["dirty"], state["marks"], state["generation"], state["src_digest"]),
+            state=BucketState(
+                state["incarnation"], state["dirty"], state["marks"], state["generation"], state["src_digest"]
+            ),
             blocks=blocks,
             streams={
                 StreamId(str(row["stream_id"])): Registration(row["size_bytes"], row["digest"]) for row in streams
@@ -451,8 +471,13 @@ class PartitionCatalog:
     async def _swap(self, connection: Any, swap: Swap) -> None:
         vid, begin = swap.instance.vid, swap.bucket_begin
         state = await connection.fetchrow(_SQL["lock_generation"], vid, begin)
-        if state is None or state["generation"] != swap.state.generation:
+        if state is None or (state["incarnation"], state["generation"]) != (
+            swap.state.incarnation,
+            swap.state.generation,
+        ):
             raise SwapConflictError(f"generation {swap.state.generation} of {begin} is not current")
+        if not swap.replace and state["src_digest"] != swap.state.digest:
+            raise SwapConflictError(f"some of what is to be added to in {begin} was removed")
         if swap.replace:
             await connection.execute(_SQL["retire"], vid, begin)
         generation = swap.state.generation + 1
@@ -522,9 +547,17 @@ class PartitionCatalog:
             return not await connection.fetch(_SQL["find_intents"], list(swap.intents))
 
     async def mark_clean(self, instance: InstanceId, bucket_begin: datetime, state: BucketState) -> None:
-        """The bucket's partitions hold exactly the blocks that there are."""
+        """The bucket's partitions hold exactly the blocks that there are.
+
+        Raises:
+            SwapConflictError: The bucket is gone.
+        """
         async with self.connection() as connection:
-            await connection.execute(_SQL["clean_bucket"], instance.vid, bucket_begin, state.marks)
+            status = await connection.execute(
+                _SQL["clean_bucket"], instance.vid, bucket_begin, state.incarnation, state.marks
+            )
+        if status != "UPDATE 1":
+            raise SwapConflictError(f"the bucket of {bucket_begin} was removed")
 
     async def seal_buckets(self) -> None:
         async with self.connection() as connection:
@@ -557,6 +590,7 @@ class PartitionCatalog:
             async with connection.transaction():
                 if await connection.fetchval(_SQL["lock_unused"], instance.vid, unused) is None:
                     return False
+                await connection.execute(_SQL["lock_buckets"], instance.vid)
                 await connection.execute(_SQL["retire_all"], instance.vid)
                 await connection.execute(_SQL["remove_instance"], instance.vid)
         return True
@@ -593,6 +627,20 @@ async def continue_ids(connection: Any) -> None:
         await connection.execute(_SQL["rebase"])
 
 
+def _of_seen(name: str) -> str:
+    return _SQL[name].replace("{seen}", _SQL["seen"])
+
+
+def _named(instance: InstanceId) -> tuple[int, bytes, int, str, str]:
+    """What ``seen`` asks for."""
+    version, key = instance.version, instance.key
+    return instance.vid, version.schema_hash, version.writer_version, key.view_set, key.instance
+
+
+def _gone(instance: InstanceId) -> InstanceGoneError:
+    return InstanceGoneError(f"view instance {instance.vid} is not {instance.key} any more, or is emptied")
+
+
 def _columns(versions: Sequence[ViewVersion]) -> tuple[list[str], list[bytes], list[int]]:
     return (
         [version.view_set for version in versions],
@@ -609,6 +657,8 @@ def _instance(row: Any) -> InstanceId:
 def _buckets(rows: Sequence[Any]) -> list[StoredBucket]:
     found: dict[datetime, tuple[Any, list[StoredPartition]]] = {}
     for row in rows:
+        if row["bucket_begin"] is None:
+            continue
         _, partitions = found.setdefault(row["bucket_begin"], (row, []))
         if row["file_path"] is not None:
             partitions.append(_partition(row))

@@ -24,6 +24,7 @@ from lakehouse.storage.paths import checked_key, checked_prefix
 BLOB_THREADS: Final = 2  # as many as groups in flight
 FILE_THREADS: Final = 8
 COPY_CHUNK_BYTES: Final = 1 << 20
+ADOPT_ATTEMPTS_MAX: Final = 10  # while files are deleted that were alone in the same folder
 DURABLE_FOLDERS_MAX: Final = 4096  # remembered; forgetting one costs a sync
 LOCALIZE_INLINE_MAX: Final = 64  # so many stat calls are cheaper than a change of threads
 STAGING_FOLDER: Final = ".staging"  # never a key: those of the program do not begin with a dot
@@ -128,6 +129,16 @@ class LocalStore:
 
     def _adopt(self, target: str, source: str) -> None:
         _fsync(source, os.O_RDWR)
+        for attempts_left in reversed(range(ADOPT_ATTEMPTS_MAX)):
+            try:
+                self._link(target, source)
+                break
+            except FileNotFoundError:  # a delete of its last file took the folder with it
+                if not attempts_left:
+                    raise
+        os.unlink(source)
+
+    def _link(self, target: str, source: str) -> None:
         self._make_durable_folder(os.path.dirname(target))
         try:
             os.link(source, target)
@@ -136,7 +147,6 @@ class LocalStore:
                 raise
             self._copy(source, target)
         _fsync(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
-        os.unlink(source)
 
     def _make_durable_folder(self, folder: str) -> None:
         """Make ``folder``; the entries of all folders of its path, up to the store's, are synced when this returns.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import uuid
@@ -11,7 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from lakehouse.catalog.connect import HOST_GONE_S, INGEST_LIMITS, close_pool, connect, open_pool
+from lakehouse.catalog.connect import HOST_GONE_S, INGEST_LIMITS, close_pool, connect, database_errors, open_pool
+from lakehouse.errors import BackendUnavailableError
 from server.embedded_postgres import PORT, EmbeddedPostgres
 
 LOOPBACK = "127.7.13.21"  # an address of its own: the port is that of every other Postgres
@@ -37,6 +39,39 @@ async def test_a_commit_is_durable_whatever_the_role_has_as_its_default(empty_da
     finally:
         await admin.execute(f"DROP ROLE {role}")
         await admin.close()
+
+
+async def test_who_waits_for_a_row_reads_what_it_is_then_whatever_the_role_has_as_its_default(
+    empty_database_url: str,
+) -> None:
+    admin = await asyncpg.connect(empty_database_url)
+    database = await admin.fetchval("SELECT current_database()")
+    await admin.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'")
+    await admin.close()
+
+    connection = await connect(empty_database_url)
+
+    assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
+    await connection.close()
+
+
+async def test_a_deadlock_is_not_taken_for_a_database_that_does_not_answer(empty_database_url: str) -> None:
+    one, two = [await connect(empty_database_url) for _ in range(2)]
+
+    async def lock_both(connection: asyncpg.Connection, first: int, second: int) -> None:
+        with database_errors():
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", first)
+                await asyncio.sleep(0.2)
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", second)
+
+    outcomes = await asyncio.gather(lock_both(one, 1, 2), lock_both(two, 2, 1), return_exceptions=True)
+    for connection in (one, two):
+        await connection.close()
+
+    (error,) = [outcome for outcome in outcomes if outcome is not None]
+    assert isinstance(error, BackendUnavailableError)
+    assert str(error) == "another change of the database was in the way; ask again"
 
 
 async def test_a_client_whose_host_vanished_gives_its_locks_back_soon(tmp_path: Path) -> None:

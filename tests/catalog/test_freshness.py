@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,6 +14,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from lakehouse.catalog import partitions
+from lakehouse.catalog.connect import Limits, open_pool
 from lakehouse.catalog.partitions import (
     LOOK_BEHIND_MAX,
     EstimatedBucket,
@@ -93,7 +96,6 @@ class Lake:
         seen: set[str] = set()
         for bucket in await self.catalog.look(instance, scope, EVERYTHING, 300):
             source = await self.catalog.read_source(instance, scope, bucket.begin)
-            assert source is not None
             seen |= {block.block_id for block in source.blocks}
             await self.catalog.mark_clean(instance, bucket.begin, source.state)
         return seen
@@ -237,6 +239,50 @@ async def test_an_instance_whose_number_is_another_s_is_gone(lake: Lake) -> None
         await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
 
 
+async def test_an_instance_that_is_retired_while_it_is_looked_at_is_gone_and_not_empty(lake: Lake) -> None:
+    instance = await lake.instance()
+    await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
+    await lake.pool.execute("UPDATE view_instances SET used = clock_timestamp() - interval '9 days'")
+    async with lake.pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM view_instances FOR UPDATE")
+        look = asyncio.create_task(lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300))
+        await _wait_for_lock(other)
+        await other.execute("DELETE FROM view_instances")
+
+    with pytest.raises(InstanceGoneError):
+        await look
+
+
+async def test_a_look_waits_for_the_first_look_of_another_and_keeps_no_connection_meanwhile(
+    lake: Lake, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads all blocks that there are, which takes longer than any lock is waited for."""
+    monkeypatch.setattr(partitions, "FIRST_LOOK_PAUSE_S", 0.05)
+    await lake.add_process()
+    await lake.add_stream()
+    await lake.add_block()
+    instance = await lake.instance()
+    pool = await open_pool(database_url, connections_max=1, limits=Limits(lock_timeout_s=0.1))
+    catalog = PartitionCatalog(pool, pool, "memory://")
+    async with lake.pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM view_instances FOR UPDATE")
+        looks = [asyncio.create_task(catalog.look(instance, BY_STREAM, EVERYTHING, 300)) for _ in range(3)]
+        await asyncio.sleep(0.5)
+        assert await catalog.find_instance(instance.key, instance.version) == instance
+        assert not any(look.done() for look in looks)
+
+    assert [len(buckets) for buckets in await asyncio.gather(*looks)] == [1, 1, 1]
+    await pool.close()
+
+
+async def _wait_for_lock(connection: Any) -> None:
+    """Until a statement waits for what ``connection`` has locked."""
+    async with asyncio.timeout(5):
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        while not await connection.fetchval(waiting):  # noqa: ASYNC110 (what is waited for is inside of the database)
+            await asyncio.sleep(0.02)
+
+
 async def test_that_an_instance_is_used_is_written_once_an_hour(lake: Lake) -> None:
     instance = await lake.instance()
     await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
@@ -341,7 +387,6 @@ async def test_a_bucket_marked_while_it_was_built_stays_dirty(lake: Lake) -> Non
     instance = await lake.instance()
     (bucket,) = await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
     source = await lake.catalog.read_source(instance, BY_STREAM, bucket.begin)
-    assert source is not None
     await lake.add_block()
     await lake.dirty(instance, BY_STREAM)
 
@@ -415,6 +460,44 @@ async def test_of_two_builders_of_one_generation_only_the_first_commits(lake: La
 
     (after,) = await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
     assert [partition.key for partition in after.partitions] == ["a"]
+
+
+@pytest.mark.parametrize("removal", ["DELETE FROM lakehouse_buckets", "TRUNCATE lakehouse_buckets CASCADE"])
+async def test_a_builder_does_not_commit_into_a_bucket_that_was_removed_and_came_again(
+    lake: Lake, removal: str
+) -> None:
+    """Its marks and its generation are what they were: they start over."""
+    await lake.add_process()
+    await lake.add_stream()
+    await lake.add_block()
+    instance = await lake.instance()
+    (bucket,) = await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
+    source = await lake.catalog.read_source(instance, BY_STREAM, bucket.begin)
+    intents = await lake.catalog.reserve(["a"], timedelta(minutes=1), "test")
+    await lake.pool.execute(removal)
+    await lake.add_block()
+    assert await lake.dirty(instance, BY_STREAM)
+
+    with pytest.raises(SwapConflictError):
+        await lake.catalog.commit(_swap(instance, source, bucket.begin, ["a"], intents))
+    with pytest.raises(SwapConflictError):
+        await lake.catalog.mark_clean(instance, bucket.begin, source.state)
+
+    assert await lake.dirty(instance, BY_STREAM)
+
+
+async def test_a_builder_reads_nothing_of_an_instance_whose_number_is_another_s(lake: Lake) -> None:
+    await lake.add_process()
+    await lake.add_stream()
+    await lake.add_block()
+    gone = await lake.instance()
+    await lake.pool.execute("TRUNCATE view_instances RESTART IDENTITY CASCADE")
+    other = await lake.instance()
+    (bucket,) = await lake.catalog.look(other, BY_STREAM, EVERYTHING, 300)
+    assert gone.vid == other.vid
+
+    with pytest.raises(InstanceGoneError):
+        await lake.catalog.read_source(gone, BY_STREAM, bucket.begin)
 
 
 async def test_an_intent_that_was_reaped_stops_its_commit(lake: Lake) -> None:
@@ -518,6 +601,20 @@ async def test_versions_that_nobody_has_used_for_long_are_retired_and_their_obje
     assert {path.split("-")[0] for _, path in condemned} == {str(old.vid)}
 
 
+async def test_an_instance_is_retired_although_a_swap_is_under_way(lake: Lake) -> None:
+    """Both lock a bucket before its partitions, so neither has what the other waits for."""
+    instance = await lake.instance()
+    await _fragment(lake, instance, START)
+    await lake.pool.execute("UPDATE view_instances SET used = clock_timestamp() - interval '8 days'")
+    async with lake.pool.acquire() as swap, swap.transaction():
+        await swap.execute("SELECT FROM lakehouse_buckets FOR UPDATE")
+        retired = asyncio.create_task(lake.catalog.retire_instance(instance, timedelta(days=7)))
+        await _wait_for_lock(swap)
+        await swap.execute("DELETE FROM lakehouse_partitions")
+
+    assert await retired
+
+
 async def test_a_version_of_which_any_instance_is_used_is_kept_whole(lake: Lake) -> None:
     """A server of that version is still there."""
     idle, used = await lake.instance(VERSION), await lake.instance(VERSION)
@@ -571,7 +668,6 @@ async def _store_estimated(lake: Lake, instance: InstanceId, bucket: EstimatedBu
         microseconds(bucket.timing.end_time_ns),
     )
     source = await lake.catalog.read_source(instance, BY_STREAM, bucket.begin)
-    assert source is not None
     has_rows = bucket.events is not None
     keys = [f"{bucket.begin}"] if has_rows else []
     partition = NewPartition(0, None, 0, 0, None, None, None, (), 0)
@@ -624,11 +720,12 @@ async def test_what_an_operator_removed_is_stale(lake: Lake, removal: str) -> No
     await lake.pool.execute(removal)
 
     assert await lake.dirty(instance, BY_STREAM)
+    assert (await lake.catalog.read_source(instance, BY_STREAM, bucket.begin)).state.digest is None
     assert await lake.clean(instance, BY_STREAM) == {str(block)}
     assert not await lake.dirty(instance, BY_STREAM)
 
 
-async def test_partitions_removed_while_a_delta_was_made_leave_the_bucket_stale(lake: Lake) -> None:
+async def test_a_delta_is_not_added_when_partitions_were_removed_while_it_was_made(lake: Lake) -> None:
     await lake.add_process()
     await lake.add_stream()
     await lake.add_block()
@@ -638,8 +735,11 @@ async def test_partitions_removed_while_a_delta_was_made_leave_the_bucket_stale(
         source = await lake.catalog.read_source(instance, BY_STREAM, bucket.begin)
         intents = await lake.catalog.reserve([f"{number}"], timedelta(minutes=1), "test")
         delta = replace(_swap(instance, source, bucket.begin, [f"{number}"], intents), replace=False)
-        if number:
-            await lake.pool.execute("DELETE FROM lakehouse_partitions")
+        if not number:
+            await lake.catalog.commit(delta)
+    await lake.pool.execute("DELETE FROM lakehouse_partitions")
+
+    with pytest.raises(SwapConflictError):
         await lake.catalog.commit(delta)
 
     assert await lake.dirty(instance, BY_STREAM)

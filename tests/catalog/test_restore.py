@@ -89,7 +89,6 @@ class Lake:
             for bucket in await catalog.look(instance, SCOPES[scope], EVERYTHING, 300):
                 if bucket.dirty:
                     source = await catalog.read_source(instance, SCOPES[scope], bucket.begin)
-                    assert source is not None
                     found |= {block.block_id for block in source.blocks}
                     await catalog.mark_clean(instance, bucket.begin, source.state)
         return found

@@ -141,13 +141,14 @@ async def test_rows_file_and_bounds_go_together(database: Any, change: str) -> N
         await database.execute(f"UPDATE lakehouse_partitions SET {change}")
 
 
-async def test_a_retired_partition_releases_its_object(database: Any) -> None:
+@pytest.mark.parametrize("removal", ["DELETE FROM lakehouse_partitions", "TRUNCATE lakehouse_partitions"])
+async def test_a_retired_partition_releases_its_object(database: Any, removal: str) -> None:
     vid = await add_instance(database)
     await add_bucket(database, vid)
     object_id = await add_partition(database, vid, ordinal=0)
     await add_partition(database, vid, ordinal=1, rows=0)
 
-    await database.execute("DELETE FROM lakehouse_partitions")
+    await database.execute(removal)
 
     released = await database.fetch("SELECT object_id FROM lake_releases")
     assert [row["object_id"] for row in released] == [object_id]

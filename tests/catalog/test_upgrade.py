@@ -75,10 +75,11 @@ async def _use_as_the_older_version_did(connection: Any) -> list[uuid.UUID]:
     )
     await connection.execute(
         "INSERT INTO lakehouse_buckets (vid, bucket_begin, bucket_end, dirty, marks, src_blocks, min_claimed, max_claimed,"
-        " generation) VALUES ($1, $2, $3, false, 1, 1, $2, $2, 1)",
+        " generation, src_digest) VALUES ($1, $2, $3, false, 1, 1, $2, $2, 1, $4)",
         vid,
         START,
         START + timedelta(hours=1),
+        bytes(16),
     )
     await connection.execute(
         "INSERT INTO lakehouse_partitions (view_set_name, view_instance_id, begin_insert_time, end_insert_time,"
@@ -105,7 +106,6 @@ async def _planned(catalog: PartitionCatalog) -> tuple[Action, set[str]]:
     (bucket,) = await catalog.look(instance, SCOPE, EVERYTHING, 300)
     assert [partition.key for partition in bucket.partitions] == ["a"]
     source = await catalog.read_source(instance, SCOPE, bucket.begin)
-    assert source is not None
     if not bucket.dirty:
         return Action.KEEP, set()
     plan = plan_bucket(source, BlockOrder.INSERT_TIME, VERSION.writer_version, None, 16)

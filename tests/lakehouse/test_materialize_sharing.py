@@ -95,6 +95,26 @@ async def test_what_nobody_waits_for_any_more_has_a_limit(lake: Lake) -> None:
     await until(lambda: list(lake.scratch.iterdir()) == [])
 
 
+async def test_the_search_for_a_block_that_kills_its_decoder_ends_whoever_leaves(lake: Lake) -> None:
+    """Were it given up, the next query would begin it again, and the hour could never be read."""
+    program = Program()
+    blocks = await lake.send([*program.registration(), *(program.log_block() for _ in range(8))])
+    lake.builder.hostile = {blocks[5]}
+    lake.builder.pause = lambda job: asyncio.sleep(0.05)
+    materializer = lake.materializer(abandoned_s_max=0.0)
+    query = asyncio.create_task(materializer.ensure(LOGS, program.process_id, EVERYTHING))
+    await until(lambda: len(lake.builder.jobs) > 2)
+
+    query.cancel()
+    await asyncio.gather(query, return_exceptions=True)
+    await idle(materializer)
+
+    jobs = len(lake.builder.jobs)
+    fresh = await lake.materializer().ensure(LOGS, program.process_id, EVERYTHING)
+    assert fresh.missing_blocks == 1
+    assert len(lake.builder.jobs) == jobs
+
+
 async def test_who_comes_back_finds_the_build_that_was_left(lake: Lake) -> None:
     program, (block,) = await made_up(lake, 1)
     gate = lake.builder.close_gate(block)

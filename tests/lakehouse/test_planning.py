@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
@@ -34,7 +35,7 @@ def _source(
 ) -> Source:
     registration = Registration(10, bytes(32))
     return Source(
-        state=BucketState(dirty=True, marks=1, generation=1, digest=digest),
+        state=BucketState(uuid.UUID(int=0), dirty=True, marks=1, generation=1, digest=digest),
         blocks=tuple(map(_block, sorted(present))),
         streams={STREAM: registration},
         processes={PROCESS: registration},
@@ -67,6 +68,17 @@ def test_afterwards_the_bucket_holds_its_blocks_each_once(
         assert plan.first_ordinal not in source.included
         assert len(source.included) < DELTAS_MAX
         assert order is BlockOrder.INSERT_TIME
+
+
+@given(present=block_numbers.filter(bool), more=block_numbers)
+@pytest.mark.parametrize("order", BlockOrder)
+def test_a_bucket_that_lost_some_of_its_partitions_is_made_whole(
+    order: BlockOrder, present: set[int], more: set[int]
+) -> None:
+    """Several partitions can have rows of one block, so that those which are left do not say what they lack."""
+    source = _source(present | more, {0: present}, digest=None)
+
+    assert plan_bucket(source, order, 1, None, DELTAS_MAX).action is Action.REPLACE
 
 
 @given(present=block_numbers, extra=st.integers(31, 40))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 import warnings
 
 import pytest
@@ -98,7 +99,7 @@ def test_jobs_neither_lose_nor_repeat_a_block_and_keep_their_limits(
     drawn: list[tuple[str, str, int]], bytes_max: int, blocks_max: int, metadata_bytes_max: int
 ) -> None:
     blocks = [_block(number, *values) for number, values in enumerate(drawn)]
-    source = Source(BucketState(True, 0, 0, None), tuple(blocks), STREAMS, PROCESSES, {}, {})
+    source = Source(BucketState(uuid.UUID(int=0), True, 0, 0, None), tuple(blocks), STREAMS, PROCESSES, {}, {})
 
     runs = list(
         split_jobs(

@@ -494,6 +494,33 @@ def test_names_of_stores_have_no_credentials(tmp_path: Path) -> None:
             open_store(url, scratch=tmp_path)
 
 
+async def test_a_file_is_put_although_a_delete_takes_its_empty_folder_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    source = tmp_path / "source"
+    source.write_bytes(b"rows")
+    for name in ("first", "last"):
+        (tmp_path / name).write_bytes(b"older")
+        await store.put_file(f"k/{name}", tmp_path / name)
+    await store.delete(["k/first"])
+    make_folder, lost = store._make_durable_folder, 0
+
+    def make_and_lose(folder: str) -> None:
+        nonlocal lost
+        make_folder(folder)
+        if folder.endswith("k") and not lost:
+            lost += 1
+            store._delete([f"{folder}/last"])
+
+    monkeypatch.setattr(store, "_make_durable_folder", make_and_lose)
+    await store.put_file("k/new", source)
+
+    assert lost
+    assert await store.get("k/new") == b"rows"
+    await store.close()
+
+
 def test_keys_of_partitions_are_fresh_and_safe() -> None:
     keys = {partition_key("log_entries", "global", 1_767_225_600_000_000_000) for _ in range(100)}
 

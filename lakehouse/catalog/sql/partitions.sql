@@ -26,11 +26,11 @@ SELECT process_id FROM processes WHERE process_id = $1;
 SELECT process_id FROM streams WHERE stream_id = $1;
 
 -- name: seen
--- The last look at an instance; the text of every look begins with it. All of its key is compared, because numbers are given
--- again when the table is emptied or set back. $4 schema hash, $5 writer version, $6 view set, $7 instance.
+-- The last look at an instance; what asks by an instance's number begins with it. All of its key is compared, because numbers
+-- are given again when the table is emptied or set back. $2 schema hash, $3 writer version, $4 view set, $5 instance.
 SELECT vid, looked_before, looked_except, used
 FROM view_instances
-WHERE vid = $1 AND (schema_hash, writer_version, view_set, instance_id) = ($4, $5, $6, $7);
+WHERE vid = $1 AND (schema_hash, writer_version, view_set, instance_id) = ($2, $3, $4, $5);
 
 -- name: unseen
 -- The ranges of ids that the last look could not see. Whoever joins with them keeps the planner from another order by
@@ -43,23 +43,23 @@ FROM seen
 CROSS JOIN LATERAL unnest(looked_except) AS running;
 
 -- name: fresh_of_stream
--- $2 the stream; $3 is not used. The second and third branch are empty unless a registration came late.
+-- $6 the stream; $7 is not used. The second and third branch are empty unless a registration came late.
 SELECT b.*
 FROM unseen u
 CROSS JOIN LATERAL (
     SELECT *
     FROM blocks
-    WHERE stream_id = $2::uuid AND ingest_xid BETWEEN u.first AND u.last
+    WHERE stream_id = $6::uuid AND ingest_xid BETWEEN u.first AND u.last
     OFFSET 0
 ) AS b
-WHERE $3::text IS NULL
+WHERE $7::text IS NULL
 UNION ALL
 SELECT b.*
 FROM unseen u
 CROSS JOIN LATERAL (
     SELECT stream_id
     FROM streams
-    WHERE stream_id = $2::uuid AND ingest_xid BETWEEN u.first AND u.last
+    WHERE stream_id = $6::uuid AND ingest_xid BETWEEN u.first AND u.last
     OFFSET 0
 ) AS late
 CROSS JOIN LATERAL (
@@ -81,35 +81,35 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT *
     FROM blocks
-    WHERE process_id = late.process_id AND stream_id = $2::uuid AND ingest_xid < u.looked_before
+    WHERE process_id = late.process_id AND stream_id = $6::uuid AND ingest_xid < u.looked_before
     OFFSET 0
 ) AS b
 WHERE u.looked_before IS NOT NULL;
 
 -- name: fresh_of_process
--- $2 the process, $3 the tag of its streams.
+-- $6 the process, $7 the tag of its streams.
 SELECT b.*
 FROM unseen u
 CROSS JOIN LATERAL (
     SELECT *
     FROM blocks
-    WHERE process_id = $2::uuid AND ingest_xid BETWEEN u.first AND u.last
+    WHERE process_id = $6::uuid AND ingest_xid BETWEEN u.first AND u.last
     OFFSET 0
 ) AS b
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$7::text]
 UNION ALL
 SELECT b.*
 FROM unseen u
 CROSS JOIN LATERAL (
     SELECT stream_id
     FROM streams
-    WHERE ingest_xid BETWEEN u.first AND u.last AND tags @> ARRAY[$3::text]
+    WHERE ingest_xid BETWEEN u.first AND u.last AND tags @> ARRAY[$7::text]
     OFFSET 0
 ) AS late
 CROSS JOIN LATERAL (
     SELECT *
     FROM blocks
-    WHERE stream_id = late.stream_id AND process_id = $2::uuid AND ingest_xid < u.looked_before
+    WHERE stream_id = late.stream_id AND process_id = $6::uuid AND ingest_xid < u.looked_before
     OFFSET 0
 ) AS b
 WHERE u.looked_before IS NOT NULL
@@ -119,7 +119,7 @@ FROM unseen u
 CROSS JOIN LATERAL (
     SELECT process_id
     FROM processes
-    WHERE process_id = $2::uuid AND ingest_xid BETWEEN u.first AND u.last
+    WHERE process_id = $6::uuid AND ingest_xid BETWEEN u.first AND u.last
     OFFSET 0
 ) AS late
 CROSS JOIN LATERAL (
@@ -128,11 +128,11 @@ CROSS JOIN LATERAL (
     WHERE process_id = late.process_id AND ingest_xid < u.looked_before
     OFFSET 0
 ) AS b
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$7::text]
 WHERE u.looked_before IS NOT NULL;
 
 -- name: fresh_of_global
--- $2 is not used, $3 the tag of the streams.
+-- $6 is not used, $7 the tag of the streams.
 SELECT b.*
 FROM unseen u
 CROSS JOIN LATERAL (
@@ -141,15 +141,15 @@ CROSS JOIN LATERAL (
     WHERE ingest_xid BETWEEN u.first AND u.last
     OFFSET 0
 ) AS b
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
-WHERE $2::uuid IS NULL
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$7::text]
+WHERE $6::uuid IS NULL
 UNION ALL
 SELECT b.*
 FROM unseen u
 CROSS JOIN LATERAL (
     SELECT stream_id
     FROM streams
-    WHERE ingest_xid BETWEEN u.first AND u.last AND tags @> ARRAY[$3::text]
+    WHERE ingest_xid BETWEEN u.first AND u.last AND tags @> ARRAY[$7::text]
     OFFSET 0
 ) AS late
 CROSS JOIN LATERAL (
@@ -174,7 +174,7 @@ CROSS JOIN LATERAL (
     WHERE process_id = late.process_id AND ingest_xid < u.looked_before
     OFFSET 0
 ) AS b
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$3::text]
+JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$7::text]
 WHERE u.looked_before IS NOT NULL;
 
 -- name: has_fresh
@@ -215,6 +215,14 @@ LOCK TABLE lakehouse_transactions IN ACCESS EXCLUSIVE MODE;
 
 -- name: rebase
 SELECT lakehouse_rebase();
+
+-- name: claim_first_look
+-- One server at a time reads all blocks. No row: another one is at it, or is done. Who waited for the lock instead would
+-- keep a connection from everybody else for minutes.
+SELECT vid
+FROM view_instances
+WHERE vid = $1 AND looked_before IS NULL
+FOR UPDATE SKIP LOCKED;
 
 -- name: mark_fresh
 -- Marks the buckets of new blocks as dirty and records the look, in one statement, so in one snapshot.
@@ -289,8 +297,10 @@ WHERE b.missing_blocks > 0
     AND (u.end_ns IS NULL OR b.min_claimed <= to_timestamp(least(greatest(u.end_ns / 1e9 + $7, -2e11), 9e12)));
 
 -- name: fetch_buckets
--- Buckets that a reader of [$2, $3] (nanoseconds, null is open) may need, with their partitions. A dirty bucket is
--- judged by what its blocks claim, with a margin ($4, seconds); a partition by the rows that are in it.
+-- Buckets that a reader of [$6, $7] (nanoseconds, null is open) may need, with their partitions. A dirty bucket is
+-- judged by what its blocks claim, with a margin ($8, seconds); a partition by the rows that are in it. One row of nulls:
+-- there are none. No row: what was looked at is gone.
+WITH seen AS ({seen})
 SELECT
     b.bucket_begin,
     b.dirty,
@@ -301,23 +311,26 @@ SELECT
     p.num_rows,
     p.min_event_ns,
     p.max_event_ns
-FROM (
-    SELECT
-        *,
-        ($2::bigint IS NULL
-            OR max_claimed >= to_timestamp(least(greatest($2 / 1e9 - $4, -2e11), 9e12)))
-        AND ($3::bigint IS NULL
-            OR min_claimed <= to_timestamp(least(greatest($3 / 1e9 + $4, -2e11), 9e12))) AS claimed_in_range
-    FROM lakehouse_buckets
-    WHERE vid = $1
-) AS b
-LEFT JOIN lakehouse_partitions p
-    ON p.vid = b.vid
-    AND p.bucket_begin = b.bucket_begin
-    AND p.num_rows > 0
-    AND ($2::bigint IS NULL OR p.max_event_ns >= $2)
-    AND ($3::bigint IS NULL OR p.min_event_ns <= $3)
-WHERE b.claimed_in_range OR p.partition_id IS NOT NULL
+FROM seen
+LEFT JOIN (
+    (
+        SELECT
+            *,
+            ($6::bigint IS NULL
+                OR max_claimed >= to_timestamp(least(greatest($6 / 1e9 - $8, -2e11), 9e12)))
+            AND ($7::bigint IS NULL
+                OR min_claimed <= to_timestamp(least(greatest($7 / 1e9 + $8, -2e11), 9e12))) AS claimed_in_range
+        FROM lakehouse_buckets
+        WHERE vid = $1
+    ) AS b
+    LEFT JOIN lakehouse_partitions p
+        ON p.vid = b.vid
+        AND p.bucket_begin = b.bucket_begin
+        AND p.num_rows > 0
+        AND ($6::bigint IS NULL OR p.max_event_ns >= $6)
+        AND ($7::bigint IS NULL OR p.min_event_ns <= $7)
+) ON b.claimed_in_range OR p.partition_id IS NOT NULL
+WHERE seen.looked_before IS NOT NULL
 ORDER BY b.bucket_begin, p.ordinal;
 
 -- name: fetch_estimated
@@ -380,21 +393,22 @@ SELECT max(b.end_ticks) AS end_ticks, (extract(EPOCH FROM max(b.end_time)) * 100
 FROM blocks b
 WHERE b.process_id = $1;
 
--- name: find_unknown_clock
--- The process of a stream or of an id itself, if its tick frequency is unknown.
-SELECT p.process_id, (extract(EPOCH FROM p.start_time) * 1000000)::bigint AS start_us
+-- name: find_clock
+-- Of the process of a stream or of an id itself: whether its tick frequency is known, and its start.
+SELECT p.process_id, p.tsc_frequency > 0 AS is_known, (extract(EPOCH FROM p.start_time) * 1000000)::bigint AS start_us
 FROM processes p
-WHERE p.tsc_frequency <= 0
-    AND p.process_id = coalesce((SELECT s.process_id FROM streams s WHERE s.stream_id = $1), $1);
+WHERE p.process_id = coalesce((SELECT s.process_id FROM streams s WHERE s.stream_id = $1), $1);
 
 -- name: mark_bucket
 UPDATE lakehouse_buckets SET dirty = true, marks = marks + 1
 WHERE (vid, bucket_begin) = ($1, $2);
 
 -- name: read_bucket
-SELECT dirty, marks, generation, src_digest
-FROM lakehouse_buckets
-WHERE (vid, bucket_begin) = ($1, $2);
+WITH seen AS ({seen})
+SELECT b.incarnation, b.dirty, b.marks, b.generation, b.src_digest
+FROM seen
+JOIN lakehouse_buckets b ON b.vid = seen.vid
+WHERE b.bucket_begin = $6;
 
 -- name: blocks_of_stream
 SELECT b.*
@@ -523,7 +537,7 @@ SELECT staged_id, $1, $2, 'lake', 'partitions', 'data', 'parquet', $3, path, fal
 FROM unnest($4::uuid[], $5::text[]) AS intent (staged_id, path);
 
 -- name: lock_generation
-SELECT generation, marks
+SELECT incarnation, generation, marks, src_digest
 FROM lakehouse_buckets
 WHERE (vid, bucket_begin) = ($1, $2)
 FOR UPDATE;
@@ -556,7 +570,8 @@ FROM view_instances i
 WHERE i.vid = $1;
 
 -- name: finish_bucket
--- $3: somebody marked the bucket since its blocks were read. Not asked here: replacing partitions marks it as well.
+-- $3: somebody marked the bucket since its blocks were read. Not asked here: retiring partitions marks it as well, and takes
+-- its digest.
 UPDATE lakehouse_buckets SET
     dirty = $3,
     whole = ($12::int = 0),
@@ -574,8 +589,8 @@ WHERE (vid, bucket_begin) = ($1, $2);
 
 -- name: clean_bucket
 -- The blocks are those that are in the partitions already.
-UPDATE lakehouse_buckets SET dirty = (marks <> $3), updated = clock_timestamp()
-WHERE (vid, bucket_begin) = ($1, $2);
+UPDATE lakehouse_buckets SET dirty = (marks <> $4), updated = clock_timestamp()
+WHERE (vid, bucket_begin, incarnation) = ($1, $2, $3);
 
 -- name: finish_intents
 DELETE FROM staged_writes
@@ -648,6 +663,14 @@ LIMIT $2;
 SELECT vid
 FROM view_instances
 WHERE vid = $1 AND used < clock_timestamp() - $2::interval
+FOR UPDATE;
+
+-- name: lock_buckets
+-- Before their partitions, as whoever commits one of them does.
+SELECT
+FROM lakehouse_buckets
+WHERE vid = $1
+ORDER BY bucket_begin
 FOR UPDATE;
 
 -- name: retire_all
