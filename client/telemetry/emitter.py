@@ -21,8 +21,8 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -81,7 +81,9 @@ CLOSE_TIMEOUT_S: Final = 5.0
 OWN_TARGET: Final = "lakeflight.telemetry"
 LOSS_REPORT_INTERVAL_S: Final = 10.0  # a log line about losses comes no more often
 COMPLAINT_INTERVAL_S: Final = 3600.0  # nor a line on standard error
+START_RETRY_INTERVAL_S: Final = 1.0  # nor a try to start a thread where the system had none, except to flush and close
 _TRIES_BEFORE_COMPLAINT: Final = 3
+_TRIED_AGAIN: Final = "it is tried again; what does not fit into memory meanwhile is lost"
 _AFTER_EVERYTHING: Final = -100  # a priority of multiprocessing's finalizers: others may still log
 
 
@@ -93,12 +95,12 @@ class Statistics:
     bytes_sent: int = 0
     requests_retried: int = 0
     requests_refused: int = 0  # by the server, for good
-    requests_dropped: int = 0  # given up: no room, or too many tries
-    dropped_logs: int = 0  # lines that no server has: no room for them, or for their block, given up, refused
+    requests_dropped: int = 0  # given up: no room, too many tries, nobody to send them, or not to be encoded
+    dropped_logs: int = 0  # lines that no server has: no room for them, or their block was dropped or refused
     dropped_metrics: int = 0
     dropped_spans: int = 0
     dropped_threads: int = 0  # of which nothing is recorded
-    errors: int = 0  # events that could not be recorded or encoded
+    errors: int = 0  # events that could not be recorded, blocks that could not be encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +232,11 @@ class _Run:
         self._stopping = False
         self._deadline = float("inf")
         self._start_lock = threading.RLock()
-        self._threads: list[threading.Thread] = []
+        self._starting = False
+        self._start_trouble = ""
+        self._next_start = float("inf")  # of a try after one that failed
+        self._loops = (("encode", self._encode_loop), ("send", self._send_loop))
+        self._threads: list[threading.Thread] = []  # those that were started, in the order of the loops
         self._outbox = _Outbox(telemetry.limits.outbox_bytes_max)
         self.recorder = Recorder(telemetry.limits, self.start, self.wake)
         self._start = stamp()
@@ -246,25 +252,59 @@ class _Run:
         if not self._wake_pending:
             self._wake_pending = True
             self._wakes.put(None)
+        if monotonic() >= self._next_start:
+            self.start()
 
     def start(self) -> None:
-        """Start the two threads unless they run: with the first event, so that an idle program has none."""
+        """Start the two threads unless they run: with the first event, so that an idle program has none.
+
+        Where the system has no thread for them, or the interpreter is ending, a later event tries again.
+        """
         with self._start_lock:
-            if self._threads or self._stopping:
+            if self._is_running or self._stopping or self._starting:
                 return
+            self._starting = True  # a signal handler may come here in the midst of it
             try:
-                self._threads = [
-                    threading.Thread(target=target, name=f"lakeflight-telemetry-{name}", daemon=True)
-                    for name, target in (("encode", self._encode_loop), ("send", self._send_loop))
-                ]
-                for thread in self._threads:
-                    thread.start()
-            except RuntimeError:  # the interpreter is shutting down
-                self.recorder.errors += 1
+                for name, loop in self._loops[len(self._threads) :]:
+                    self._start_thread(name, loop)
+            except Exception as error:
+                self._start_trouble = str(error)
+                self._next_start = monotonic() + START_RETRY_INTERVAL_S
+                self.recorder.wake_at_every_event()
+            else:
+                if self._start_trouble:
+                    self._start_trouble = ""
+                    self._next_start = float("inf")
+                    self.recorder.wake_when_half_full()
+            finally:
+                self._starting = False
+        if self._start_trouble:
+            self._complain(_TRIED_AGAIN)
+
+    def _start_thread(self, name: str, loop: Callable[[], None]) -> None:
+        thread = threading.Thread(target=loop, name=f"lakeflight-telemetry-{name}", daemon=True)
+        try:
+            thread.start()
+        finally:
+            if thread.ident is not None:  # it runs, also if a signal handler raised meanwhile
+                self._threads.append(thread)
+
+    @property
+    def _is_running(self) -> bool:
+        return len(self._threads) == len(self._loops)
+
+    def _start_if_needed(self) -> bool:
+        """Try once more where something was recorded; false if there is something and nobody to send it."""
+        if self._is_running or not self.recorder.threads():
+            return True
+        self.start()
+        return self._is_running
 
     def flush(self, timeout_s: float) -> bool:
         deadline = monotonic() + timeout_s
         lost_before = self._requests_lost
+        if not self._start_if_needed():
+            return False
         if self._threads and not self._stopping:
             encoded = threading.Event()
             self._wakes.put(encoded)
@@ -274,6 +314,7 @@ class _Run:
 
     def close(self, timeout_s: float) -> bool:
         lost_before = self._requests_lost
+        can_send = self._start_if_needed()
         self._deadline = monotonic() + timeout_s
         self._stopping = True
         self._wakes.put(None)
@@ -281,11 +322,25 @@ class _Run:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, self._deadline - monotonic()))
         in_time = not any(thread.is_alive() for thread in self._threads)
+        if in_time and not can_send:
+            self._lose_the_rest()
         if in_time and self._requests_lost == lost_before:
             return True
-        if self._failing or not in_time:  # said by this thread: no other may print while the interpreter ends
+        if self._failing or not in_time or not can_send:
+            # said by this thread: no other may print while the interpreter ends
             self._complain(f"{self._losses()} lost" if in_time else "what is left is lost")
         return False
+
+    def _lose_the_rest(self) -> None:
+        """There is no thread to send it; encoded, it is counted as what is lost elsewhere."""
+        if not self._threads:
+            with self._lost_on_error(Losses()):
+                self._encode()
+        self._outbox.close()
+        for thrown in self._outbox.discard():
+            self._lose(thrown)
+        with suppress(Exception):
+            self._sink.close()
 
     @property
     def _requests_lost(self) -> int:
@@ -301,7 +356,7 @@ class _Run:
         if now < self.next_complaint:
             return
         self.next_complaint = now + COMPLAINT_INTERVAL_S
-        trouble = getattr(self._sink, "trouble", "") or "no answer"
+        trouble = self._start_trouble or getattr(self._sink, "trouble", "") or "no answer"
         with suppress(Exception):  # it may be closed, or whatever the program put there
             if sys.stderr is not None:
                 sys.stderr.write(f"lakeflight telemetry: cannot send to {self._endpoint}: {trouble}; {consequence}\n")
@@ -351,17 +406,14 @@ class _Run:
             logs += _take_logs(buffers)
             tagged += _take(buffers.tagged_metrics)
             metrics.append(_take_records(buffers.metrics, _metrics.METRIC_RECORD))
-        losses = self._losses()
-        own_line = self._line_about_losses(losses)
-        if logs or own_line:
-            logs.sort(key=attrgetter("ticks"))
-            queued = self._queue(self._logs, LOG_TYPES, _encode_logs([*logs, *own_line]), {}, LOGS, len(logs))
-            if queued and own_line:
-                self._reported, self._next_report = losses, monotonic() + LOSS_REPORT_INTERVAL_S
-        if tagged or any(map(len, metrics)):
-            tagged.sort(key=attrgetter("ticks"))
-            block = _encode_metrics(np.concatenate(metrics), tagged)
-            self._queue(self._metrics, METRIC_TYPES, block, {}, METRICS, block.nb_objects)
+        with self._lost_on_error(Losses(logs=len(logs))):
+            self._queue_logs(logs)
+        measured = len(tagged) + sum(map(len, metrics))
+        if measured:
+            with self._lost_on_error(Losses(metrics=measured)):
+                tagged.sort(key=attrgetter("ticks"))
+                block = _encode_metrics(np.concatenate(metrics), tagged)
+                self._queue(self._metrics, METRIC_TYPES, block, {}, METRICS, measured)
         for buffers in threads:
             self._encode_spans(buffers)
         if gone:
@@ -369,6 +421,26 @@ class _Run:
                 self._spans.pop(buffers.stream_id, None)
                 self._count_lost(Losses(buffers.dropped_logs, buffers.dropped_metrics, buffers.dropped_spans))
             recorder.forget(gone)
+
+    @contextmanager
+    def _lost_on_error(self, events: Losses) -> Iterator[None]:
+        """What cannot be encoded is lost alone: other kinds of events, and other threads' spans, are not."""
+        try:
+            yield
+        except Exception:
+            self.statistics.errors += 1
+            with self._loss_lock:
+                self.statistics.requests_dropped += 1
+            self._count_lost(events)
+
+    def _queue_logs(self, logs: list[LogEvent]) -> None:
+        losses = self._losses()
+        own_line = self._line_about_losses(losses)
+        if logs or own_line:
+            logs.sort(key=attrgetter("ticks"))
+            queued = self._queue(self._logs, LOG_TYPES, _encode_logs([*logs, *own_line]), {}, LOGS, len(logs))
+            if queued and own_line:
+                self._reported, self._next_report = losses, monotonic() + LOSS_REPORT_INTERVAL_S
 
     def _line_about_losses(self, losses: Losses) -> list[LogEvent]:
         """What was lost since the start, if there is news, and not too often; at the end in any case."""
@@ -385,18 +457,13 @@ class _Run:
         asynchronous = _take_records(buffers.async_spans, _spans.ASYNC_SPAN_RECORD)
         if not len(sync) and not len(asynchronous):
             return
-        builder = SpanBlockBuilder()
-        builder.extend(_spans.scopes, sync["kind"], sync["code"], sync["ticks"])
-        builder.extend_async(
-            _spans.scopes,
-            *(asynchronous[name] for name in ("kind", "code", "ticks", "span_id", "parent_span_id", "depth")),
-        )
         stream = self._spans.get(buffers.stream_id)
         if stream is None:
             stream = self._spans[buffers.stream_id] = _StreamState(buffers.block_begin, buffers.stream_id)
         properties = {"thread-id": str(buffers.thread_id), "thread-name": _encodable(buffers.thread_name)}
         begun = sum(int(np.count_nonzero(events["kind"] == BEGIN)) for events in (sync, asynchronous))
-        self._queue(stream, SPAN_TYPES, builder.finish(), properties, SPANS, begun)
+        with self._lost_on_error(Losses(spans=begun)):
+            self._queue(stream, SPAN_TYPES, _encode_spans(sync, asynchronous), properties, SPANS, begun)
 
     def _queue(
         self,
@@ -412,14 +479,14 @@ class _Run:
         False if there was no room for it, which is counted if it holds ``events`` of the program.
         """
         if not self._process_announced:
-            self._process_announced = True
             self._outbox.put(_Request("/ingestion/insert_process", encode_process(self._describe()), METADATA))
+            self._process_announced = True
         if not stream.announced:
-            stream.announced = True
             described = describe_stream(
                 types, process_id=self.process_id, stream_id=stream.stream_id, properties=properties
             )
             self._outbox.put(_Request("/ingestion/insert_stream", encode_stream(described), METADATA))
+            stream.announced = True
         end = stamp()
         body = encode_block(
             block.request(
@@ -528,7 +595,7 @@ class _Run:
             closed = self._outbox.is_closed
             given_up = tries > _RETRIES[request.urgency] and request.urgency != METADATA
             if (given_up or tries >= _TRIES_BEFORE_COMPLAINT) and not self._stopping:
-                self._complain("it is tried again; what does not fit into memory meanwhile is lost")
+                self._complain(_TRIED_AGAIN)
             if given_up or (closed and tries > _RETRIES_AT_EXIT):
                 self._lose(request)
                 return False
@@ -578,10 +645,12 @@ class Telemetry:
         self._given_sink = sink
         self._after_fork = after_fork
         self._closed = False
+        self._closes_with_children = False
         self._run = _Run(self, _parent_process_id())
         _instances.add(self)
         atexit.register(_close_at_exit, weakref.ref(self))
         _close_with_child(self)
+        self._close_with_children()
 
     @property
     def process_id(self) -> str:
@@ -642,9 +711,20 @@ class Telemetry:
             return
         self._run = _Run(self, before.process_id)
         self._run.next_complaint = before.next_complaint
-        _close_with_child(self)
+        self._close_with_children()
         if was_current:
             _recorder.install(self._run.recorder)
+
+    def _close_with_children(self) -> None:
+        """Register once for what this process forks; a child inherits that, and that it was done.
+
+        In a forked child once more, because ``multiprocessing`` may have been imported since: none of its children can
+        begin before, and this may be one of them.
+        """
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None and not self._closes_with_children:
+            self._closes_with_children = True
+            util.register_after_fork(self, _close_with_child)
 
 
 _instances: Final[weakref.WeakSet[Telemetry]] = weakref.WeakSet()
@@ -660,14 +740,11 @@ def _close_at_exit(reference: weakref.ref[Telemetry]) -> None:
 def _close_with_child(telemetry: Telemetry) -> None:
     """Send what is left at the end of a child of ``multiprocessing`` too: it ends by ``os._exit``, without ``atexit``.
 
-    Such a child forgets its finalizers when it begins, and runs what was registered for after the fork: both are needed.
+    Such a child forgets its finalizers when it begins, and then runs what was registered for after the fork.
     """
-    util = sys.modules.get(
-        "multiprocessing.util"
-    )  # not loaded: this is none of its children, and none can begin before
-    if util is not None:
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:  # else this is none of its children
         util.Finalize(None, _close_at_exit, (weakref.ref(telemetry),), exitpriority=_AFTER_EVERYTHING)
-        util.register_after_fork(telemetry, _close_with_child)
 
 
 def _after_fork_in_child() -> None:
@@ -734,6 +811,16 @@ def _encode_metrics(records: NDArray[np.void], tagged: list[TaggedMetric]) -> En
             builder.add_integer(metric, event.ticks, event.value, event.properties)
         else:
             builder.add_float(metric, event.ticks, event.value, event.properties)
+    return builder.finish()
+
+
+def _encode_spans(sync: NDArray[np.void], asynchronous: NDArray[np.void]) -> EncodedBlock:
+    builder = SpanBlockBuilder()
+    builder.extend(_spans.scopes, sync["kind"], sync["code"], sync["ticks"])
+    builder.extend_async(
+        _spans.scopes,
+        *(asynchronous[name] for name in ("kind", "code", "ticks", "span_id", "parent_span_id", "depth")),
+    )
     return builder.finish()
 
 

@@ -49,6 +49,14 @@ def level_of(levelno: int) -> int:
     return DEBUG if levelno >= logging.DEBUG else TRACE
 
 
+def _lake_level(level: object) -> int:
+    """The nearest level there is; a line is worth more than its level, so what is no number counts as information."""
+    try:
+        return min(max(int(level), FATAL), TRACE)  # type: ignore[call-overload, no-any-return]
+    except Exception:
+        return INFO
+
+
 def log(target: str, level: int, message: str, properties: Mapping[str, object] | None = None) -> None:
     """Record one line directly; ``level`` is 1 (fatal) to 6 (trace)."""
     recorder = _recorder.current
@@ -56,8 +64,9 @@ def log(target: str, level: int, message: str, properties: Mapping[str, object] 
         return
     try:
         cleaned = clean_properties(properties, recorder.limits) if properties else None
-        text = shortened(message, recorder.limits.message_chars_max)
-        recorder.add_log(LogEvent(perf_counter_ns(), target, level, "", "", "", 0, text, cleaned))
+        text = shortened(property_text(message), recorder.limits.message_chars_max)
+        where = property_text(target)
+        recorder.add_log(LogEvent(perf_counter_ns(), where, _lake_level(level), "", "", "", 0, text, cleaned))
     except Exception:
         recorder.errors += 1
 
@@ -90,7 +99,7 @@ def _event_of(record: logging.LogRecord, recorder: Recorder) -> LogEvent:
     ticks = perf_counter_ns()
     fields: Mapping[str, object] = record.msg if isinstance(record.msg, dict) else {}
     try:
-        message = property_text(fields.get("event", "")) if fields else record.getMessage()
+        message = property_text(fields.get("event", "")) if fields else property_text(record.getMessage())
     except Exception:  # arguments that do not fit the format: the line is worth more than they are
         message = str(record.msg)
     message = shortened(message, recorder.limits.message_chars_max)
@@ -99,12 +108,12 @@ def _event_of(record: logging.LogRecord, recorder: Recorder) -> LogEvent:
         properties = _properties_of(record, fields, recorder)
     return LogEvent(
         ticks,
-        record.name,
+        property_text(record.name),
         level_of(record.levelno),
         shortened(record.msg, recorder.limits.message_chars_max) if record.args and type(record.msg) is str else "",
-        record.module,
-        record.pathname,
-        record.lineno,
+        property_text(record.module),
+        property_text(record.pathname),
+        record.lineno if type(record.lineno) is int else 0,
         message,
         properties or None,
     )

@@ -47,7 +47,7 @@ def _code_of_call(name: str, unit: str, frame: FrameType) -> int:
         if len(metrics) >= METRICS_MAX:
             return _NO_ROOM
         target = str(frame.f_globals.get("__name__", ""))
-        metrics.append(MetricMetadata(str(name), str(unit), target, code.co_filename, frame.f_lineno))
+        metrics.append(MetricMetadata(str(name), str(unit), target, code.co_filename, frame.f_lineno or 0))
         _codes[key] = len(metrics) - 1
         return _codes[key]
 

@@ -9,6 +9,7 @@ Refuses to encode, to send, and to raise: telemetry never breaks the program it 
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -141,8 +142,8 @@ class Recorder:
     def __init__(self, limits: Limits, start: Callable[[], None], wake: Callable[[], None]) -> None:
         """``start`` is called when a thread records for the first time, ``wake`` to ask for an early flush."""
         self.limits = limits
-        self.span_wake_bytes = limits.span_bytes_per_thread_max // 2
-        self.metric_wake_bytes = limits.metric_bytes_per_thread_max // 2
+        self._pid = os.getpid()
+        self.wake_when_half_full()
         self.dropped_threads = 0
         self.dropped_logs = 0  # of these threads; where there are buffers, they count
         self.dropped_metrics = 0
@@ -153,6 +154,18 @@ class Recorder:
         self.local = threading.local()
         self._lock = threading.RLock()  # a signal handler may make the first event of a thread that is making it
         self._threads: list[ThreadBuffers] = []
+
+    def wake_when_half_full(self) -> None:
+        limits = self.limits
+        self.span_wake_bytes = limits.span_bytes_per_thread_max // 2
+        self.metric_wake_bytes = limits.metric_bytes_per_thread_max // 2
+        self._tagged_wake = limits.tagged_metrics_per_thread_max // 2
+        self._log_wake = limits.logs_per_thread_max // 2
+        self._log_chars_wake = limits.log_chars_per_thread_max // 2
+
+    def wake_at_every_event(self) -> None:
+        """While there is nobody who encodes."""
+        self.span_wake_bytes = self.metric_wake_bytes = self._tagged_wake = self._log_wake = self._log_chars_wake = 0
 
     def buffers(self) -> ThreadBuffers | None:
         """This thread's buffers; ``None`` where there are too many threads."""
@@ -187,7 +200,7 @@ class Recorder:
 
     def add_tagged_metric(self, buffers: ThreadBuffers, metric: TaggedMetric) -> None:
         pending = len(buffers.tagged_metrics)
-        if pending >= self.limits.tagged_metrics_per_thread_max // 2:
+        if pending >= self._tagged_wake:
             self._wake()
             if pending >= self.limits.tagged_metrics_per_thread_max:
                 buffers.dropped_metrics += 1
@@ -202,7 +215,7 @@ class Recorder:
         limits = self.limits
         pending = len(buffers.logs)
         chars = buffers.log_chars_added - buffers.log_chars_taken
-        if pending >= limits.logs_per_thread_max // 2 or chars >= limits.log_chars_per_thread_max // 2:
+        if pending >= self._log_wake or chars >= self._log_chars_wake:
             self._wake()
             if pending >= limits.logs_per_thread_max or chars >= limits.log_chars_per_thread_max:
                 buffers.dropped_logs += 1
@@ -211,6 +224,8 @@ class Recorder:
         buffers.logs.append(event)
 
     def _enter_thread(self) -> ThreadBuffers | None:
+        if os.getpid() != self._pid:  # of a span that was open at a fork: the lock may be held for ever, nobody encodes
+            return None
         with self._lock:
             pulse = _Pulse()
             buffers: ThreadBuffers | None = None

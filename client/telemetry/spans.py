@@ -26,7 +26,7 @@ from itertools import count
 from struct import Struct
 from time import perf_counter_ns
 from types import FrameType, TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -110,12 +110,12 @@ class _Places:
 
 def _describe_static(name: str, frame: FrameType) -> Scope:
     module = str(frame.f_globals.get("__name__", ""))
-    return SpanMetadata(name, module, module, frame.f_code.co_filename, frame.f_lineno)
+    return SpanMetadata(name, module, module, frame.f_code.co_filename, frame.f_lineno or 0)
 
 
 def _describe_named(name: str, frame: FrameType) -> Scope:
     module = str(frame.f_globals.get("__name__", ""))
-    return NamedSpan(name, SpanLocation(module, module, frame.f_code.co_filename, frame.f_lineno))
+    return NamedSpan(name, SpanLocation(module, module, frame.f_code.co_filename, frame.f_lineno or 0))
 
 
 _static: Final = _Places(_describe_static)
@@ -146,15 +146,16 @@ _NULL: Final = _NullSpan()
 
 
 class _ThreadSpan:
-    """Knows where its end belongs: ``_events`` on the thread, or ``_instead``, or nowhere if its begin was dropped."""
+    """Knows of each time it is open where the end belongs: to the thread, to an async span, or nowhere if the begin was
+    dropped."""
 
-    __slots__ = ("_code", "_events", "_instead", "_recorder")
-    _events: bytearray | None
-    _instead: _AsyncSpan | None
+    __slots__ = ("_code", "_open", "_recorder")
+    _open: tuple[Any, bytearray | _AsyncSpan | None] | None  # the innermost, behind what was open before it
 
     def __init__(self, recorder: Recorder, code: int) -> None:
         self._recorder = recorder
         self._code = code
+        self._open = None
 
     def __enter__(self) -> None:
         at = sys._getframe(1).f_code
@@ -169,29 +170,36 @@ class _ThreadSpan:
         if buffers is not None:
             events = buffers.spans
             if len(events) < recorder.span_wake_bytes or recorder.admit_span(buffers, len(events)):
-                self._events = events
+                self._open = self._open, events
                 events += _pack(BEGIN, self._code, perf_counter_ns())
                 return
         else:
             recorder.dropped_spans += 1
-        self._events = self._instead = None
+        self._open = self._open, None
 
     def _enter_instead(self, frame: FrameType) -> bool:
         """Made in one place, held open in another, that may wait: true if an async span stands for this one."""
         instead = _span_held_by(frame, self._recorder, self._code)
         if isinstance(instead, _ThreadSpan):
             return False
-        self._events = None
-        self._instead = instead
+        self._open = self._open, instead
         instead.__enter__()
         return True
 
     def __exit__(self, *_: object) -> None:
-        events = self._events
-        if events is not None:
-            events += _pack(END, self._code, perf_counter_ns())
-        elif self._instead is not None:
-            self._instead.__exit__(None, None, None)
+        if self._open is None:  # never entered
+            return
+        self._open, at = self._open
+        if isinstance(at, bytearray):
+            at += _pack(END, self._code, perf_counter_ns())
+        elif at is not None:
+            at.__exit__(None, None, None)
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
 
 
 def _begin(recorder: Recorder, code: int) -> bytearray | None:
@@ -273,23 +281,40 @@ _span_ids = count(1)
 _parent: Final[ContextVar[tuple[int, int]]] = ContextVar("lakeflight_async_span", default=(0, -1))  # span id, depth
 
 
+# one time that an async span is open: its id, its parent's, the depth, whether the begin was recorded, how to step back
+_Opened: TypeAlias = tuple[int, int, int, bool, Token[tuple[int, int]] | None]
+
+
 class _AsyncSpan:
-    __slots__ = ("_begun", "_code", "_depth", "_parent_id", "_recorder", "_span_id", "_token")
+    __slots__ = ("_code", "_open", "_recorder")
 
     def __init__(self, recorder: Recorder, code: int) -> None:
         self._recorder = recorder
         self._code = code
+        self._open: dict[int, _Opened] = {}  # by span id: it may be entered again inside itself, or by another task
 
     def __enter__(self) -> None:
-        self._begin()
-        self._token: Token[tuple[int, int]] = _parent.set((self._span_id, self._depth))
+        span_id = next(_span_ids)
+        parent_id, depth = _parent.get()
+        depth += 1
+        is_begun = self._record_begin(span_id, parent_id, depth)
+        self._open[span_id] = span_id, parent_id, depth, is_begun, self._become_parent(span_id, depth)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._end()
-        with suppress(ValueError):  # closed in another context than it was opened in, as an abandoned generator is
-            _parent.reset(self._token)
+        opened = self._open.pop(_parent.get()[0], None)
+        if opened is None:  # it is nobody's parent, or was opened in another context: the last one then
+            try:
+                _, opened = self._open.popitem()
+            except KeyError:  # never entered
+                return
+        span_id, parent_id, depth, is_begun, token = opened
+        if is_begun:
+            self._record_end(span_id, parent_id, depth)
+        if token is not None:
+            with suppress(ValueError):  # closed in another context than it was opened in, as an abandoned generator is
+                _parent.reset(token)
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -299,27 +324,27 @@ class _AsyncSpan:
     ) -> None:
         self.__exit__(kind, error, traceback)
 
-    def _begin(self) -> None:
+    def _become_parent(self, span_id: int, depth: int) -> Token[tuple[int, int]] | None:
+        return _parent.set((span_id, depth))
+
+    def _record_begin(self, span_id: int, parent_id: int, depth: int) -> bool:
         recorder = self._recorder
-        self._span_id = span_id = next(_span_ids)
-        self._parent_id, depth = _parent.get()
-        self._depth = depth = depth + 1
-        self._begun = False
         buffers = recorder.buffers()
         if buffers is None:
             recorder.dropped_spans += 1
-        else:
-            events = buffers.async_spans
-            if len(events) < recorder.span_wake_bytes or recorder.admit_span(buffers, len(events)):
-                self._begun = True
-                events += _pack_async(BEGIN, self._code, perf_counter_ns(), span_id, self._parent_id, depth)
+            return False
+        events = buffers.async_spans
+        if len(events) >= recorder.span_wake_bytes and not recorder.admit_span(buffers, len(events)):
+            return False
+        events += _pack_async(BEGIN, self._code, perf_counter_ns(), span_id, parent_id, depth)
+        return True
 
-    def _end(self) -> None:
-        """Recorded whenever the begin was, by the thread that is at it now."""
-        buffers = self._recorder.buffers() if self._begun else None
+    def _record_end(self, span_id: int, parent_id: int, depth: int) -> None:
+        """By the thread that is at it now."""
+        buffers = self._recorder.buffers()
         if buffers is not None:
             events = buffers.async_spans
-            events += _pack_async(END, self._code, perf_counter_ns(), self._span_id, self._parent_id, self._depth)
+            events += _pack_async(END, self._code, perf_counter_ns(), span_id, parent_id, depth)
 
 
 class _LooseSpan(_AsyncSpan):
@@ -327,13 +352,8 @@ class _LooseSpan(_AsyncSpan):
 
     __slots__ = ()
 
-    def __enter__(self) -> None:
-        self._begin()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._end()
+    def _become_parent(self, span_id: int, depth: int) -> None:
+        return None
 
 
 def async_span(name: str) -> _AsyncSpan | _NullSpan:

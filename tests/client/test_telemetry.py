@@ -23,6 +23,7 @@ from client.telemetry import (
     Outcome,
     Telemetry,
     async_span,
+    emitter,
     float_metric,
     integer_metric,
     log,
@@ -169,8 +170,8 @@ def test_hostile_arguments_do_not_reach_the_program(
     log("t", 4, None)  # type: ignore[arg-type]
 
     telemetry.flush()
-    assert [line[2] for line in sink.received.log_lines()] == ["%d", "%s", "lone surrogate ?"]
-    assert telemetry.statistics.errors == 5
+    assert [line[2] for line in sink.received.log_lines()] == ["%d", "%s", "lone surrogate ?", "None"]
+    assert telemetry.statistics.errors == 4
 
 
 def test_lines_of_several_threads_are_sorted_by_time(telemetry: Telemetry, sink: RecordingSink) -> None:
@@ -435,6 +436,162 @@ def test_what_the_telemetry_does_itself_is_not_recorded(logger: logging.Logger) 
 
     assert [line[2] for line in own.received.log_lines()] == ["x"]
     assert own.received.thread_spans() == []
+
+
+# --- what cannot be recorded, encoded or sent ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((5, 4, "x"), ("5", 4, "x")),
+        ((None, 4, "x"), ("None", 4, "x")),
+        (("t", 4, b"x"), ("t", 4, "b'x'")),
+        (("t", 4, 7), ("t", 4, "7")),
+        (("t", "3", "x"), ("t", 3, "x")),
+        (("t", "warning", "x"), ("t", 4, "x")),
+        (("t", float("nan"), "x"), ("t", 4, "x")),
+        (("t", -1, "x"), ("t", 1, "x")),
+        (("t", 999, "x"), ("t", 6, "x")),
+    ],
+)
+def test_a_line_of_the_wrong_types_arrives_as_text_at_the_nearest_level(
+    telemetry: Telemetry, sink: RecordingSink, arguments: Any, line: tuple[str, int, str]
+) -> None:
+    log("t", 4, "sound")
+    log(*arguments)
+    integer_metric("m", 1)
+
+    assert telemetry.flush()
+    assert sink.received.log_lines() == [("t", 4, "sound", "{}"), (*line, "{}")]
+    assert len(sink.received.measures()) == 1
+    assert telemetry.statistics.errors == 0
+
+
+def test_a_record_that_somebody_made_by_hand_breaks_nobodys_batch(
+    telemetry: Telemetry, sink: RecordingSink, logger: logging.Logger
+) -> None:
+    by_hand = {"name": None, "module": None, "pathname": Path("a.py"), "lineno": None, "msg": "by hand"}
+    logger.handle(logging.makeLogRecord({**by_hand, "levelno": logging.INFO}))
+    logger.info("sound")
+
+    assert telemetry.flush()
+    assert sink.received.log_lines() == [("None", 4, "by hand", "{}"), ("app.db", 4, "sound", "{}")]
+
+
+def test_code_without_line_numbers_is_recorded_at_line_0(telemetry: Telemetry, sink: RecordingSink) -> None:
+    def generated() -> None:
+        integer_metric("m", 1)
+        with span("s"):
+            pass
+
+    generated.__code__ = generated.__code__.replace(co_linetable=b"")
+    generated()
+
+    assert telemetry.flush()
+    assert [row[0] for row in sink.received.measures()] == ["m"]
+    assert sink.received.thread_spans() == [("begin", "s"), ("end", "s")]
+
+
+@pytest.mark.parametrize("kind", ["logs", "metrics", "spans"])
+def test_what_cannot_be_encoded_is_lost_alone_and_counted(
+    telemetry: Telemetry, sink: RecordingSink, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise TypeError(kind)
+
+    log("t", 4, "x")
+    log("t", 4, "y")
+    integer_metric("m", 1)
+    float_metric("m", 1, properties={"a": "b"})
+    for _ in range(2):
+        with span("s"):
+            pass
+    with monkeypatch.context() as patched:
+        patched.setattr(emitter, f"_encode_{kind}", fail)
+        assert not telemetry.flush()
+
+    received = {
+        "logs": len(lines_of_program(sink)),
+        "metrics": len(sink.received.measures()),
+        "spans": len(sink.received.thread_spans()) // 2,
+    }
+    lost = {name: 2 if name == kind else 0 for name in received}
+    assert {name: 2 - events for name, events in received.items()} == lost
+    statistics = telemetry.statistics
+    counted = (statistics.dropped_logs, statistics.dropped_metrics, statistics.dropped_spans)
+    assert counted == (lost["logs"], lost["metrics"], lost["spans"])
+    assert (statistics.errors, statistics.requests_dropped) == (1, 1)
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, name: str = "") -> None:
+    """As a system does that has no thread left; those of a telemetry whose names end in ``name``."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("lakeflight-telemetry-") and thread.name.endswith(name):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@pytest.mark.parametrize("refused", ["encode", "send"])
+def test_without_a_thread_nothing_waits_or_raises_and_what_is_lost_is_counted(
+    sink: RecordingSink, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], refused: str
+) -> None:
+    refuse_threads(monkeypatch, refused)
+    running = Telemetry("http://unused", sink=sink, flush_interval_s=60).install()
+    log("t", 4, "x")
+    integer_metric("m", 1)
+    with span("s"):
+        pass
+
+    begun = time.monotonic()
+    assert not running.flush(30)
+    assert not running.close(30)
+    assert time.monotonic() - begun < 15
+    statistics = running.statistics
+    assert (statistics.dropped_logs, statistics.dropped_metrics, statistics.dropped_spans) == (1, 1, 1)
+    assert capfd.readouterr().err == (
+        "lakeflight telemetry: cannot send to http://unused: can't start new thread;"
+        " it is tried again; what does not fit into memory meanwhile is lost\n"
+    )
+
+
+@pytest.mark.parametrize("refused", ["encode", "send"])
+@pytest.mark.parametrize("by", ["a flush", "the end", "a line", "a metric", "a tagged metric", "a span"])
+def test_a_thread_that_could_not_start_is_started_later(
+    sink: RecordingSink, monkeypatch: pytest.MonkeyPatch, by: str, refused: str
+) -> None:
+    monkeypatch.setattr(emitter, "START_RETRY_INTERVAL_S", 0.0)
+    running = Telemetry("http://unused", sink=sink, flush_interval_s=60).install()
+    with monkeypatch.context() as patched:
+        refuse_threads(patched, refused)
+        log("t", 4, "x")
+        integer_metric("m", 1)
+        with span("s"):
+            pass
+
+    if by == "a line":
+        log("t", 4, "y")
+    elif by == "a metric":
+        float_metric("m", 2)
+    elif by == "a tagged metric":
+        float_metric("m", 2, properties={"a": "b"})
+    elif by == "a span":
+        with span("s"):
+            pass
+    if by not in ("a flush", "the end"):
+        names = {thread.name for thread in threading.enumerate()}
+        assert {"lakeflight-telemetry-encode", "lakeflight-telemetry-send"} <= names
+    if by != "the end":
+        assert running.flush()
+    assert running.close()
+    assert lines_of_program(sink)[0] == ("t", 4, "x", "{}")
+    assert sink.received.measures()[0][:3] == ("m", "count", 1.0)
+    assert sink.received.thread_spans()[:2] == [("begin", "s"), ("end", "s")]
+    assert running._run.recorder.span_wake_bytes == Limits().span_bytes_per_thread_max // 2
 
 
 # --- limits ---
@@ -818,6 +975,76 @@ def test_so_do_the_workers_of_a_pool() -> None:
 
         assert (finished.returncode, finished.stderr) == (0, "")
         assert _texts(server) == [*(f"child {n}" for n in range(8)), "parent"]
+
+
+@pytest.mark.parametrize("imported", ["before", "after"])
+def test_children_of_children_send_too_and_each_is_registered_once(imported: str) -> None:
+    source = """
+import sys
+if sys.argv[2] == "before":
+    import multiprocessing.util
+from client.telemetry import Telemetry, log
+Telemetry(sys.argv[1], flush_interval_s=60).install()
+import multiprocessing, multiprocessing.util
+
+def work(depth):
+    log("t", 4, f"child {depth}")
+    print(len(multiprocessing.util._afterfork_registry), len(multiprocessing.util._finalizer_registry), flush=True)
+    if depth < 4:
+        child = multiprocessing.get_context("fork").Process(target=work, args=(depth + 1,))
+        child.start()
+        child.join()
+
+child = multiprocessing.get_context("fork").Process(target=work, args=(1,))
+child.start()
+child.join()
+"""
+    with fake_ingestion() as server:
+        finished = _run_program(source, server.endpoint, imported)
+
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert finished.stdout.splitlines() == ["1 1"] * 4
+        assert _texts(server) == [f"child {depth}" for depth in (1, 2, 3, 4)]
+
+
+def test_a_span_that_is_open_at_a_fork_does_not_lock_up_the_child() -> None:
+    source = """
+import os, sys, threading
+from client.telemetry import Telemetry, async_span, log, span
+telemetry = Telemetry(sys.argv[1], flush_interval_s=60).install()
+begun, made, made_async = async_span("begun"), span("made"), async_span("made")
+begun.__enter__()
+
+def end():
+    begun.__exit__(None, None, None)
+    for late in made, made_async:
+        with late:
+            pass
+    log("t", 4, "child")
+
+def fork():
+    global status
+    child = os.fork()
+    if child == 0:
+        ending = threading.Thread(target=end, daemon=True)
+        ending.start()
+        ending.join(5)
+        os._exit(1 if ending.is_alive() or not telemetry.flush() else 0)
+    status = os.waitpid(child, 0)[1]
+
+with telemetry._run.recorder._lock, telemetry._run._start_lock:
+    forking = threading.Thread(target=fork)
+    forking.start()
+    forking.join()
+begun.__exit__(None, None, None)
+sys.exit(status)
+"""
+    with fake_ingestion() as server:
+        finished = _run_program(source, server.endpoint)
+
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert _texts(server) == ["child"]
+        assert len(server.received.blocks("cpu")) == 1  # of the parent
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.telemetry import Telemetry, async_span, named_span, span, span_fn
+from client.telemetry import Limits, Telemetry, async_span, named_span, span, span_fn
 from client.telemetry import recorder as recorder_module
 from client.telemetry.spans import ASYNC_SPAN_RECORD, SPAN_RECORD, scopes
 from tests.support.fake_ingestion import RecordingSink
@@ -42,6 +42,20 @@ def async_spans(telemetry: Telemetry) -> dict[str, str]:
     assert sorted(begun["span_id"]) == sorted(records[records["kind"] == 1]["span_id"])
     names = {0: ""} | {event["span_id"]: scopes[event["code"]].name for event in begun}
     return {names[event["span_id"]]: names[event["parent_span_id"]] for event in begun}
+
+
+def async_events(telemetry: Telemetry) -> list[tuple[int, int, int]]:
+    """Of every event whether it is an end, its span and the parent, by numbers in the order that spans began."""
+    buffers = telemetry._run.recorder.buffers()
+    assert buffers is not None
+    records = np.frombuffer(bytes(buffers.async_spans), ASYNC_SPAN_RECORD)
+    numbers = {0: 0}
+    for span_id in records["span_id"].tolist():
+        numbers.setdefault(span_id, len(numbers))
+    ids = zip(records["span_id"].tolist(), records["parent_span_id"].tolist(), strict=True)
+    return [
+        (kind, numbers[own], numbers[parent]) for kind, (own, parent) in zip(records["kind"].tolist(), ids, strict=True)
+    ]
 
 
 def is_nested(events: list[str]) -> bool:
@@ -273,6 +287,117 @@ def test_an_async_span_that_a_generator_holds_open_is_nobodys_parent(telemetry: 
     asyncio.run(main())
 
     assert async_spans(telemetry) == {"page": "", "consumer": "", "later": ""}
+
+
+# --- entered again ---
+
+
+def made_elsewhere(name: str) -> Any:
+    return span(name)
+
+
+@pytest.mark.parametrize("make", [span, named_span, async_span, made_elsewhere])
+def test_a_span_may_be_entered_inside_itself_by_a_coroutine(telemetry: Telemetry, make: Callable[[str], Any]) -> None:
+    async def main() -> None:
+        again = make("again")
+        with again:
+            with again, span("inner"):
+                await asyncio.sleep(0)
+            with span("outer"):
+                pass
+
+    asyncio.run(main())
+
+    assert async_events(telemetry) == [
+        (0, 1, 0),
+        (0, 2, 1),
+        (0, 3, 2),
+        (1, 3, 2),
+        (1, 2, 1),
+        (0, 4, 1),
+        (1, 4, 1),
+        (1, 1, 0),
+    ]
+
+
+def test_a_span_may_be_entered_inside_itself_by_a_generator(telemetry: Telemetry) -> None:
+    def numbers() -> Iterator[int]:
+        again = span("again")
+        with again:
+            with again:
+                yield 1
+
+    assert list(numbers()) == [1]
+    assert async_events(telemetry) == [(0, 1, 0), (0, 2, 0), (1, 2, 0), (1, 1, 0)]
+
+
+def test_tasks_that_share_a_span_each_end_their_own(telemetry: Telemetry) -> None:
+    async def main() -> None:
+        shared = async_span("shared")
+        first_is_done = asyncio.Event()
+
+        async def first() -> None:
+            with shared:
+                await asyncio.sleep(0)
+            first_is_done.set()
+
+        async def second() -> None:
+            with shared:
+                await first_is_done.wait()
+
+        await asyncio.gather(first(), second())
+
+    asyncio.run(main())
+
+    assert async_events(telemetry) == [(0, 1, 0), (0, 2, 0), (1, 1, 0), (1, 2, 0)]
+
+
+def test_a_span_of_the_tree_that_a_coroutine_enters_again_ends_where_it_began(telemetry: Telemetry) -> None:
+    again = span("again")
+
+    async def main() -> None:
+        with again:
+            enter()
+
+    def enter() -> None:
+        with again:
+            pass
+
+    with again:
+        asyncio.run(main())
+    assert thread_events(telemetry) == ["<again", "<again", "again>", "again>"]
+    assert async_spans(telemetry) == {"again": ""}
+
+
+def test_only_what_was_begun_is_ended_when_there_is_no_room_for_the_rest() -> None:
+    limits = Limits(span_bytes_per_thread_max=SPAN_RECORD.itemsize)
+    with Telemetry("http://unused", sink=RecordingSink(), flush_interval_s=60, limits=limits) as telemetry:
+        telemetry._run._encode = lambda: None  # type: ignore[method-assign]
+        again = span("again")
+        with again, again, again:
+            pass
+
+        assert thread_events(telemetry) == ["<again", "again>"]
+
+
+@pytest.mark.parametrize("make", [span, async_span])
+def test_a_span_that_was_never_entered_may_be_left(telemetry: Telemetry, make: Callable[[str], Any]) -> None:
+    with ExitStack() as stack:
+        stack.push(make("never"))
+
+    assert thread_events(telemetry) == []
+    assert async_spans(telemetry) == {}
+
+
+def test_a_span_made_elsewhere_may_be_entered_by_async_with(telemetry: Telemetry) -> None:
+    async def main() -> None:
+        async with made_elsewhere("request"):
+            with span("inner"):
+                pass
+
+    asyncio.run(main())
+
+    assert async_spans(telemetry) == {"request": "", "inner": "request"}
 
 
 # --- what may be decorated ---
