@@ -85,25 +85,48 @@ def tune_heap() -> None:
 async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal ends the waiting for running statements.
 
+    A signal that comes before the server is ready ends its start, whatever that waits for.
+
     Raises:
         InternalError: One of its own tasks ended, and the server with it: better restarted as a whole than half a server.
     """
     tune_heap()
-    stop = asyncio.Event()
-    hurry = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    up, stop, hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    failed: asyncio.Future[str] = loop.create_future()
+
+    async def run() -> None:
+        async with running(settings, hurry, failed) as addresses:
+            up.set()
+            log.info("server.ready", flight=addresses.flight, http=addresses.http)
+            await stop.wait()
+            log.info("server.stopping")
+
+    server = asyncio.create_task(run())
+
+    def end() -> None:
+        if stop.is_set():
+            return
+        stop.set()
+        if not up.is_set():
+            log.info("server.stopping")
+            server.cancel()
 
     def signalled() -> None:
-        (hurry if stop.is_set() else stop).set()
+        (hurry.set if stop.is_set() else end)()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    failed: asyncio.Future[str] = loop.create_future()
-    failed.add_done_callback(lambda _: stop.set())
-    async with running(settings, hurry, failed) as addresses:
-        log.info("server.ready", flight=addresses.flight, http=addresses.http)
-        await stop.wait()
-        log.info("server.stopping")
+    failed.add_done_callback(lambda _: end())
+    try:
+        await server
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+    except Exception:
+        if up.is_set() or not stop.is_set():
+            raise
+        log.warning("server.start_abandoned", exc_info=True)  # what the end of the start broke off
     if failed.done():
         raise InternalError(f"the server stopped because its {failed.result()} ended; the log says why, start it again")
 
@@ -157,6 +180,7 @@ async def running(
         )
         closing.push_async_callback(ingestion.stop, settings.drain_s)
         ingesting = asyncio.create_task(ingestion.start())
+        closing.push_async_callback(_cancelled, ingesting)
 
         connections = await open_pool(database_url, connections_max=QUERY_CONNECTIONS_MAX, connections_min=2)
         closing.push_async_callback(_closed_soon, connections)
@@ -206,6 +230,7 @@ async def running(
             raise address_taken("flight_address", settings.flight_address) from error
         closing.push_async_callback(_drain, flight, settings.drain_s, hurry)
         notice = asyncio.create_task(_explain_long_start(Path(environment["NUMBA_CACHE_DIR"])))
+        closing.push_async_callback(_cancelled, notice)
         await asyncio.gather(ingesting, queries_pool.ready(), builders.ready())
         notice.cancel()
         flight.set_serving(True)

@@ -16,6 +16,9 @@ from typing import Any, Final
 
 import structlog
 
+from server.settings import spelled
+from server.surroundings import Problem
+
 log = structlog.get_logger(__name__)
 
 RESTART_PAUSE_S: Final = 0.5  # doubles with each restart in a row …
@@ -49,14 +52,19 @@ class IngestionProcesses:
         """Start all of them; returns when each accepts requests. From then on each is replaced for as long as it takes.
 
         Raises:
-            RuntimeError: One ended before it accepted requests.
+            Problem: One ended before it accepted requests, or is too slow.
             OSError: One could not be started.
-            TimeoutError: One is too slow.
         """
         ready = [asyncio.get_running_loop().create_future() for _ in range(self.count)]
         self._tasks = [asyncio.create_task(self._keep(index, future)) for index, future in enumerate(ready)]
-        async with asyncio.timeout(READY_S):
-            await asyncio.gather(*ready)
+        try:
+            async with asyncio.timeout(READY_S):
+                await asyncio.gather(*ready)
+        except TimeoutError as error:
+            raise Problem(
+                f"an ingestion process did not accept requests within {READY_S:g} s: the machine is busy or short of"
+                f" memory; start the server again, with fewer processes if {spelled('http_processes')} asks for many"
+            ) from error
 
     async def stop(self, grace_s: float) -> None:
         """SIGTERM, then what is left is killed after ``grace_s``."""
@@ -87,18 +95,31 @@ class IngestionProcesses:
                     return
                 log.error("ingestion.restart_failed", error=str(error), retry_s=pause_s)
             else:
-                self._children[index] = child
-                code = await child.wait()
+                code = await self._exit_of(index, child)
                 if self._stopping:
                     return
                 log.error("ingestion.ended", exit_code=code)
                 if not ready.done():
-                    ready.set_exception(RuntimeError(f"an ingestion process ended with {code} before it was ready"))
+                    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                    ready.set_exception(
+                        Problem(f"an ingestion process {how} before it accepted requests; what it said stands above")
+                    )
                     return
                 if time.monotonic() - began > RESTART_PAUSE_MAX_S:
                     pause_s = RESTART_PAUSE_S
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RESTART_PAUSE_MAX_S)
+
+    async def _exit_of(self, index: int, child: asyncio.subprocess.Process) -> int:
+        """Its exit code. No child outlives whoever waits here, nor a ``stop`` that came before it was there."""
+        self._children[index] = child
+        try:
+            if not self._stopping:
+                await child.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+        return await child.wait()
 
     async def _spawn(self, ready: asyncio.Future[None]) -> asyncio.subprocess.Process:
         read_fd, write_fd = os.pipe()

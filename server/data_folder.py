@@ -7,6 +7,7 @@ however that ends, so nothing stale can be left behind.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -138,9 +139,7 @@ class DataFolder:
             os.close(lock_fd)
             raise
         try:
-            name = f"{os.getpid()}\n".encode()
-            os.pwrite(lock_fd, name, 0)
-            os.ftruncate(lock_fd, len(name))  # last: a lock without a pid does not say whose folder it is
+            self._sign(lock_fd)
             self._empty_scratch()
         except OSError as error:
             os.close(lock_fd)
@@ -158,15 +157,23 @@ class DataFolder:
             shutil.rmtree(self.scratch)
         self.scratch.mkdir(mode=0o700)
 
+    def _sign(self, lock_fd: int) -> None:
+        """Write our pid into the lock: in one piece, and durably before anything else is made in the folder."""
+        signed_before = _is_signature(os.pread(lock_fd, LOCK_BYTES_MAX + 1, 0))
+        os.pwrite(lock_fd, f"{os.getpid()}".ljust(LOCK_BYTES_MAX - 1).encode() + b"\n", 0)
+        os.ftruncate(lock_fd, LOCK_BYTES_MAX)
+        if not signed_before:
+            os.fsync(lock_fd)
+            fsync_folder(self.root)
+
     def _is_marked(self) -> bool:
-        """Whether a server has owned it before: its lock is there, or what it keeps."""
+        """Whether a server has owned it before: its lock says so, or what it keeps, if a crash or a backup lost that."""
         lock = self.root / LOCK_FILE
-        try:
-            if stat.S_ISREG(os.lstat(lock).st_mode) and os.lstat(lock).st_size <= LOCK_BYTES_MAX:
-                return re.fullmatch(rb"\d+\s*", lock.read_bytes()) is not None
-        except FileNotFoundError:
-            pass
-        return self.has_database and self.store.is_dir()
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(lock)
+            if stat.S_ISREG(status.st_mode) and status.st_size <= LOCK_BYTES_MAX and _is_signature(lock.read_bytes()):
+                return True
+        return self.has_database or has_blobs(self.store)
 
     def _strangers(self) -> list[str]:
         """What is in the folder and comes neither with a disk nor from whoever starts a server in it."""
@@ -178,8 +185,8 @@ class DataFolder:
             return True
         if not entry.is_file(follow_symlinks=False):
             return False
-        if entry.name == LOCK_FILE:  # of a start that was killed before it wrote its pid
-            return entry.stat().st_size == 0
+        if entry.name == LOCK_FILE:  # of a start that was killed, or lost its power, before it wrote its pid
+            return entry.stat().st_size <= LOCK_BYTES_MAX and not Path(entry.path).read_bytes().strip(b"\0")
         return (
             entry.name.startswith(".")
             or entry.name.endswith((".log", ".pid"))
@@ -191,6 +198,24 @@ class DataFolder:
         reason = (error.strerror or str(error)).lower()
         at = f" ({error.filename})" if error.filename and Path(str(error.filename)) != self.root else ""
         return DataFolderError(f"the data folder {self.root} cannot be used: {reason}{at}; {CHOOSE_ANOTHER}")
+
+
+def has_blobs(store: Path) -> bool:
+    """Whether something was ever ingested into a store; its files are ``blobs/<process>/<stream>/<block>``."""
+    return any(files for _, _, files in os.walk(store / "blobs"))
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make durable what was made, renamed or removed directly in a folder."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_signature(content: bytes) -> bool:
+    return re.fullmatch(rb"\d+\s*", content) is not None
 
 
 def _lock(fd: int) -> None:
@@ -206,7 +231,7 @@ def _lock(fd: int) -> None:
 
 def _named_in(lock_fd: int) -> str:
     owner = os.pread(lock_fd, LOCK_BYTES_MAX, 0).decode("ascii", "replace").strip()
-    return f"process {owner}" if owner else "another process"
+    return f"process {owner}" if owner.isdigit() else "another process"
 
 
 def _is_open(number: int) -> bool:

@@ -28,6 +28,8 @@ from urllib.parse import quote
 import asyncpg
 import structlog
 
+from server.data_folder import fsync_folder
+
 log = structlog.get_logger(__name__)
 
 DATABASE: Final = "lakeflight"
@@ -151,6 +153,8 @@ class EmbeddedPostgres:
 
         The child dies with the thread that started it: call this on a thread that lives as long as the server.
 
+        Whoever is cancelled here leaves nothing running either: the folder's lock may be given up at once.
+
         Raises:
             EmbeddedPostgresError: Nothing is left running then.
         """
@@ -158,7 +162,7 @@ class EmbeddedPostgres:
         self.folder = self.folder.absolute()
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "PG_VERSION").exists():
-            await asyncio.to_thread(_make_database, self.folder, postgres_binaries(), _server_account())
+            await _make_database(self.folder, postgres_binaries(), _server_account())
         try:
             await self._run()
             await self._wait_until_ready()
@@ -203,7 +207,7 @@ class EmbeddedPostgres:
         """Start the server over its folder, unless ``stop`` was called meanwhile."""
         account = _server_account()
         binaries = postgres_binaries()
-        await asyncio.to_thread(_end_orphans, self.folder)
+        await _end_orphans(self.folder)
         if self._stopping:
             return
         if self._socket_folder is None:
@@ -265,7 +269,7 @@ def _server_environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _make_database(folder: Path, binaries: Path, account: _Account) -> None:
+async def _make_database(folder: Path, binaries: Path, account: _Account) -> None:
     """``initdb`` beside the final place, then one rename: a kill in between leaves rubbish with another name."""
     for leftover in folder.parent.glob(f"{folder.name}.new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -277,26 +281,41 @@ def _make_database(folder: Path, binaries: Path, account: _Account) -> None:
     try:
         if account.uid >= 0:
             os.chown(fresh, account.uid, account.gid)
-        arguments = [
-            *("-D", str(fresh), "-U", USER, "--encoding=UTF8"),
-            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),  # needs no locale of the machine
-            *("--auth=trust", "--no-instructions", "--sync-method=syncfs"),  # the socket's folder is private
-        ]
-        made = subprocess.run(
-            _launcher_command(account, 0, fresh, binaries / "initdb", arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=INITDB_TIMEOUT_S,
-            env=_server_environment(),
-            check=False,
-        )
-        if made.returncode:
-            raise EmbeddedPostgresError(_failure("could not be made", folder, _tail(made.stderr)))
+        await _initdb(fresh, binaries, account)
         os.rename(fresh, folder)
-        _fsync_folder(folder.parent)
+        fsync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+
+
+async def _initdb(fresh: Path, binaries: Path, account: _Account) -> None:
+    """Fill an empty folder. Ends with ``initdb``, also when it is cancelled."""
+    arguments = [
+        *("-D", str(fresh), "-U", USER, "--encoding=UTF8"),
+        *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),  # needs no locale of the machine
+        *("--auth=trust", "--no-instructions", "--sync-method=syncfs"),  # the socket's folder is private
+    ]
+    child = await asyncio.create_subprocess_exec(
+        *_launcher_command(account, os.getpid(), fresh, binaries / "initdb", arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in the terminal is ours to pass on; and it has children of its own
+        env=_server_environment(),
+    )
+    try:
+        async with asyncio.timeout(INITDB_TIMEOUT_S):
+            _, said = await child.communicate()
+    except TimeoutError:
+        said = f"not within {INITDB_TIMEOUT_S:.0f} s".encode()
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+    if child.returncode:
+        raise EmbeddedPostgresError(_failure("could not be made", fresh, _tail(said)))
 
 
 def _make_socket_folder(beside: Path, account: _Account) -> Path:
@@ -332,14 +351,14 @@ def _processes_of(folder: Path) -> list[int]:
     return found
 
 
-def _end_orphans(folder: Path) -> None:
+async def _end_orphans(folder: Path) -> None:
     """End what still runs over ``folder``; the lock on the data folder says that it has no owner any more."""
+    orphans = await asyncio.to_thread(_processes_of, folder)
     for number, patience in (
         (signal.SIGINT, FAST_STOP_TIMEOUT_S),
         (signal.SIGQUIT, IMMEDIATE_STOP_TIMEOUT_S),
         (signal.SIGKILL, IMMEDIATE_STOP_TIMEOUT_S),
     ):
-        orphans = _processes_of(folder)
         if not orphans:
             return
         log.warning("postgres.orphans", pids=orphans, signal=number.name)
@@ -347,9 +366,10 @@ def _end_orphans(folder: Path) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
         deadline = time.monotonic() + patience
-        while time.monotonic() < deadline and _processes_of(folder):
-            time.sleep(READY_POLL_S)
-    if orphans := _processes_of(folder):
+        while orphans and time.monotonic() < deadline:
+            await asyncio.sleep(READY_POLL_S)
+            orphans = await asyncio.to_thread(_processes_of, folder)
+    if orphans:
         raise EmbeddedPostgresError(f"processes {orphans} still use the database in {folder} and cannot be ended")
 
 
@@ -417,11 +437,3 @@ def _log_tail(folder: Path) -> str:
 
 def _tail(output: bytes) -> str:
     return " | ".join(output[-LOG_TAIL_BYTES:].decode("utf-8", "replace").strip().splitlines()[-8:])
-
-
-def _fsync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

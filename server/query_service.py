@@ -308,6 +308,10 @@ class LakeQueryStream:
     async def __anext__(self) -> bytes:
         return await anext(self._frames)
 
+    def refuse(self, error: LakeflightError) -> None:
+        """It never starts; all that is left of it is its log line."""
+        self._log_done(type(error).__name__, 0.0, 0)
+
     async def aclose(self) -> None:
         """Stop the statement if it still runs; may be called at any time, and twice."""
         await self._frames.aclose()  # type: ignore[attr-defined]
@@ -370,17 +374,20 @@ class LakeQueryStream:
             if used_folder:
                 with suppress(OSError):  # it is there only for rows of metadata views
                     shutil.rmtree(folder)
-            log.info(
-                "query.done",
-                query_id=self.options.query_id,
-                caller=self.caller.name,
-                outcome=outcome,
-                elapsed_ms=round((time.monotonic() - started) * 1e3, 1),
-                sent_bytes=sent,
-                buckets_made=self.progress.buckets_done,
-                missing_blocks=self.missing_blocks,
-                sql=self.sql[:200],
-            )
+            self._log_done(outcome, time.monotonic() - started, sent)
+
+    def _log_done(self, outcome: str, elapsed_s: float, sent_bytes: int) -> None:
+        log.info(
+            "query.done",
+            query_id=self.options.query_id,
+            caller=self.caller.name,
+            outcome=outcome,
+            elapsed_ms=round(elapsed_s * 1e3, 1),
+            sent_bytes=sent_bytes,
+            buckets_made=self.progress.buckets_done,
+            missing_blocks=self.missing_blocks,
+            sql=self.sql[:200],
+        )
 
 
 def _relation(name: str, use: _Uses, fresh: Freshened, paths: Mapping[str, Path], headers: TimeRange) -> RelationFiles:

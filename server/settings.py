@@ -39,6 +39,7 @@ _NOT_OURS: Final = re.compile(
 )
 _SECRET: Final = ("postgres_url",)
 _PORT_MAX: Final = 65535
+_PAIR: Final = re.compile(r"[A-Za-z_][\w.]*=.*")  # of a query, where user=me@example.org may stand as it is
 
 
 def _default_data_dir() -> Path:
@@ -147,7 +148,9 @@ class Settings(BaseSettings):
         if not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("is not a URL of Postgres: write postgresql://user:password@host:5432/database")
         parts = urlsplit(url)
-        if "@" in parts.path + parts.query + parts.fragment:
+        pairs = all(_PAIR.fullmatch(pair) for pair in parts.query.split("&"))
+        password_in_query = "@" in parts.query and "@" not in parts.netloc and not pairs
+        if "@" in parts.path + parts.fragment or password_in_query:
             raise ValueError(
                 "has a character in its password that ends a part of a URL: write / as %2F, ? as %3F, # as %23"
             )

@@ -23,7 +23,7 @@ import asyncpg
 
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.errors import BackendUnavailableError
-from server.data_folder import DataFolder
+from server.data_folder import DataFolder, has_blobs
 from server.settings import Settings, spelled
 
 FREE_BYTES_MIN: Final = 1 << 30
@@ -247,7 +247,7 @@ async def refuse_lost_database(settings: Settings, folder: DataFolder) -> None:
     """
     store = store_folder(settings, folder)
     # The store first: a server that makes the same lake at this moment puts nothing into it before it has its database.
-    if not _has_blobs(store) or not await _is_new(settings.postgres_url, folder):
+    if not has_blobs(store) or not await _is_new(settings.postgres_url, folder):
         return
     if settings.postgres_url is None:
         database, restore = f"its database {folder.postgres} is gone", "restore that folder from the backup"
@@ -258,10 +258,6 @@ async def refuse_lost_database(settings: Settings, folder: DataFolder) -> None:
         f"the store {store} has blobs, and {database}: none of them would be found. Either {restore},"
         f" or begin anew with the store moved away: mv {store} {store}.old"
     )
-
-
-def _has_blobs(store: Path) -> bool:
-    return any(files for _, _, files in os.walk(store / "blobs"))
 
 
 async def _is_new(url: str | None, folder: DataFolder) -> bool:

@@ -24,7 +24,7 @@ from lakehouse.engine.bounds import find_bounds
 from lakehouse.engine.database import Database
 from lakehouse.engine.gate import NIL_INSTANCE, Checked, Gate
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
-from lakehouse.engine.output import EdgeConverter, edge_schema, interval_guard, split_by_bytes
+from lakehouse.engine.output import EdgeConverter, edge_schema, overflow_guard, shows_stored_columns, split_by_bytes
 from lakehouse.engine.parameters import parameter_schema
 from lakehouse.engine.relations import EngineCatalog, Inspection, Relation
 from lakehouse.engine.translate import poisons, translate
@@ -58,11 +58,13 @@ _MemoryKey = tuple[str, str, tuple[str | None, ...] | None]  # catalog, statemen
 
 
 class _Memory(Generic[_T]):
-    """The last few answers, by statement."""
+    """The last few answers, by statement: as many as their number and their text together allow."""
 
-    def __init__(self, entries_max: int) -> None:
+    def __init__(self, limits: EngineLimits) -> None:
         self._entries: OrderedDict[_MemoryKey, _T] = OrderedDict()
-        self._entries_max = entries_max
+        self._entries_max = limits.statements_remembered_max
+        self._text_max = limits.text_remembered_max
+        self._text = 0
 
     def get(self, key: _MemoryKey) -> _T | None:
         if key not in self._entries:
@@ -71,9 +73,17 @@ class _Memory(Generic[_T]):
         return self._entries[key]
 
     def put(self, key: _MemoryKey, value: _T) -> None:
+        if key not in self._entries:
+            self._text += _text_size(key)
         self._entries[key] = value
-        if len(self._entries) > self._entries_max:
-            self._entries.popitem(last=False)
+        while len(self._entries) > self._entries_max or self._text > self._text_max:
+            oldest, _ = self._entries.popitem(last=False)
+            self._text -= _text_size(oldest)
+
+
+def _text_size(key: _MemoryKey) -> int:
+    _, sql, bound = key
+    return len(sql) + sum(len(text) for text in bound or () if text)
 
 
 class QueryEngine:
@@ -82,9 +92,9 @@ class QueryEngine:
     def __init__(self, limits: EngineLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._inspectors: OrderedDict[str, _Inspector] = OrderedDict()
-        self._judged: _Memory[Checked] = _Memory(limits.statements_remembered_max)
-        self._inspected: _Memory[Inspection] = _Memory(limits.statements_remembered_max)
-        self._parameter_schemas: _Memory[Any] = _Memory(limits.statements_remembered_max)
+        self._judged: _Memory[Checked] = _Memory(limits)
+        self._inspected: _Memory[Inspection] = _Memory(limits)
+        self._parameter_schemas: _Memory[Any] = _Memory(limits)
         self._spare: Database | None = None
         self._current: Database | None = None
         self._key: _DatabaseKey | None = None
@@ -299,13 +309,13 @@ class QueryEngine:
             return self._reader
         relation = _relation(database, checked, values)
         schema = edge_schema(relation.columns, relation.types, checked.tree if checked.kind == "query" else None)
-        guard = interval_guard(relation.columns, relation.types)
+        guard = overflow_guard(relation.columns, relation.types)
         if guard is not None:
             relation = relation.project(guard)
         if row_limit is not None:
             relation = relation.limit(row_limit)
         batches = relation.to_arrow_reader(self._batch_rows(schema))
-        converter = EdgeConverter(batches.schema, schema)
+        converter = EdgeConverter(batches.schema, schema, stored=shows_stored_columns(checked.tree))
         pieces = (
             piece
             for batch in batches

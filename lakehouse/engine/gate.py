@@ -74,6 +74,10 @@ _TYPES: Final = words(
     varbinary varchar varint
     """
 ) | {"time with time zone", "timestamp with time zone"}
+# Types of other types, which JSON spells as lists and objects, and those that are not read from JSON.
+_NOT_PLAIN_TYPES: Final = words("array bignum bit bitstring enum list map row struct tuple union varint")
+_PLAIN_TYPE: Final = re.compile(r"([A-Za-z_0-9 ]+)(?:\(\d{1,9}(?:, *\d{1,9})?\))?", re.ASCII)
+_SHOWN_CHARS_MAX: Final = 100  # of a text of the user's in a message
 _TIMESTAMP_TYPES: Final = frozenset(
     {"timestamp", "timestamp_ns", "timestamp_us", "timestamp_ms", "timestamp_s", "datetime"}
 )
@@ -617,18 +621,48 @@ class _Walk:
             raise ForbiddenSqlError(f"{written} needs the name of an allowed aggregate as a string literal")
 
     def _called_by_structure(self, written: str, arguments: list[Node]) -> None:
-        """A structure that is computed, such as ``repeat('[', 50000)``, would overflow the engine's stack."""
-        structures = [argument.get("expression") or {} for argument in arguments[1:]]
-        for structure in structures:
+        """A structure holds type names, which the engine parses on its own, and may be too deep for its stack."""
+        if any(argument.get("name") for argument in arguments):
+            raise ForbiddenSqlError(f"{written} takes its arguments by position")
+        for argument in arguments[1:] or arguments:  # as a method of a column, the JSON is not an argument
+            structure = argument.get("expression") or {}
             text = _string_literal(structure)
             if text is None and structure.get("class") == "PARAMETER":
+                if self._parameters is None:
+                    continue
                 bound = bound_value(structure, self._parameters)
-                text = bound if isinstance(bound, str) else ""
+                if not isinstance(bound, str):
+                    raise ForbiddenSqlError(f"the structure that {written} gets must be bound to a string")
+                text = bound
             if text is None:
                 raise ForbiddenSqlError(f"the structure that {written} gets must be a string literal or a parameter")
-            if _nesting(text) > self._limits.json_structure_depth_max:
-                raise LimitExceededError(
-                    f"the structure that {written} gets is nested deeper than {self._limits.json_structure_depth_max}"
+            self._json_structure(written, text)
+
+    def _json_structure(self, written: str, text: str) -> None:
+        size = len(text.encode(errors="replace"))
+        if size > self._limits.json_structure_bytes_max:
+            raise LimitExceededError(
+                f"the structure that {written} gets has {size} bytes,"
+                f" the limit is {self._limits.json_structure_bytes_max}"
+            )
+        if _nesting(text) > self._limits.json_structure_depth_max:
+            raise LimitExceededError(
+                f"the structure that {written} gets is nested deeper than {self._limits.json_structure_depth_max}"
+            )
+        try:
+            todo = [json.loads(text, object_pairs_hook=_Members)]
+        except ValueError as error:
+            raise QueryError(f"the structure that {written} gets is not JSON: {error}") from None
+        while todo:
+            part = todo.pop()
+            if isinstance(part, _Members):
+                todo.extend(value for _, value in part)
+            elif isinstance(part, list):
+                todo.extend(part)
+            elif not isinstance(part, str) or not _is_plain_type(part):
+                raise ForbiddenSqlError(
+                    f"the structure that {written} gets may hold names of plain types such as VARCHAR or DECIMAL(18, 3),"
+                    f" in lists and objects of JSON, not {_shortened(str(part))!r}"
                 )
 
     @staticmethod
@@ -695,6 +729,20 @@ def _string_literal(node: Node) -> str | None:
     if isinstance(literal, dict) and literal.get("kind") == "STRING":
         return str(literal.get("text", ""))
     return None
+
+
+class _Members(list[tuple[str, Any]]):
+    """Of a JSON object, with every value of a key that is there twice."""
+
+
+def _is_plain_type(text: str) -> bool:
+    """A single word or its spelling in several, with at most a precision and a scale: nothing with types inside."""
+    match = _PLAIN_TYPE.fullmatch(text)
+    return match is not None and " ".join(match.group(1).lower().split()) in _TYPES - _NOT_PLAIN_TYPES
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}…"
 
 
 def _nesting(text: str) -> int:

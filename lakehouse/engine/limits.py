@@ -20,6 +20,7 @@ class EngineLimits:
     lambda_depth_max: int = 8  # planning doubles with every level
     array_elements_max: int = 1 << 20  # of one value of a fixed-size array type; products overflow in the engine
     json_structure_depth_max: int = 48  # of what json_transform is told; the engine recurses over it
+    json_structure_bytes_max: int = 64 << 10  # as much as a statement: every name in it makes a column
     parameters_max: int = 1_000
     repairs_max: int = 64  # words of the other dialect that are mended in one statement
     bound_expansions_max: int = 256  # uses of CTEs that are followed for time bounds; past it nothing is bounded
@@ -34,6 +35,8 @@ class EngineLimits:
         64 << 10
     )  # an IPC message of it, padding and header included, stays below 2 MiB
     statements_remembered_max: int = 256
+    # Of all statements that are remembered; a parse tree takes some 300 bytes for each character.
+    text_remembered_max: int = 128 << 10
     bound_text_remembered_max: int = 4 << 10  # characters of bound strings; with more, a statement is judged each time
 
 

@@ -6,13 +6,14 @@ are durations. What cannot be converted exactly is an error, never another value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.engine.functions import VIEW_INSTANCE
 from lakehouse.engine.gate import Node
 from lakehouse.engine.sql_types import literal
 from lakehouse.errors import QueryError, UnsupportedError
@@ -22,7 +23,7 @@ NESTING_MAX: Final = 60  # lists in structs in lists …: Arrow's readers give u
 _TYPE_CHARS_MAX: Final = 100  # of a type's name in a message
 _NS_PER_DAY: Final = 86_400_000_000_000
 _NS_MAX: Final = float((1 << 63) - 1024)  # of what still fits int64 once it is rounded to a double
-_INFINITE_DATES: Final = pa.array([-(2**31) + 1, 2**31 - 1], pa.int32()).view(pa.date32())
+_INT64_MAX: Final = (1 << 63) - 1
 _COUNTS: Final = frozenset({"count_star", "count"})
 _INTERVAL_LAYOUT: Final = np.dtype([("months", "<i4"), ("days", "<i4"), ("ns", "<i8")])
 
@@ -58,6 +59,22 @@ _EDGE_SIMPLE: Final[dict[str, Any]] = {
 }
 
 
+# On the way out of the engine these wrap around without a word: a condition has to watch them inside of it.
+_WATCHED_BY_THE_ENGINE: Final = {
+    "interval": f"abs(epoch({{column}})) < {_NS_MAX / 1e9}",
+    "uhugeint": f"{{column}} <= {_INT64_MAX}",
+}
+# The raw values, both ends included, that are what they seem to be: beyond are infinity, which would arrive as a day or
+# moment far away, and 24:00:00, which would arrive as midnight.
+_FINITE: Final[dict[Any, tuple[int, int]]] = {
+    pa.date32(): (-(1 << 31) + 2, (1 << 31) - 2),
+    pa.time64("us"): (0, _NS_PER_DAY // 1_000 - 1),
+    pa.time64("ns"): (0, _NS_PER_DAY - 1),
+    pa.timestamp("ns"): (1 - _INT64_MAX, _INT64_MAX - 1),
+    EDGE_TIMESTAMP: (1 - _INT64_MAX, _INT64_MAX - 1),
+}
+
+
 class _NoEdgeTypeError(Exception):
     """A type that no Arrow type stands for, or that only some clients could read."""
 
@@ -69,8 +86,10 @@ def edge_type(kind: Any, depth: int = 0) -> Any:
     them, or drop a part of the value.
     """
     name = str(kind.id)
-    if name == "interval":
-        return pa.month_day_nano_interval() if depth else pa.duration("ns")
+    if depth and name in _WATCHED_BY_THE_ENGINE:
+        raise _NoEdgeTypeError(
+            f"the type {_type_name(kind)} inside of a list, struct or map, which results do not have"
+        )
     simple = _EDGE_SIMPLE.get(name)
     if simple is not None:
         return simple
@@ -151,21 +170,38 @@ def edge_schema(names: Sequence[str], kinds: Sequence[Any], tree: Node | None) -
     return pa.schema(fields)
 
 
-def interval_guard(names: Sequence[str], kinds: Sequence[Any]) -> str | None:
-    """A select list that passes every column on and fails on intervals beyond int64 nanoseconds; ``None``: not needed.
-
-    It must be asked inside of the engine, which multiplies microseconds by 1,000 without looking on the way out.
-    """
-    if all(str(kind.id) != "interval" for kind in kinds):
+def overflow_guard(names: Sequence[str], kinds: Sequence[Any]) -> str | None:
+    """A select list that passes every column on and fails on values that would wrap around; ``None``: not needed."""
+    if all(str(kind.id) not in _WATCHED_BY_THE_ENGINE for kind in kinds):
         return None
     columns = []
     for position, (name, kind) in enumerate(zip(names, kinds, strict=True), 1):
         column = f"#{position}"
-        if str(kind.id) == "interval":
-            complaint = literal(_misfit(name, pa.duration("ns")))
-            column = f"CASE WHEN abs(epoch({column})) < {_NS_MAX / 1e9} OR {column} IS NULL THEN {column} ELSE error({complaint}) END"
+        condition = _WATCHED_BY_THE_ENGINE.get(str(kind.id))
+        if condition is not None:
+            complaint = literal(_misfit(name, edge_type(kind)))
+            fits = condition.format(column=column)
+            column = f"CASE WHEN {fits} OR {column} IS NULL THEN {column} ELSE error({complaint}) END"
         columns.append(column)
     return ", ".join(columns)
+
+
+def shows_stored_columns(tree: Node | None) -> bool:
+    """Whether every column of the result is one of a single table's, as it was sent.
+
+    The last nanosecond of int64 is infinity to the engine. In what was sent it is a moment, and keeps nobody from reading.
+    """
+    if tree is None or tree.get("type") != "SELECT_NODE" or (tree.get("cte_map") or {}).get("map"):
+        return False
+    source = tree.get("from_table") or {}
+    instance = str((source.get("function") or {}).get("function_name")).lower() == VIEW_INSTANCE
+    if source.get("type") != "BASE_TABLE" and not instance:
+        return False
+    return all(
+        item.get("class") == "COLUMN_REF"
+        or (item.get("class") == "STAR" and not item.keys() & {"replace_list", "expr"})
+        for item in tree.get("select_list") or []
+    )
 
 
 def _misfit(name: str, wanted: Any) -> str:
@@ -204,14 +240,20 @@ def _may_widen(item: Node) -> bool:
 class EdgeConverter:
     """Brings record batches of one result to its edge schema. Columns that match are passed on as they are."""
 
-    def __init__(self, source: Any, target: Any) -> None:
+    def __init__(self, source: Any, target: Any, *, stored: bool = False) -> None:
+        """``stored``: its columns come as they were sent, see ``shows_stored_columns``."""
+        finite = {kind: ends for kind, ends in _FINITE.items() if not (stored and pa.types.is_timestamp(kind))}
         self.schema = target
+        self._checks = [_finiteness(given.type, finite) for given in source]
         self._converts = [_conversion(given.type, wanted) for given, wanted in zip(source, target, strict=True)]
 
     def convert(self, batch: Any) -> Any:
         columns = []
-        for convert, column, wanted in zip(self._converts, batch.columns, self.schema, strict=True):
+        steps = zip(self._checks, self._converts, batch.columns, self.schema, strict=True)
+        for check, convert, column, wanted in steps:
             try:
+                if check is not None:
+                    check(column)
                 columns.append(column if convert is None else convert(column))
             except (pa.ArrowInvalid, OverflowError) as error:
                 raise QueryError(f"Out of Range Error: {_misfit(wanted.name, wanted.type)}") from error
@@ -220,8 +262,6 @@ class EdgeConverter:
 
 def _conversion(given: Any, field: Any) -> Callable[[Any], Any] | None:
     wanted = field.type
-    if pa.types.is_date32(given):
-        return _finite_dates
     if given == wanted:
         return None
     if given == pa.timestamp("ns") and wanted == EDGE_TIMESTAMP:
@@ -233,11 +273,44 @@ def _conversion(given: Any, field: Any) -> Callable[[Any], Any] | None:
     return lambda column: pc.cast(column, wanted)
 
 
-def _finite_dates(column: Any) -> Any:
-    """Infinity is no date of Arrow's: it would arrive as a day in the year 5881580."""
-    if pc.any(pc.is_in(column, _INFINITE_DATES)).as_py():
+def _finiteness(kind: Any, finite: Mapping[Any, tuple[int, int]]) -> Callable[[Any], None] | None:
+    """What raises ``OverflowError`` over a column with a value beyond ``finite``, however deep inside; ``None``: nothing can."""
+    if kind in finite:
+        low, high = finite[kind]
+        return lambda column: _refuse_beyond(column, low, high)
+    checks = [_finiteness(member, finite) for member in _member_types(kind)]
+    if not any(checks):
+        return None
+
+    def check_members(column: Any) -> None:
+        for check, member in zip(checks, _members(column), strict=True):
+            if check is not None:
+                check(member)
+
+    return check_members
+
+
+def _member_types(kind: Any) -> list[Any]:
+    if pa.types.is_map(kind):
+        return [kind.key_type, kind.item_type]
+    if pa.types.is_struct(kind):
+        return [member.type for member in kind]
+    return [kind.value_type] if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) else []
+
+
+def _members(column: Any) -> list[Any]:
+    """Arrays of ``_member_types``, without what lies under a null."""
+    if pa.types.is_map(column.type):
+        return [column.keys, column.items]
+    members: list[Any] = column.flatten() if pa.types.is_struct(column.type) else [column.flatten()]
+    return members
+
+
+def _refuse_beyond(column: Any, low: int, high: int) -> None:
+    ends = pc.min_max(column)
+    least, most = ends["min"].value, ends["max"].value
+    if least is not None and (least < low or most > high):
         raise OverflowError
-    return column
 
 
 def _interval_to_duration(column: Any, name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
+from lakehouse.errors import LakeflightError
 from lakehouse.model import Caller, QueryOptions
 
 
@@ -44,6 +45,10 @@ class QueryStream(Protocol):
     @property
     def missing_blocks(self) -> int:
         """Valid after the end."""
+        ...
+
+    def refuse(self, error: LakeflightError) -> None:
+        """It will not run, for this reason; in place of the first frame. Leaves the log line of every statement."""
         ...
 
     async def aclose(self) -> None:

@@ -26,6 +26,7 @@ class RunningStatement:
     caller: Caller
     handle: bytes
     task: asyncio.Task[Any]
+    counted: bool  # against what one identity may run at once
     blocked_since: float | None = None  # loop time at which the write that still waits was begun
     cut: LakeflightError | None = field(default=None)
 
@@ -48,6 +49,7 @@ class RunningStatements:
     ) -> None:
         self._running: dict[str, RunningStatement] = {}
         self._of_identity: Counter[str] = Counter()
+        self._refused_at: dict[str, float] = {}  # loop time of an identity's last refusal; of those that run something
         self._per_identity_max = per_identity_max
         self._finished: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         self._stall_limit_s = stall_limit_s
@@ -57,29 +59,35 @@ class RunningStatements:
     def __len__(self) -> int:
         return len(self._running)
 
-    def enter(self, query_id: str, caller: Caller, handle: bytes) -> RunningStatement:
+    def enter(self, query_id: str, caller: Caller, handle: bytes, *, counted: bool = True) -> RunningStatement:
         """Take note of a statement before it starts.
 
+        Args:
+            counted: Whether it takes one of the caller's places; answers that are made already take none.
         Raises:
             LimitExceededError: The caller has as many as one may have at once.
         """
-        if self._of_identity[caller.name] >= self._per_identity_max:
+        if counted and self._of_identity[caller.name] >= self._per_identity_max:
+            self._refused_at[caller.name] = asyncio.get_running_loop().time()
             raise LimitExceededError(
                 f"{caller.name} runs {self._per_identity_max} statements already, as many as one identity may at once:"
                 " let one end, or read its result to the end, and try again"
             )
-        self._of_identity[caller.name] += 1
+        if counted:
+            self._of_identity[caller.name] += 1
         task = asyncio.current_task()
         assert task is not None
-        statement = self._running[query_id] = RunningStatement(query_id, caller, handle, task)
+        statement = self._running[query_id] = RunningStatement(query_id, caller, handle, task, counted)
         return statement
 
     def leave(self, statement: RunningStatement) -> None:
         del self._running[statement.query_id]
         name = statement.caller.name
-        self._of_identity[name] -= 1
-        if not self._of_identity[name]:
-            del self._of_identity[name]  # the table is as long as there are callers with a statement
+        if statement.counted:
+            self._of_identity[name] -= 1
+            if not self._of_identity[name]:  # the tables are as long as there are callers with a statement
+                del self._of_identity[name]
+                self._refused_at.pop(name, None)
         key = (statement.caller.name, statement.handle[:256])
         self._finished[key] = None
         self._finished.move_to_end(key)
@@ -96,11 +104,16 @@ class RunningStatements:
     async def watch(self) -> None:
         """Cut stalled readers until cancelled."""
         clock = asyncio.get_running_loop().time
+        pause_s = min(1.0, self._stall_limit_while_awaited_s / 4)
         while True:
-            await asyncio.sleep(min(1.0, self._stall_limit_while_awaited_s / 4))
-            limit_s = self._stall_limit_while_awaited_s if self._somebody_waits() else self._stall_limit_s
+            await asyncio.sleep(pause_s)
+            slot_awaited = self._somebody_waits()
             now = clock()
+            # Who was refused stands in no queue: the refusal counts until all that stalled by then were looked at again.
+            refused_after = now - self._stall_limit_while_awaited_s - 2 * pause_s
             for statement in list(self._running.values()):
+                place_awaited = self._refused_at.get(statement.caller.name, refused_after) > refused_after
+                limit_s = self._stall_limit_while_awaited_s if slot_awaited or place_awaited else self._stall_limit_s
                 blocked_since = statement.blocked_since
                 if blocked_since is not None and now - blocked_since > limit_s:
                     statement.stop(LimitExceededError(f"reader stalled: took no data for {limit_s:g} s"))

@@ -245,7 +245,14 @@ class FlightService:
     async def _send(self, stream: QueryStream, handle: bytes, call: Call) -> None:
         """Pass the stream's frames on. However this ends, the stream is closed, at once and in the background."""
         now, write = asyncio.get_running_loop().time, call.context.write
-        running = self._running.enter(call.query_id, call.caller, handle)
+        try:
+            running = self._running.enter(
+                call.query_id, call.caller, handle, counted=not isinstance(stream, ReadyFrames)
+            )
+        except LimitExceededError as error:
+            stream.refuse(error)
+            self._close(stream)
+            raise
         try:
             async for frame in stream:
                 running.blocked_since = now()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
-from lakehouse.errors import QueryError
+from lakehouse.errors import LakeflightError, QueryError
 from server.flight.ports import QueryStream
 
 
@@ -24,6 +24,9 @@ class ReadyFrames:
         for frame in self._frames:
             return frame
         raise StopAsyncIteration
+
+    def refuse(self, error: LakeflightError) -> None:
+        """Nothing runs here that could be refused."""
 
     async def aclose(self) -> None:
         self._frames = iter(())
@@ -67,6 +70,9 @@ class RepeatedQuery:
                 self.missing_blocks = max(self.missing_blocks, self._current.missing_blocks)
                 await self._current.aclose()
                 self._current = None
+
+    def refuse(self, error: LakeflightError) -> None:
+        self._execute(self._values.slice(0, 1)).refuse(error)
 
     async def aclose(self) -> None:
         self._next_row = self._values.num_rows

@@ -17,8 +17,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from server import embedded_postgres
 from server.data_folder import DataFolder, DataFolderInUseError
-from server.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from server.embedded_postgres import READY_POLL_S, EmbeddedPostgres, EmbeddedPostgresError
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,67 @@ async def test_a_kill_during_the_making_leaves_nothing_in_the_way(tmp_path: Path
     assert not half_made.exists()
 
 
+def at_work_below(folder: Path) -> list[int]:
+    """Processes whose working folder is somewhere below ``folder``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and Path(os.readlink(entry / "cwd")).is_relative_to(folder):
+                found.append(int(entry.name))
+    return found
+
+
+async def test_who_gives_up_the_making_leaves_neither_processes_nor_files(tmp_path: Path) -> None:
+    """The lock of the data folder is given up at that moment: the next server makes its database there."""
+    making = asyncio.create_task(EmbeddedPostgres(tmp_path / "postgres").start())
+    working: list[int] = []
+    async with asyncio.timeout(20):
+        while not working:
+            await asyncio.sleep(0.01)
+            working = at_work_below(tmp_path)
+
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+
+    for pid in at_work_below(tmp_path):  # those of initdb have been killed and need a moment to be gone
+        wait_until_gone(pid)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_making_that_hangs_is_given_up_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(embedded_postgres, "_launcher_command", lambda *_: hanging)
+    monkeypatch.setattr(embedded_postgres, "INITDB_TIMEOUT_S", 1.0)
+
+    with pytest.raises(EmbeddedPostgresError, match="the embedded database could not be made: not within 1 s"):
+        await EmbeddedPostgres(tmp_path / "postgres").start()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_who_gives_up_a_start_that_waits_for_an_orphan_leaves_it_to_the_next_one(folder: Path) -> None:
+    orphan = EmbeddedPostgres(folder)
+    await orphan.start()
+    os.kill(orphan.pid, signal.SIGSTOP)  # does not obey yet
+    starting = asyncio.create_task(EmbeddedPostgres(folder).start())
+    await asyncio.sleep(0.2)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(starting, 2)
+
+    server = EmbeddedPostgres(folder)
+    waiting = asyncio.create_task(server.start())
+    await asyncio.sleep(0.1)
+    os.kill(orphan.pid, signal.SIGCONT)
+    await waiting
+
+    await keep(server, 1)
+    assert await rows(server) == [1]
+    await server.stop()
+    await orphan.stop()
+
+
 async def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "holiday.jpg").write_bytes(b"")
@@ -228,7 +290,7 @@ async def test_a_restart_that_fails_is_tried_again_until_the_server_runs(
                 found = await rows(server)
     assert found == [1]
     assert server.url == url
-    assert paused[:4] == [0.2, 0.4, 0.8, 1.6]
+    assert [pause for pause in paused if pause > READY_POLL_S][:4] == [0.2, 0.4, 0.8, 1.6]
     await server.stop()
     await asyncio.wait_for(watching, 5)
 

@@ -17,7 +17,7 @@ import pytest
 
 from lakehouse.engine import Relation, relation_name
 from lakehouse.engine.database import _VIEW_SET_PREFIX, Database
-from lakehouse.engine.engine import QueryEngine
+from lakehouse.engine.engine import QueryEngine, _Memory
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.translate import translate
 from lakehouse.errors import (
@@ -29,6 +29,7 @@ from lakehouse.errors import (
     QueryCancelledError,
     QueryError,
     UnknownViewError,
+    UnsupportedError,
 )
 from lakehouse.model import TimeRange
 from tests.support.engine_lake import (
@@ -77,7 +78,7 @@ SHAPES = [
     "SELECT 1 AS a, 2 AS a, 3 AS A",
     "SELECT TIMESTAMP '2024-01-01', TIMESTAMP_S '2024-01-01', TIMESTAMPTZ '2024-01-01', now(), current_timestamp",
     "SELECT date_trunc('hour', time) AS hour, time - INTERVAL '1 day' AS before FROM log_entries",
-    "SELECT [time], {'at': time, 'n': [1.5]}, MAP {'k': time}, [INTERVAL '1 day'] FROM log_entries",
+    "SELECT [time], {'at': time, 'n': [1.5]}, MAP {'k': time}, [INTERVAL '1 day']::VARCHAR FROM log_entries",
     "SELECT list(level), list(time), array_agg(msg ORDER BY time) FROM log_entries",
     "SELECT 5::HUGEINT, 5::UHUGEINT, 5 / 2, 5 / 2.0, 1e3",
     "SELECT 'a'::ENUM('a', 'b'), 'x'::BLOB, '{}'::JSON, [1, 2]::INT[2], row(1, 'a')",
@@ -161,11 +162,81 @@ def test_types_at_the_edge(lake: EngineLake) -> None:
         "SELECT INTERVAL '1 month'",
         "SELECT INTERVAL '3000000 hours'",
         "SELECT INTERVAL '100000 days 2000000 hours' AS a, 1 AS a",
+        "SELECT 340282366920938463463374607431768211455::UHUGEINT",
+        "SELECT 340282366920938463454151235394913435648::UHUGEINT AS a, 1 AS a",
+        "SELECT x::UHUGEINT + 9223372036854775807 FROM range(3) t(x)",
+        "SELECT 'infinity'::TIMESTAMP_NS",
+        "SELECT max(x) FROM (VALUES ('-infinity'::TIMESTAMP_NS)) t(x)",
+        "SELECT 'infinity'::TIMESTAMPTZ_NS",
+        "SELECT greatest(time, 'infinity') FROM (SELECT TIMESTAMP_NS '2024-01-01' AS time)",
+        "WITH log_entries AS (SELECT 'infinity'::TIMESTAMP_NS AS time) SELECT time FROM log_entries",
+        "SELECT TIME '24:00:00'",
+        "SELECT TIME_NS '24:00:00'",
+        "SELECT ['infinity'::DATE]",
+        "SELECT [NULL, [DATE '2024-01-01'], ['-infinity'::DATE]]",
+        "SELECT ['infinity'::DATE, '2020-01-01']::DATE[2]",
+        "SELECT {'a': {'b': 'infinity'::DATE}}",
+        "SELECT MAP {'infinity'::DATE: 1}",
+        "SELECT [MAP {1: 'infinity'::TIMESTAMP_NS}]",
+        "SELECT ['infinity'::TIMESTAMP]",
+        "SELECT [TIMESTAMP '9999-12-31']",
+        "SELECT {'a': 'infinity'::TIMESTAMP_S}",
+        "SELECT [TIME '24:00:00']",
+        "SELECT [170141183460469231731687303715884105727]",
     ],
 )
 def test_what_does_not_fit_the_edge_is_an_error_and_never_another_value(lake: EngineLake, sql: str) -> None:
     with pytest.raises(QueryError, match=r"does not fit|no fixed length"):
         lake.table(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("SELECT [to_microseconds(10000000000000000)]", "INTERVAL"),
+        ("SELECT {'took': INTERVAL '1 day'}", "INTERVAL"),
+        ("SELECT MAP {'k': [340282366920938463463374607431768211455::UHUGEINT]}", "UHUGEINT"),
+    ],
+)
+def test_what_the_engine_would_wrap_around_inside_of_a_value_is_refused_by_type(
+    lake: EngineLake, sql: str, kind: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=f"type {kind} inside of a list, struct or map.*: cast it to VARCHAR"):
+        lake.engine.inspect(sql, None, CATALOG)
+
+
+def test_the_cast_to_text_shows_what_does_not_fit(lake: EngineLake) -> None:
+    sql = """SELECT 340282366920938463463374607431768211455::UHUGEINT::VARCHAR AS a, 'infinity'::TIMESTAMP_NS::VARCHAR AS b,
+        TIME '24:00:00'::VARCHAR AS c, ['infinity'::DATE]::VARCHAR AS d"""
+
+    assert lake.rows(sql) == [
+        {"a": "340282366920938463463374607431768211455", "b": "infinity", "c": "24:00:00", "d": "[infinity]"}
+    ]
+
+
+def test_values_next_to_what_does_not_fit_arrive(lake: EngineLake) -> None:
+    sql = """SELECT 9223372036854775807::UHUGEINT AS a, NULL::UHUGEINT AS b, TIME '23:59:59.999999' AS c, [NULL::DATE] AS d,
+        epoch_ns(x) AS e, x FROM (SELECT '2262-04-11 23:47:16.854775806'::TIMESTAMP_NS AS x)"""
+    table = lake.table(sql)
+
+    assert table.column("x").cast(pa.int64()).to_pylist() == [(1 << 63) - 2]
+    assert table.drop_columns(["x", "c"]).to_pylist() == [
+        {"a": (1 << 63) - 1, "b": None, "d": [None], "e": (1 << 63) - 2}
+    ]
+
+
+def test_a_stored_moment_that_is_infinity_to_the_engine_keeps_nobody_from_reading(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(2, begin_ns=(1 << 63) - 2, step_ns=1), "logs"))
+
+    for sql in ("SELECT * FROM log_entries", "SELECT msg, time FROM log_entries ORDER BY level LIMIT 2"):
+        assert max(lake.table(sql, logs).column("time").cast(pa.int64()).to_pylist()) == (1 << 63) - 1
+    for sql in (
+        "SELECT max(time) FROM log_entries",
+        "SELECT * REPLACE ('infinity'::TIMESTAMP_NS AS time) FROM log_entries",
+        "SELECT * FROM log_entries UNION ALL SELECT * FROM log_entries",
+    ):
+        with pytest.raises(QueryError, match="does not fit"):
+            lake.table(sql, logs)
 
 
 def test_a_nanosecond_is_kept(lake: EngineLake) -> None:
@@ -396,10 +467,57 @@ def test_what_would_overflow_the_engine_is_refused_before_it_gets_there(lake: En
         lake.engine.inspect(sql, None, CATALOG)
 
 
+@pytest.mark.parametrize(
+    "structure",
+    [
+        '"VARIANT"',
+        '"UNION(a INT)"',
+        '"BIT"',
+        '"INTEGER[100000][100000][100000]"',
+        '{"a": ["INTEGER[65536]"]}',
+        '"' + "STRUCT(a " * 240 + "INTEGER" + ")" * 240 + '"',
+        '{"a": "\\u0056ARIANT"}',
+        '{"a": "VARIANT", "a": "INTEGER"}',
+        '"main.INTEGER"',
+        '"INTEGER',
+        "[1]",
+        "NaN",
+    ],
+    ids=lambda text: text[:30],
+)
+@pytest.mark.parametrize(
+    "sql", ["SELECT json_transform('1', {}) FROM log_entries", "SELECT msg.from_json({}) FROM log_entries"]
+)
+def test_types_in_the_structure_of_json_are_held_against_the_list_too(
+    lake: EngineLake, sql: str, structure: str
+) -> None:
+    for text, values in ((sql.format("?"), [structure]), (sql.format(f"'{structure}'"), None)):
+        with pytest.raises((ForbiddenSqlError, QueryError), match="structure"):
+            lake.engine.inspect(text, values, CATALOG)
+
+
+def test_a_structure_of_json_must_be_text(lake: EngineLake) -> None:
+    sql = "SELECT json_transform('1', ?)"
+    lake.engine.inspect(sql, ['"INTEGER"'], CATALOG)
+
+    for value in (None, 5, b'"VARIANT"'):
+        with pytest.raises(ForbiddenSqlError, match="bound to a string"):
+            lake.engine.inspect(sql, [value], CATALOG)
+    with pytest.raises(ForbiddenSqlError, match="by position"):
+        lake.engine.inspect("""SELECT json_transform(structure := '"VARIANT"', json := '1')""", None, CATALOG)
+    with pytest.raises(LimitExceededError, match="limit is 65536"):
+        lake.engine.inspect(sql, ["[" + " " * (64 << 10) + '"INTEGER"]'], CATALOG)
+
+
 def test_structures_of_json_and_fixed_arrays_of_usual_size_are_fine(lake: EngineLake) -> None:
     sql = """SELECT json_transform('{"a": [1, 2]}', '{"a": ["INTEGER"]}').a AS a, [1, 2]::INTEGER[2] AS b"""
     assert lake.rows(sql) == [{"a": [1, 2], "b": [1, 2]}]
     assert lake.rows("SELECT from_json('[1]', ?) AS a", parameters=['["INTEGER"]']) == [{"a": [1]}]
+    leaves = '{"a": "decimal(10, 2)", "b": "Timestamp with  time zone", "c": {"d": ["JSON"]}, "e": "NULL", "f": "VARCHAR(3)"}'
+    assert lake.rows("SELECT json_transform('{\"e\": 1}', ?).e AS e", parameters=[leaves]) == [{"e": None}]
+    sql = "SELECT x.json_transform('[\"INTEGER\"]') AS a FROM (SELECT '[1]' AS x)"
+    assert lake.rows(sql) == [{"a": [1]}]
+    lake.engine.inspect("SELECT from_json('[1]', ?) AS a", None, CATALOG)  # prepared: what will be bound is judged then
 
 
 @pytest.mark.parametrize(
@@ -652,6 +770,23 @@ def test_inspections_are_remembered_but_for_the_clock(lake: EngineLake) -> None:
 
     assert first.references is second.references and second.now_ns == T0 + SECOND
     assert early.references != late.references
+
+
+def test_what_is_remembered_has_a_limit_of_statements_and_one_of_text() -> None:
+    memory = _Memory[int](EngineLimits(statements_remembered_max=3, text_remembered_max=1_000))
+
+    for number in range(5):
+        memory.put(("", f"SELECT {number}", None), number)
+    assert [memory.get(("", f"SELECT {number}", None)) for number in range(5)] == [None, None, 2, 3, 4]
+
+    memory.put(("", "x" * 500, ("y" * 490, None)), 5)  # the older ones give way
+    assert memory.get(("", "SELECT 3", None)) is None
+    assert memory.get(("", "x" * 500, ("y" * 490, None))) == 5
+    memory.put(("", "x" * 2_000, None), 6)
+    assert memory.get(("", "x" * 2_000, None)) is None
+    memory.put(("", "z" * 990, None), 7)  # what was forgotten counts no more
+    memory.put(("", "z" * 990, None), 8)
+    assert memory.get(("", "z" * 990, None)) == 8
 
 
 _IN_A_PROCESS = """

@@ -9,16 +9,21 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from lakehouse.errors import LimitExceededError
-from lakehouse.model import Caller
+from lakehouse.model import Caller, QueryOptions
+from server import query_service
 from server.flight import FlightLimits, FlightServer
 from server.flight.running import RunningStatements
+from server.query_service import LakeQueryStream
 from tests.support.fake_query_service import FakeQueryService
 from tests.support.flight_server import KEY, LoopThread, ServerInThread, descriptor, flight_server, ticket
 from wire.flight_sql import SQL, encode_statement_ticket, pack
 
 BULK = ticket(encode_statement_ticket(b"frames 1000 1000000"))
+TABLE_TYPES = ticket(pack(SQL["CommandGetTableTypes"]()))
 SELECT_1 = ticket(encode_statement_ticket(b"SELECT 1"))
 
 
@@ -110,6 +115,10 @@ def test_an_identity_has_a_limit_of_statements_at_once(loop_thread: LoopThread, 
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "runs 3 statements already" in refused.value.details()
         assert server.server.running_statements == 3  # the refused one is not counted
+        assert [(sql, str(error)[:9]) for sql, error in queries.refused] == [("SELECT 1", "anonymous")]
+        wait_until(lambda: len(queries.open_streams) == 3)  # and is closed
+
+        assert len(list(server.stream("DoGet", TABLE_TYPES))) == 2  # an answer that is made already takes no place
 
         reading.pop().cancel()
         wait_until(lambda: server.server.running_statements == 2)
@@ -135,6 +144,79 @@ def test_identities_do_not_use_up_each_others_limit() -> None:
         running.enter("4", Caller("ada"), b"SELECT 1")
 
     asyncio.run(enter_and_leave())
+
+
+async def test_readers_that_stopped_reading_lose_their_places_sooner_once_their_identity_is_refused() -> None:
+    running = RunningStatements(
+        per_identity_max=2,
+        stall_limit_s=60,
+        stall_limit_while_awaited_s=0.2,
+        somebody_waits=lambda: False,
+    )
+    watch = asyncio.create_task(running.watch())
+    loop = asyncio.get_running_loop()
+
+    async def stop_reading(query_id: str, caller: Caller) -> None:
+        statement = running.enter(query_id, caller, b"")
+        statement.blocked_since = loop.time()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            assert isinstance(statement.cut, LimitExceededError)
+        finally:
+            running.leave(statement)
+
+    stopped = [asyncio.create_task(stop_reading(str(i), Caller("ada"))) for i in range(2)]
+    other = asyncio.create_task(stop_reading("other", Caller("bob")))
+    await asyncio.sleep(0.5)
+    assert len(running) == 3  # nobody asked for a place
+
+    with pytest.raises(LimitExceededError):
+        running.enter("refused", Caller("ada"), b"")
+    await asyncio.wait_for(asyncio.gather(*stopped), 2)
+    running.leave(running.enter("welcome", Caller("ada"), b""))
+    assert not other.done()
+    for task in (other, watch):
+        task.cancel()
+
+
+def test_a_refused_statement_leaves_the_log_line_of_every_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = LakeQueryStream(
+        None,  # type: ignore[arg-type]  # nothing of the service is asked
+        "SELECT 1",
+        Caller("ada"),
+        QueryOptions(query_id="7"),
+        None,
+    )
+    monkeypatch.setattr(query_service, "log", structlog.get_logger())  # one that no test has bound yet
+    with capture_logs() as lines:
+        stream.refuse(LimitExceededError("ada runs 64 statements already"))
+
+    (line,) = lines
+    assert (line["event"], line["query_id"], line["caller"], line["outcome"], line["sql"]) == (
+        *("query.done", "7", "ada"),
+        *("LimitExceededError", "SELECT 1"),
+    )
+
+
+async def test_a_refusal_is_forgotten_after_a_while() -> None:
+    running = RunningStatements(
+        per_identity_max=1,
+        stall_limit_s=60,
+        stall_limit_while_awaited_s=0.1,
+        somebody_waits=lambda: False,
+    )
+    watch = asyncio.create_task(running.watch())
+    statement = running.enter("1", Caller("ada"), b"")
+    with pytest.raises(LimitExceededError):
+        running.enter("2", Caller("ada"), b"")
+    await asyncio.sleep(0.3)
+
+    statement.blocked_since = asyncio.get_running_loop().time()
+    await asyncio.sleep(0.3)
+
+    assert statement.cut is None
+    watch.cancel()
 
 
 def test_messages_above_the_limit_are_refused(flight: ServerInThread) -> None:

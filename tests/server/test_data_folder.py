@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,65 @@ def test_a_start_that_was_killed_at_once_is_no_obstacle(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     folder.acquire()
     folder.release()
+
+
+LOST = [b"", b"\0" * 6, b"\x8f\x01 garbage", b"\0" * 5000, b"12\n45\n"]  # of a crash, a repair of a disk, a backup
+
+
+@pytest.mark.parametrize("lock", LOST)
+@pytest.mark.parametrize("kept", ["postgres/PG_VERSION", "store/blobs/a/b/c"])
+def test_a_lake_whose_lock_lost_what_it_said_is_known_by_what_it_keeps(tmp_path: Path, kept: str, lock: bytes) -> None:
+    """Either is enough: the other may be elsewhere."""
+    owner = DataFolder(tmp_path)
+    owner.acquire()
+    owner.release()
+    (tmp_path / kept).parent.mkdir(parents=True)
+    (tmp_path / kept).write_text("18")
+    (tmp_path / "lock").write_bytes(lock)
+
+    owner.acquire()
+
+    assert DataFolder(tmp_path).owner() == f"process {os.getpid()}"
+    owner.release()
+    assert re.fullmatch(rb"\d+ *\n", (tmp_path / "lock").read_bytes())
+
+
+def test_a_new_folder_whose_lock_was_never_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_bytes(b"\0" * 6)
+
+    folder = DataFolder(tmp_path)
+    folder.acquire()
+    folder.release()
+
+
+def test_a_lock_is_durable_before_anything_else_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append((os.readlink(f"/proc/self/fd/{fd}"), names(tmp_path))))
+    folder = DataFolder(tmp_path)
+
+    folder.acquire()
+
+    assert synced == [(str(tmp_path / "lock"), ["lock"]), (str(tmp_path), ["lock"])]
+    folder.release()
+    folder.acquire()
+    assert len(synced) == 2
+    folder.release()
+
+
+def test_a_kill_while_the_lock_is_written_leaves_it_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = DataFolder(tmp_path)
+    (tmp_path / "lock").write_text("4194303\n")
+
+    def killed(*_: int) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(os, "ftruncate", killed)
+    monkeypatch.setattr(os, "getpid", lambda: 12)
+    with pytest.raises(SystemExit):
+        folder.acquire()
+    (tmp_path / "scratch").mkdir()
+
+    DataFolder(tmp_path).check_contents()
 
 
 def test_looking_says_who_owns_a_folder_and_makes_nothing(tmp_path: Path) -> None:

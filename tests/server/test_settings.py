@@ -63,6 +63,8 @@ def test_a_flag_is_named_as_a_flag_though_the_variable_is_set_too(monkeypatch: p
         ("db.example.org", "is not a URL of Postgres"),
         ("postgresql://lake:hid/den@db/lake", "write / as %2F"),
         ("postgresql://lake:hid?den@db/lake", "write / as %2F"),
+        ("postgresql://lake:hid#den@db/lake", "write / as %2F"),
+        ("postgresql://lake:hid?=den@db/lake", "write / as %2F"),
         ("postgresql://lake@db:hidden/lake", "has no number after its host"),
         ("postgresql://lake:hidden@db:99999/lake", "has no number after its host"),
     ],
@@ -85,6 +87,9 @@ def test_a_database_that_cannot_be_used_is_named_without_what_may_be_a_password(
         "postgresql://[::1]:5432/lake",
         "postgresql://[::1]/lake?sslmode=require",
         "postgresql://lake@/lake?host=%2Frun%2Fpg&port=5432",
+        "postgresql://db/lake?user=me@example.org&password=hidden",
+        "postgresql://db/lake?application_name=lake@home",
+        "postgresql://lake:hidden@db/lake?application_name=lake@home&options=-c%20search_path=lake",
     ],
 )
 def test_the_forms_of_a_database_url_are_taken(url: str) -> None:

@@ -74,6 +74,7 @@ class FakeQueryService:
     calls: Counter[str] = field(default_factory=Counter)
     options: list[QueryOptions] = field(default_factory=list)
     open_streams: dict[str, Stream] = field(default_factory=dict)
+    refused: list[tuple[str, LakeflightError]] = field(default_factory=list)
     database: Any = field(default_factory=new_database)
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
 
@@ -170,6 +171,9 @@ class Stream:
             self._service.open_streams.pop(self._options.query_id, None)
             raise StopAsyncIteration
         return frame
+
+    def refuse(self, error: LakeflightError) -> None:
+        self._service.refused.append((self.sql, error))
 
     def cancel(self) -> None:
         self._cancelled.set()
