@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -38,10 +38,11 @@ from lakehouse.catalog.partitions import (
 from lakehouse.decoding import BucketDecoder, Builder, JobLimits
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.failpoints import failpoint
-from lakehouse.model import GLOBAL_INSTANCE, Block, BlockOrder, TimeRange, ViewKey
+from lakehouse.model import GLOBAL_INSTANCE, Block, BlockOrder, LastTiming, TimeRange, ViewKey
 from lakehouse.planning import (
     TIMING_SHIFT_NS_MAX,
     Action,
+    BucketPlan,
     is_stale_by_timing,
     latest_timing,
     plan_bucket,
@@ -374,9 +375,7 @@ class Materializer:
         try:
             built = await self._decoder.decode(view, stored.key, source, plan.blocks, scratch, build.see_through)
             build.see_through()
-            await self._publish(
-                view, stored, begin, source, plan.action, plan.digest, plan.first_ordinal, timing, built
-            )
+            await self._publish(view, stored, begin, source, plan, timing, built)
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
@@ -386,10 +385,8 @@ class Materializer:
         stored: InstanceId,
         begin: datetime,
         source: Source,
-        action: Action,
-        digest: bytes,
-        first_ordinal: int,
-        timing: Any,
+        plan: BucketPlan,
+        timing: LastTiming | None,
         built: Sequence[tuple[Sequence[Block], BuildResult]],
     ) -> None:
         """Move the files into the store and swap the catalog rows; on failure the objects go again."""
@@ -398,7 +395,7 @@ class Materializer:
         begin_ns = int(begin.timestamp()) * 1_000_000_000
         keys = [partition_key(stored.key.view_set, stored.key.instance, begin_ns) for _ in files]
         quarantined = [(blocks[block_id], error) for _, result in built for block_id, error in result.quarantined]
-        replaces = action is not Action.EXTEND
+        replaces = plan.action is not Action.EXTEND
         intents = await self._catalog.reserve(keys, timedelta(seconds=self._limits.lease_s), self._owner)
         failpoint("reserve")
         try:
@@ -413,10 +410,10 @@ class Materializer:
                     state=source.state,
                     replace=replaces,
                     partitions=tuple(
-                        _partitions(built, dict(zip([f.path for f in files], keys, strict=True)), first_ordinal)
+                        _partitions(built, dict(zip([f.path for f in files], keys, strict=True)), plan.first_ordinal)
                     ),
                     intents=intents,
-                    digest=digest,
+                    digest=plan.digest,
                     blocks=len(source.blocks),
                     objects=sum(block.nb_objects for block in source.blocks),
                     max_insert_ns=max((block.insert_time_ns for block in source.blocks), default=None),
@@ -425,8 +422,6 @@ class Materializer:
                     repaired_events=sum(result.repaired_events for _, result in built),
                     quarantined=tuple(quarantined),
                     sort_order=(view.begin_column,) if view.block_order is BlockOrder.EVENT_TIME else (),
-                    view_set=view.view_set,
-                    writer_version=view.writer_version,
                 )
             )
             failpoint("commit")
@@ -438,7 +433,7 @@ class Materializer:
             view_set=view.view_set,
             instance=stored.key.instance,
             bucket=begin.isoformat(),
-            action=action.value,
+            action=plan.action.value,
             blocks=sum(len(run) for run, _ in built),
             rows=sum(file.rows for file in files),
             size_bytes=sum(file.size_bytes for file in files),

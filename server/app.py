@@ -38,7 +38,7 @@ from server.flight.server import FlightLimits, FlightServer
 from server.ingestion.listener import listen
 from server.maintenance import Maintenance
 from server.query_service import LakeQueryService
-from server.settings import Settings
+from server.settings import Settings, host_and_port
 from server.surroundings import (
     address_errors,
     address_taken,
@@ -146,7 +146,7 @@ async def running(
             announcement.unlink(missing_ok=True)  # of a server that was killed
         check_address("flight_address", settings.flight_address)
         with address_errors("http_address", settings.http_address):
-            http_listener = listen(*_host_and_port(settings.http_address))
+            http_listener = listen(*host_and_port(settings.http_address))
         closing.callback(http_listener.close)
         await refuse_lost_database(settings, folder)
 
@@ -236,7 +236,7 @@ async def running(
         flight.set_serving(True)
 
         addresses = Addresses(
-            flight=_url("grpc", _host_and_port(settings.flight_address)[0], flight.port),
+            flight=_url("grpc", host_and_port(settings.flight_address)[0], flight.port),
             http=_url("http", *http_listener.getsockname()[:2]),
         )
         for announcement in _announcements(settings, folder):
@@ -365,8 +365,3 @@ def _announce(path: Path, addresses: Addresses) -> None:
 
 def _url(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)

@@ -50,7 +50,7 @@ def _default_data_dir() -> Path:
 class Settings(BaseSettings):
     """What a server may be told. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="LAKEFLIGHT_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
     data_dir: Path = Field(
         default_factory=_default_data_dir,
@@ -253,6 +253,12 @@ def _wrong(problem: Any) -> str:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of an address that was checked; of ``[::1]:9000`` without the brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _is_loopback(host: str) -> bool:

@@ -24,7 +24,7 @@ import asyncpg
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.errors import BackendUnavailableError
 from server.data_folder import DataFolder, has_blobs
-from server.settings import Settings, spelled
+from server.settings import Settings, host_and_port, spelled
 
 FREE_BYTES_MIN: Final = 1 << 30
 _NO_UNNAMED_FILES: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)  # of kernels and file systems
@@ -159,12 +159,11 @@ def check_address(setting: str, address: str) -> None:
     Raises:
         Problem: Nobody could; ``AddressTakenError`` if it is because somebody does.
     """
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
+    host, port = host_and_port(address)
     with address_errors(setting, address):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, int(port)))
+            probe.bind((host, port))
 
 
 class AddressTakenError(Problem):

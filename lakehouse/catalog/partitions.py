@@ -180,8 +180,6 @@ class Swap:
     repaired_events: int
     quarantined: tuple[tuple[Block, str], ...]
     sort_order: tuple[str, ...]
-    view_set: str
-    writer_version: int
 
 
 class SwapConflictError(Exception):
@@ -527,8 +525,8 @@ class PartitionCatalog:
             blocks = [block for block, _ in swap.quarantined]
             await connection.execute(
                 _SQL["add_quarantined"],
-                swap.view_set,
-                swap.writer_version,
+                swap.instance.key.view_set,
+                swap.instance.version.writer_version,
                 [uuid.UUID(block.block_id) for block in blocks],
                 [uuid.UUID(block.stream_id) for block in blocks],
                 [uuid.UUID(block.process_id) for block in blocks],

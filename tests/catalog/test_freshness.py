@@ -415,8 +415,6 @@ def _swap(instance: InstanceId, source: Any, begin: datetime, keys: list[str], i
         repaired_events=0,
         quarantined=(),
         sort_order=(),
-        view_set="log_entries",
-        writer_version=1,
     )
 
 

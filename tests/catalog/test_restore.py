@@ -17,8 +17,8 @@ import pytest_asyncio
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import InstanceId, InstanceScope, PartitionCatalog, ViewVersion
 from lakehouse.model import EVERYTHING, InstanceKind, ViewKey
-from server.embedded_postgres import EmbeddedPostgres, postgres_binaries
-from tests.support.postgres import FAST, PostgresServer
+from server.embedded_postgres import postgres_binaries
+from tests.support.postgres import PostgresServer, embedded_server
 
 PROCESS, STREAM = uuid.UUID(int=1), uuid.UUID(int=2)
 SCOPES = {
@@ -33,12 +33,8 @@ AGE = "DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM pg_current_xact_id(); COMMIT; E
 @pytest.fixture(scope="module")
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A cluster that was just made, so it counts from the beginning."""
-    embedded = EmbeddedPostgres(tmp_path_factory.mktemp("other") / "postgres", FAST)
-    asyncio.run(embedded.start())
-    try:
-        yield PostgresServer(embedded.url_of("postgres"))
-    finally:
-        asyncio.run(embedded.stop())
+    with embedded_server(tmp_path_factory.mktemp("other")) as server:
+        yield server
 
 
 @pytest_asyncio.fixture

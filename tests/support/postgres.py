@@ -13,6 +13,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -67,6 +68,17 @@ class PostgresServer:
             await connection.close()
 
 
+@contextmanager
+def embedded_server(folder: Path) -> Iterator[PostgresServer]:
+    """A cluster that is made for this."""
+    embedded = EmbeddedPostgres(folder / "postgres", FAST)
+    asyncio.run(embedded.start())
+    try:
+        yield PostgresServer(embedded.url_of("postgres"))
+    finally:
+        asyncio.run(embedded.stop())
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """One server for all tests of this process."""
@@ -75,13 +87,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
         yield server
         asyncio.run(server.close())
         return
-    folder: Path = tmp_path_factory.mktemp("postgres")
-    embedded = EmbeddedPostgres(folder / "postgres", FAST)
-    asyncio.run(embedded.start())
-    try:
-        yield PostgresServer(embedded.url_of("postgres"))
-    finally:
-        asyncio.run(embedded.stop())
+    with embedded_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
 
 
 @pytest_asyncio.fixture
