@@ -14,8 +14,8 @@ import grpc
 import pyarrow as pa
 from pyarrow import flight
 
-from wire.flight_data import varint
-from wire.flight_sql import encode_statement_ticket
+from lakeflight.wire.flight_data import varint
+from lakeflight.wire.flight_sql import encode_statement_ticket
 
 _DO_GET = "/arrow.flight.protocol.FlightService/DoGet"
 

@@ -9,15 +9,15 @@ from benchmarks.figures import Figure, Limit, at_least
 from benchmarks.measure import Samples, take_turns
 from benchmarks.sizes import Size
 from benchmarks.workload import LOG_LINES, STRINGS_OF_PLACES, Telemetry, logs_of_places
+from lakeflight.wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
+from lakeflight.wire.envelope import BlockRequest, decode_payload
+from lakeflight.wire.ticks import TickClock, frequency
+from lakeflight.wire.transit.layout import compile_layout
+from lakeflight.wire.transit.logs import read_logs
+from lakeflight.wire.transit.spans import read_spans
 from views.call_tree import CallTree
 from views.columns import BATCH_ROWS
 from views.span_rows import CallSites
-from wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
-from wire.envelope import BlockRequest, decode_payload
-from wire.ticks import TickClock, frequency
-from wire.transit.layout import compile_layout
-from wire.transit.logs import read_logs
-from wire.transit.spans import read_spans
 
 EVENTS_PER_S: Final = 10e6
 LOG_BLOCKS_PER_S: Final = 5_000

@@ -25,9 +25,9 @@ from benchmarks.measure import median, percentile
 from benchmarks.serving import Sender, Server
 from benchmarks.sizes import Size
 from benchmarks.workload import block_of, block_request, thread_of_nothing
+from lakeflight.wire.envelope import BlockRequest
 from lakehouse.catalog.migrate import migrate
 from server.embedded_postgres import EmbeddedPostgres
-from wire.envelope import BlockRequest
 
 BLOCK_BYTES: Final = 20_000
 CONNECTIONS: Final = 16

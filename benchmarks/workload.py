@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from wire.envelope import (
+from lakeflight.wire.envelope import (
     BlockRequest,
     ProcessRequest,
     StreamRequest,
@@ -23,8 +23,8 @@ from wire.envelope import (
     encode_process,
     encode_stream,
 )
-from wire.transit.types import LOG_TYPES, SPAN_TYPES
-from wire.transit.writer import (
+from lakeflight.wire.transit.types import LOG_TYPES, SPAN_TYPES
+from lakeflight.wire.transit.writer import (
     BEGIN,
     END,
     LogBlockBuilder,

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
+from lakeflight.wire.errors import WireError
 from lakehouse.errors import BackendUnavailableError, InternalError
 from lakehouse.model import Block, JsonProperties, LastTiming, Process, ProcessId, Stream, StreamId
 from lakehouse.ports import View
-from wire.errors import WireError
 
 if TYPE_CHECKING:
     from lakehouse.parquet import FileSummary

@@ -1,7 +1,7 @@
 """The lake's values: frozen, checked where they are made, free of I/O.
 
 Times are integers: nanoseconds since 1970, UTC (``_ns``), or microseconds where Postgres keeps them (``_us``).
-Ids are lower-case hyphenated UUID text; ``wire.identifiers.canonical_uuid`` makes them so at the rim.
+Ids are lower-case hyphenated UUID text; ``lakeflight.wire.identifiers.canonical_uuid`` makes them so at the rim.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from lakeflight.wire.errors import CorruptPayloadError
+from lakeflight.wire.ticks import frequency
 from lakehouse.catalog.partitions import EstimatedBucket, Source, UnknownClock, ViewVersion
 from lakehouse.model import Block, BlockOrder, LastTiming, ProcessId, TimeRange
 from lakehouse.ports import View
-from wire.errors import CorruptPayloadError
-from wire.ticks import frequency
 
 TIMING_SHIFT_NS_MAX: Final = (
     100_000  # an estimated clock may move an event by this much before its bucket is made again

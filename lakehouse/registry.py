@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from lakeflight.wire.errors import MalformedRequestError
+from lakeflight.wire.identifiers import canonical_uuid
 from lakehouse.engine import DeclaredRelation
 from lakehouse.errors import UnknownViewError
 from lakehouse.model import GLOBAL_INSTANCE, InstanceKind, ViewKey
 from lakehouse.ports import View
-from wire.errors import MalformedRequestError
-from wire.identifiers import canonical_uuid
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser(command: str) -> argparse.ArgumentParser:
     """Every command, and the flags of ``command``: those of settings load more than a query should wait for."""
-    from client.cli import add_query_command
+    from lakeflight.cli import add_query_command
     from server.version import VERSION
 
     parser = argparse.ArgumentParser(

@@ -307,7 +307,7 @@ async def _drain(flight: FlightServer, grace_s: float, hurry: asyncio.Event | No
 
 def _watch_itself(endpoint: str) -> Any:
     """The server's own log lines and metrics go into its own lake, like any program's."""
-    from client.telemetry import Telemetry  # once the server answers: it takes a while to load
+    from lakeflight.telemetry import Telemetry  # once the server answers: it takes a while to load
 
     telemetry = Telemetry(endpoint, exe="lakeflight", properties={"version": VERSION})
     telemetry.install()

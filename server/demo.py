@@ -21,8 +21,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from client.connection import Connection, connect
-from client.output import text_writer
+from lakeflight.connection import Connection, connect
+from lakeflight.output import text_writer
 from server.demo_game import MAIN_THREAD
 
 START_S: Final = 180.0  # the first start on a machine compiles the decoders

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from client.telemetry import Telemetry, float_metric, integer_metric, span, span_fn
+from lakeflight.telemetry import Telemetry, float_metric, integer_metric, span, span_fn
 
 log = logging.getLogger("game")
 FRAME_S = 1 / 120

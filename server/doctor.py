@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from client.connection import ClientError, connect
+from lakeflight.connection import ClientError, connect
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.catalog.migrate import migrations
 from server.data_folder import DataFolder

@@ -48,7 +48,7 @@ class Maintenance:
         """Rounds until cancelled. They leave no telemetry: it would be work for the next round, for ever."""
         while True:
             await asyncio.sleep(self.interval_s)
-            from client.telemetry import suppressed  # takes a while to load, and the start should not wait for it
+            from lakeflight.telemetry import suppressed  # takes a while to load, and the start should not wait for it
 
             with suppressed():
                 await self.round()

@@ -27,6 +27,7 @@ import asyncpg
 import pyarrow as pa
 import structlog
 
+from lakeflight.wire.flight_data import schema_frame
 from lakehouse.catalog.metadata import MetadataExport, MetadataNeed
 from lakehouse.engine import Inspection, Reference, relation_name
 from lakehouse.errors import IncompleteDataError, InternalError, LakeflightError, QueryError, QueryTimeoutError
@@ -37,7 +38,6 @@ from lakehouse.shared_build import Allowance, Progress, together
 from server.workers.engine_messages import RelationFiles, catalog_message, inspection_of, relation_message
 from server.workers.jobs import WorkerStream
 from server.workers.pool import QueryWorkerPool, Statement
-from wire.flight_data import schema_frame
 
 log = structlog.get_logger(__name__)
 

@@ -34,8 +34,8 @@ def default_registry() -> ViewRegistry:
 
 def warm_up() -> None:
     """Compile every kernel that building a view may need, or load it from numba's cache."""
+    from lakeflight.wire.transit import kernels
     from views import call_tree
-    from wire.transit import kernels
 
     kernels.warm_up()
     call_tree.warm_up()

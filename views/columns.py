@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lakeflight.wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
+from lakeflight.wire.envelope import decode_payload
+from lakeflight.wire.errors import CorruptPayloadError
+from lakeflight.wire.ticks import TickClock, frequency
+from lakeflight.wire.transit.columns import Codes
+from lakeflight.wire.transit.layout import StreamLayout, compile_layout
 from lakehouse.errors import LakeflightError
 from lakehouse.model import Block, Process, ProcessId, Stream
 from lakehouse.ports import BucketSource
-from wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
-from wire.envelope import decode_payload
-from wire.errors import CorruptPayloadError
-from wire.ticks import TickClock, frequency
-from wire.transit.columns import Codes
-from wire.transit.layout import StreamLayout, compile_layout
 
 NATIVE_FORMAT: Final = "micromegas-transit"
 

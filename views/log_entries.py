@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from lakeflight.wire.ticks import TickClock
 from lakehouse.model import BlockOrder, InstanceKind
 from lakehouse.ports import BucketSource
 from views.columns import PROPERTIES_FIELDS, SOURCE_FIELDS, Column, rows_of_events, text_field, time_field
-from wire.ticks import TickClock
 
 if TYPE_CHECKING:
-    from wire.transit.logs import LogEvents
+    from lakeflight.wire.transit.logs import LogEvents
 
 SCHEMA: Final = pa.schema(
     [
@@ -41,7 +41,7 @@ class LogEntries:
     end_column: Final = "time"
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
-        from wire.transit.logs import read_logs  # compiled kernels: only where blocks are decoded
+        from lakeflight.wire.transit.logs import read_logs  # compiled kernels: only where blocks are decoded
 
         return rows_of_events(source, SCHEMA, read_logs, _columns)
 

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lakeflight.wire.ticks import TickClock
+from lakeflight.wire.transit.columns import Codes
 from lakehouse.model import BlockOrder, InstanceKind
 from lakehouse.ports import BucketSource
 from views.columns import PROPERTIES_FIELDS, SOURCE_FIELDS, Column, rows_of_events, text_field, time_field
-from wire.ticks import TickClock
-from wire.transit.columns import Codes
 
 if TYPE_CHECKING:
-    from wire.transit.metrics import MetricEvents
+    from lakeflight.wire.transit.metrics import MetricEvents
 
 SCHEMA: Final = pa.schema(
     [
@@ -48,7 +48,7 @@ class Measures:
     end_column: Final = "time"
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
-        from wire.transit.metrics import read_metrics  # compiled kernels: only where blocks are decoded
+        from lakeflight.wire.transit.metrics import read_metrics  # compiled kernels: only where blocks are decoded
 
         return rows_of_events(source, SCHEMA, read_metrics, _columns)
 

@@ -12,14 +12,14 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from lakeflight.wire.errors import CorruptPayloadError
+from lakeflight.wire.ticks import TickClock, frequency
+from lakeflight.wire.transit.layout import StreamLayout
+from lakeflight.wire.transit.spans import Scope, read_spans, scope_hash
 from lakehouse.model import Block, Stream
 from lakehouse.ports import BucketSource
 from views.call_tree import CallTree, Int32s, Int64s, SpanRows, UInt32s, gather, used_scopes
 from views.columns import BATCH_ROWS, BlockReader, Decode, array_of, dictionary_of
-from wire.errors import CorruptPayloadError
-from wire.ticks import TickClock, frequency
-from wire.transit.layout import StreamLayout
-from wire.transit.spans import Scope, read_spans, scope_hash
 
 CHAIN_OBJECTS_MAX: Final = 20 << 20
 """A chain is cut when it is longer, between two blocks: its tree is held in memory."""

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import asyncpg
 
+from lakeflight.wire.envelope import BlockRequest, ProcessRequest, StreamRequest
 from lakehouse.catalog.connect import ACQUIRE_TIMEOUT_S, CLOSE_TIMEOUT_S, INGEST_LIMITS, connect, database_errors
 from lakehouse.catalog.queries import load
 from lakehouse.model import NS_PER_US
-from wire.envelope import BlockRequest, ProcessRequest, StreamRequest
 
 NATIVE_FORMAT: Final = "micromegas-transit"
 _SQL: Final = load("telemetry")

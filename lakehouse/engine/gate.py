@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import duckdb
 
+from lakeflight.wire.errors import WireError
+from lakeflight.wire.identifiers import canonical_uuid
 from lakehouse.engine.functions import (
     CALLS_BY_NAME,
     CALLS_BY_STRUCTURE,
@@ -39,8 +41,6 @@ from lakehouse.errors import (
     UnknownViewError,
     UnsupportedError,
 )
-from wire.errors import WireError
-from wire.identifiers import canonical_uuid
 
 Node = dict[str, Any]
 

@@ -10,6 +10,17 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from lakeflight.wire.errors import MalformedRequestError
+from lakeflight.wire.flight_sql import (
+    FLIGHT,
+    SQL,
+    PreparedStatementQuery,
+    StatementTicket,
+    decode_ticket,
+    pack,
+    parse,
+    unpack_as,
+)
 from lakehouse.errors import NotFoundError, QueryError, UnsupportedError
 from lakehouse.model import Caller
 from server.flight.calls import Call
@@ -18,8 +29,6 @@ from server.flight.handles import HandleSealer
 from server.flight.ports import QueryService
 from server.flight.running import RunningStatements, cancelled_by_caller
 from server.flight.sessions import get_options, read_session, session_cookie, set_options
-from wire.errors import MalformedRequestError
-from wire.flight_sql import FLIGHT, SQL, PreparedStatementQuery, StatementTicket, decode_ticket, pack, parse, unpack_as
 
 _CANCELLED: Final = 1  # CancelStatus
 _NOT_CANCELLABLE: Final = 3

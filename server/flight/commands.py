@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse.errors import QueryError, UnsupportedError
-from lakehouse.model import Caller
-from server.flight.handles import HandleSealer, Statement
-from wire.errors import MalformedRequestError
-from wire.flight_sql import (
+from lakeflight.wire.errors import MalformedRequestError
+from lakeflight.wire.flight_sql import (
     FLIGHT,
     Command,
     MetadataCommand,
@@ -24,6 +21,9 @@ from wire.flight_sql import (
     decode_ticket,
     parse,
 )
+from lakehouse.errors import QueryError, UnsupportedError
+from lakehouse.model import Caller
+from server.flight.handles import HandleSealer, Statement
 
 _PATH = 1  # FlightDescriptor.DescriptorType
 

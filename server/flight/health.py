@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import grpc
 
-from wire.errors import MalformedRequestError
-from wire.flight_sql import FLIGHT_PACKAGE, MessagePool, parse
+from lakeflight.wire.errors import MalformedRequestError
+from lakeflight.wire.flight_sql import FLIGHT_PACKAGE, MessagePool, parse
 
 SERVICE: Final = "grpc.health.v1.Health"
 SERVING: Final = 1

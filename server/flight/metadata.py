@@ -11,10 +11,7 @@ from typing import Any, Final, assert_never
 
 import pyarrow as pa
 
-from server.flight.ports import TableDescription
-from server.flight.sessions import CATALOG, SCHEMA
-from server.flight.sql_info import SQL_INFO_SCHEMA, Answer, sql_info_batch
-from wire.flight_sql import (
+from lakeflight.wire.flight_sql import (
     GetCatalogs,
     GetCrossReference,
     GetDbSchemas,
@@ -27,6 +24,9 @@ from wire.flight_sql import (
     GetXdbcTypeInfo,
     MetadataCommand,
 )
+from server.flight.ports import TableDescription
+from server.flight.sessions import CATALOG, SCHEMA
+from server.flight.sql_info import SQL_INFO_SCHEMA, Answer, sql_info_batch
 
 TABLE_TYPES: Final = ("TABLE", "VIEW")
 _FIELD_METADATA: Final = "ARROW:FLIGHT:SQL:"

@@ -17,6 +17,17 @@ from typing import Any, Final
 import grpc
 import structlog
 
+from lakeflight.wire.errors import MalformedRequestError
+from lakeflight.wire.flight_data import decode_frame, flight_data_frames, read_upload, schema_frame
+from lakeflight.wire.flight_sql import (
+    FLIGHT,
+    FLIGHT_PACKAGE,
+    SQL,
+    MetadataCommand,
+    PreparedStatementQuery,
+    encode_statement_ticket,
+    parse,
+)
 from lakehouse.errors import LimitExceededError, UnsupportedError
 from server.flight.actions import Actions
 from server.flight.calls import Authenticate, Call, ReaderGoneError
@@ -28,17 +39,6 @@ from server.flight.running import RunningStatements
 from server.flight.sql_info import sql_info
 from server.flight.status import refuse
 from server.flight.streams import ReadyFrames, RepeatedQuery
-from wire.errors import MalformedRequestError
-from wire.flight_data import decode_frame, flight_data_frames, read_upload, schema_frame
-from wire.flight_sql import (
-    FLIGHT,
-    FLIGHT_PACKAGE,
-    SQL,
-    MetadataCommand,
-    PreparedStatementQuery,
-    encode_statement_ticket,
-    parse,
-)
 
 _log = structlog.get_logger(__name__)
 

@@ -12,9 +12,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from lakeflight.wire.flight_sql import FLIGHT
 from lakehouse.errors import QueryError
 from server.flight import headers
-from wire.flight_sql import FLIGHT
 
 COOKIE: Final = "arrow_flight_session_id"
 COOKIE_BYTES_MAX: Final = 4096

@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
+from lakeflight.wire.errors import CorruptPayloadError, MalformedRequestError, WireError
 from lakehouse.errors import (
     BackendUnavailableError,
     CorruptBlockError,
@@ -26,7 +27,6 @@ from lakehouse.errors import (
     UnknownViewError,
     UnsupportedError,
 )
-from wire.errors import CorruptPayloadError, MalformedRequestError, WireError
 
 _log = structlog.get_logger(__name__)
 

@@ -14,12 +14,12 @@ from typing import Final, Literal, NamedTuple
 
 import structlog
 
+from lakeflight.wire.envelope import BlockRequest
 from lakehouse.catalog.telemetry import BlockRows
 from lakehouse.errors import BackendUnavailableError, InternalError
 from lakehouse.failpoints import failpoint
 from lakehouse.storage import BlobStore, StoredBlob
 from lakehouse.storage.paths import blob_key
-from wire.envelope import BlockRequest
 
 log = structlog.get_logger(__name__)
 

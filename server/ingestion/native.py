@@ -10,9 +10,9 @@ from typing import Any, Final, TypeVar
 import asyncpg
 import structlog
 
+from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
 from lakehouse.catalog.telemetry import insert_process, insert_stream
 from server.ingestion.group_commit import GroupCommit
-from wire.envelope import decode_block, decode_process, decode_stream
 
 log = structlog.get_logger(__name__)
 

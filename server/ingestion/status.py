@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from lakeflight.wire.errors import MalformedRequestError
 from lakehouse.errors import BackendUnavailableError, LakeflightError, LimitExceededError
 from server.ingestion.limits import RequestRefusedError
-from wire.errors import MalformedRequestError
 
 STATUS: Final[dict[type[Exception], int]] = {
     MalformedRequestError: 400,

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakeflight.wire.flight_data import body_length, varint
 from lakehouse.errors import LimitExceededError
 from server.workers.protocol import (
     FRAME_BYTES_MAX,
@@ -24,7 +25,6 @@ from server.workers.protocol import (
     WIDE_FRAME_BYTES_MAX,
 )
 from server.workers.ring import RingWriter
-from wire.flight_data import body_length, varint
 
 _HEADER_TAG: Final = b"\x12"  # field 2, length-delimited
 _BODY_TAG: Final = b"\xc2\x3e"  # field 1000, length-delimited

@@ -5,10 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from client.telemetry import Limits, logging_handler
-from client.telemetry.emitter import _RETRIES, CLOSE_TIMEOUT_S, LOGS, LOSS_REPORT_INTERVAL_S, METRICS, OWN_TARGET, SPANS
-from client.telemetry.metrics import METRICS_MAX
-from client.telemetry.spans import SCOPES_MAX
+from lakeflight.telemetry import Limits, logging_handler
+from lakeflight.telemetry.emitter import (
+    _RETRIES,
+    CLOSE_TIMEOUT_S,
+    LOGS,
+    LOSS_REPORT_INTERVAL_S,
+    METRICS,
+    OWN_TARGET,
+    SPANS,
+)
+from lakeflight.telemetry.metrics import METRICS_MAX
+from lakeflight.telemetry.spans import SCOPES_MAX
 from views.thread_spans import SCHEMA
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from client.connection import connect
+from lakeflight.connection import connect
+from lakeflight.wire.envelope import decode_process, encode_process
 from tests.support.programs import Program
 from tests.support.serving import Server, serving
-from wire.envelope import decode_process, encode_process
 
 PROPERTY_CHARACTERS = 20 << 20  # more than a block may come with, and more than a CSV reader takes at a time
 

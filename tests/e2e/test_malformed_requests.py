@@ -17,7 +17,15 @@ import asyncpg
 import psutil
 import pytest
 
-from client.connection import IncompleteResultError, connect
+from lakeflight.connection import IncompleteResultError, connect
+from lakeflight.wire.envelope import (
+    decode_block,
+    decode_process,
+    decode_stream,
+    encode_block,
+    encode_process,
+    encode_stream,
+)
 from tests.support.corruption import INT64_MAX, damaged_block, damaged_bytes, damaged_types
 from tests.support.fixtures import Request, native_cases
 from tests.support.postgres import PostgresServer
@@ -26,7 +34,6 @@ from tests.support.raw_http import Sender, status_of_bytes
 from tests.support.recorded import assert_answers_as_recorded
 from tests.support.serving import Renamed, Server, renamed, serving
 from tests.support.sizes import SEED, size
-from wire.envelope import decode_block, decode_process, decode_stream, encode_block, encode_process, encode_stream
 
 CORRUPTIONS = size(300, 2_000)
 BLOCK, STREAM, PROCESS = (f"/ingestion/insert_{kind}" for kind in ("block", "stream", "process"))

@@ -117,9 +117,9 @@ def test_every_other_command_of_the_pages_is_one_that_there_is(server: Server, t
 def test_the_client_needs_no_more_to_send_than_the_page_says() -> None:
     (installed,) = [command for command in _commands() if command.startswith("pip install c")]
     source = (
-        "import sys; before = set(sys.modules); import client.telemetry\n"
+        "import sys; before = set(sys.modules); import lakeflight.telemetry\n"
         "roots = {name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)\n"
-        "print(*sorted(roots - {'client', 'wire'}))"
+        "print(*sorted(roots - {'lakeflight'}))"
     )
 
     ran = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -136,7 +136,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 def test_the_map_names_what_is_in_the_tree_and_nothing_else() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     chart = text[text.index("```text") : text.index("```\n", text.index("```text") + 7)]
-    packages = ("wire", "lakehouse", "views", "server", "client")
+    packages = ("lakeflight", "lakehouse", "views", "server")
     modules = {path.name for package in packages for path in (ROOT / package).rglob("*.py")}
 
     named = set(re.findall(r"\b[a-z_]+\.py\b", chart)) | {"__init__.py", "__main__.py"}

@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from client.connection import connect
+from lakeflight.connection import connect
+from lakeflight.wire.envelope import decode_block, encode_block, encode_payload
 from tests.support.fixtures import Request
 from tests.support.flight_calls import raw_flight
 from tests.support.programs import Program
 from tests.support.serving import Server, serving
-from wire.envelope import decode_block, encode_block, encode_payload
 
 COLUMNS = ["block_id", "stream_id", "process_id", "view_set", "writer_version", "error", "time"]
 

@@ -25,12 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from client.connection import StatementError, connect
+from lakeflight.connection import StatementError, connect
+from lakeflight.wire.envelope import format_time
 from tests.support.fixtures import ROOT, rows_of
 from tests.support.flight_calls import raw_flight
 from tests.support.history import HOUR_NS, MINUTE_NS, LongProgram
 from tests.support.serving import Server
-from wire.envelope import format_time
 
 START_NS = 1_717_236_000_000_000_000
 NS = pa.timestamp("ns", "UTC")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.errors import MalformedRequestError
-from wire.flight_data import (
+from lakeflight.wire.errors import MalformedRequestError
+from lakeflight.wire.flight_data import (
     FRAME_BYTES_MAX,
     FrameEncoder,
     UploadFrame,
@@ -25,7 +25,7 @@ from wire.flight_data import (
     schema_frame,
     varint,
 )
-from wire.flight_sql import FLIGHT, parse
+from lakeflight.wire.flight_sql import FLIGHT, parse
 
 
 def read_back(frames: list[bytes]) -> pa.Table:

@@ -12,9 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.flight import sql_info as info
-from server.flight.metadata import _like, metadata_batch, metadata_schema
-from wire.flight_sql import (
+from lakeflight.wire.flight_sql import (
     GetCatalogs,
     GetCrossReference,
     GetDbSchemas,
@@ -27,6 +25,8 @@ from wire.flight_sql import (
     GetXdbcTypeInfo,
     MetadataCommand,
 )
+from server.flight import sql_info as info
+from server.flight.metadata import _like, metadata_batch, metadata_schema
 
 
 @dataclass(frozen=True)

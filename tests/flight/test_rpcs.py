@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 
+from lakeflight.wire.flight_data import decode_frame, flight_data_frames, read_upload, schema_frame
+from lakeflight.wire.flight_sql import FLIGHT, SQL, encode_statement_ticket, pack, parse, unpack_as
 from lakehouse import errors
 from server.flight.handles import BOUND_VALUES_BYTES_MAX
 from tests.support.fake_query_service import FakeQueryService
 from tests.support.flight_server import ServerInThread, descriptor, sql_command, ticket
-from wire.flight_data import decode_frame, flight_data_frames, read_upload, schema_frame
-from wire.flight_sql import FLIGHT, SQL, encode_statement_ticket, pack, parse, unpack_as
 
 INVALID, UNIMPLEMENTED = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED
 NOT_FOUND, EXHAUSTED = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from lakeflight.wire.flight_sql import SQL, encode_statement_ticket, pack
 from lakehouse.errors import LimitExceededError
 from lakehouse.model import Caller, QueryOptions
 from server import query_service
@@ -20,7 +21,6 @@ from server.flight.running import RunningStatements
 from server.query_service import LakeQueryStream
 from tests.support.fake_query_service import FakeQueryService
 from tests.support.flight_server import KEY, LoopThread, ServerInThread, descriptor, flight_server, ticket
-from wire.flight_sql import SQL, encode_statement_ticket, pack
 
 BULK = ticket(encode_statement_ticket(b"frames 1000 1000000"))
 TABLE_TYPES = ticket(pack(SQL["CommandGetTableTypes"]()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import grpc
 import pytest
 
+import lakeflight.wire.errors
 import lakehouse.errors
-import wire.errors
 from server.flight.status import MESSAGE_BYTES_MAX, STATUS, status_of
 
 
@@ -16,9 +16,9 @@ def family(root: type[Exception]) -> set[type[Exception]]:
 
 def test_every_kind_of_error_has_a_status() -> None:
     lake = family(lakehouse.errors.LakeflightError) - {lakehouse.errors.LakeflightError}
-    ours = {kind for kind in lake | family(wire.errors.WireError) if not kind.__module__.startswith("tests")}
+    ours = {kind for kind in lake | family(lakeflight.wire.errors.WireError) if not kind.__module__.startswith("tests")}
 
-    assert {kind for kind in ours if kind.__module__ in ("lakehouse.errors", "wire.errors")} == set(STATUS)
+    assert {kind for kind in ours if kind.__module__ in ("lakehouse.errors", "lakeflight.wire.errors")} == set(STATUS)
     assert all(any(base in STATUS for base in kind.__mro__) for kind in ours)
 
 

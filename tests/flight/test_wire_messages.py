@@ -9,8 +9,8 @@ from google.protobuf import descriptor_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.errors import MalformedRequestError
-from wire.flight_sql import (
+from lakeflight.wire.errors import MalformedRequestError
+from lakeflight.wire.flight_sql import (
     FLIGHT,
     SQL,
     GetTables,

@@ -18,6 +18,7 @@ import asyncpg
 import pytest
 import structlog
 
+from lakeflight.wire.envelope import BlockRequest
 from lakehouse import failpoints
 from lakehouse.catalog.migrate import migrate
 from lakehouse.errors import BackendUnavailableError, LakeflightError
@@ -28,7 +29,6 @@ from server.ingestion.group_commit import GroupCommit
 from server.ingestion.listener import listen
 from server.ingestion.status import STATUS, status_of
 from tests.support.ingestion import Connection, block_request, body_of, running_ingestion
-from wire.envelope import BlockRequest
 
 BLOCK = "/ingestion/insert_block"
 

@@ -13,6 +13,7 @@ import cbor2
 import pytest
 import pytest_asyncio
 
+from lakeflight.wire.envelope import encode_payload
 from tests.support.fixtures import native_cases
 from tests.support.ingestion import (
     Connection,
@@ -23,7 +24,6 @@ from tests.support.ingestion import (
     running_ingestion,
     stream_request,
 )
-from wire.envelope import encode_payload
 
 BLOCK = "/ingestion/insert_block"
 

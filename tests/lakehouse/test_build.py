@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakeflight.wire.errors import CorruptPayloadError
 from lakehouse.build import BuildJob, BuildResult, build_bucket
 from lakehouse.errors import BackendUnavailableError, InternalError
 from lakehouse.model import Block, BlockOrder, InstanceKind, JsonProperties, LastTiming, ProcessId
 from lakehouse.ports import BucketSource
 from tests.support.buckets import LOG_STREAM_ID, PROCESS_ID, Lake, add_block, made_up_lake
-from wire.errors import CorruptPayloadError
 
 SCHEMA = pa.schema(
     [pa.field("time", pa.timestamp("ns"), nullable=False), pa.field("text", pa.string(), nullable=False)]

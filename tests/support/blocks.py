@@ -9,9 +9,8 @@ from typing import Any
 
 import cbor2
 
-from tests.support.fixtures import Case
-from wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
-from wire.envelope import (
+from lakeflight.wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
+from lakeflight.wire.envelope import (
     BlockRequest,
     ProcessRequest,
     StreamRequest,
@@ -20,7 +19,8 @@ from wire.envelope import (
     decode_process,
     decode_stream,
 )
-from wire.transit.layout import StreamLayout, compile_layout
+from lakeflight.wire.transit.layout import StreamLayout, compile_layout
+from tests.support.fixtures import Case
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
+from lakeflight.wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES
+from lakeflight.wire.transit.writer import EncodedBlock
 from lakehouse.build import BuildJob
 from lakehouse.model import (
     GLOBAL_INSTANCE,
@@ -21,9 +24,6 @@ from lakehouse.model import (
 )
 from lakehouse.ports import View
 from tests.support.fixtures import Request
-from wire.envelope import decode_block, decode_process, decode_stream
-from wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES
-from wire.transit.writer import EncodedBlock
 
 NATIVE = "micromegas-transit"
 INSERT_TIME_NS = 1_800_000_000_000_000_000

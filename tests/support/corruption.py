@@ -6,8 +6,15 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from wire.compression import BLOCK_DECODED_BYTES_MAX, compress, decompress
-from wire.envelope import BlockRequest, decode_payload, decode_types, encode_block, encode_payload, encode_types
+from lakeflight.wire.compression import BLOCK_DECODED_BYTES_MAX, compress, decompress
+from lakeflight.wire.envelope import (
+    BlockRequest,
+    decode_payload,
+    decode_types,
+    encode_block,
+    encode_payload,
+    encode_types,
+)
 
 INT64_MAX = (1 << 63) - 1
 _EXTREMES = (0, 1, -1, 1 << 31, -(1 << 31), 1 << 62, INT64_MAX, -INT64_MAX - 1)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from wire.flight_sql import (
+from lakeflight.wire.flight_sql import (
     SQL,
     GetTables,
     PreparedStatementQuery,

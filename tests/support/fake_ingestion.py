@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from client.telemetry.sink import Outcome
-from wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
-from wire.envelope import (
+from lakeflight.telemetry.sink import Outcome
+from lakeflight.wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
+from lakeflight.wire.envelope import (
     BlockRequest,
     ProcessRequest,
     StreamRequest,
@@ -20,10 +20,10 @@ from wire.envelope import (
     decode_process,
     decode_stream,
 )
-from wire.transit.layout import compile_layout
-from wire.transit.logs import LogEvents, read_logs
-from wire.transit.metrics import MetricEvents, read_metrics
-from wire.transit.spans import SpanEvents, read_spans
+from lakeflight.wire.transit.layout import compile_layout
+from lakeflight.wire.transit.logs import LogEvents, read_logs
+from lakeflight.wire.transit.metrics import MetricEvents, read_metrics
+from lakeflight.wire.transit.spans import SpanEvents, read_spans
 
 
 @dataclass

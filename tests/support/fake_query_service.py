@@ -18,6 +18,7 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
+from lakeflight.wire.flight_data import FrameEncoder
 from lakehouse.errors import (
     ForbiddenSqlError,
     LakeflightError,
@@ -27,7 +28,6 @@ from lakehouse.errors import (
     UnsupportedError,
 )
 from lakehouse.model import Caller, QueryOptions
-from wire.flight_data import FrameEncoder
 
 SETUP = """
 CREATE TABLE log_entries (time TIMESTAMP, level INTEGER, msg VARCHAR, properties VARCHAR);

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from wire.flight_sql import SQL, encode_statement_ticket, pack
+from lakeflight.wire.flight_sql import SQL, encode_statement_ticket, pack
 
 CALL_TIMEOUT_S = 60.0
 

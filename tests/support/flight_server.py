@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import grpc
 import uvloop
 
+from lakeflight.wire.flight_sql import FLIGHT, SQL, pack, parse
 from server.flight import FlightLimits, FlightServer
 from server.flight.ports import QueryService
-from wire.flight_sql import FLIGHT, SQL, pack, parse
 
 T = TypeVar("T")
 KEY = b"a key for tests only, 32 bytes.."

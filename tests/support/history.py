@@ -6,10 +6,9 @@ import random
 import uuid
 from dataclasses import dataclass, field
 
-from tests.support.fixtures import Request
-from wire.envelope import ProcessRequest, encode_block, encode_process, encode_stream
-from wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES
-from wire.transit.writer import (
+from lakeflight.wire.envelope import ProcessRequest, encode_block, encode_process, encode_stream
+from lakeflight.wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES
+from lakeflight.wire.transit.writer import (
     EncodedBlock,
     LogBlockBuilder,
     LogMetadata,
@@ -19,6 +18,7 @@ from wire.transit.writer import (
     SpanMetadata,
     describe_stream,
 )
+from tests.support.fixtures import Request
 
 SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS

@@ -10,10 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.ingestion.limits import BodyLimits
-from server.ingestion.listener import listen
-from server.ingestion.process import IngestionSettings, serve_ingestion
-from wire.envelope import (
+from lakeflight.wire.envelope import (
     BlockRequest,
     ProcessRequest,
     StreamRequest,
@@ -23,6 +20,9 @@ from wire.envelope import (
     encode_stream,
     encode_types,
 )
+from server.ingestion.limits import BodyLimits
+from server.ingestion.listener import listen
+from server.ingestion.process import IngestionSettings, serve_ingestion
 
 START_NS = 1_704_067_200_123_456_789  # 2024-01-01
 

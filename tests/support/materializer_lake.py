@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
 from lakehouse.build import BuildJob, build_bucket
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.catalog.telemetry import BlockRows, insert_process, insert_stream
@@ -20,7 +21,6 @@ from lakehouse.storage import LocalStore
 from lakehouse.storage.paths import blob_key
 from tests.support.fixtures import Request
 from views import default_registry
-from wire.envelope import decode_block, decode_process, decode_stream
 
 QUICK: JobLimits = JobLimits(second_try_s=0.0)
 

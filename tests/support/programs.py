@@ -5,10 +5,9 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
-from tests.support.fixtures import Request
-from wire.envelope import ProcessRequest, encode_block, encode_process, encode_stream
-from wire.transit.types import LOG_TYPES, SPAN_TYPES
-from wire.transit.writer import (
+from lakeflight.wire.envelope import ProcessRequest, encode_block, encode_process, encode_stream
+from lakeflight.wire.transit.types import LOG_TYPES, SPAN_TYPES
+from lakeflight.wire.transit.writer import (
     EncodedBlock,
     LogBlockBuilder,
     LogMetadata,
@@ -16,6 +15,7 @@ from wire.transit.writer import (
     SpanMetadata,
     describe_stream,
 )
+from tests.support.fixtures import Request
 
 START_NS = 1_714_557_600_000_000_000  # a whole microsecond
 SECOND_NS = 1_000_000_000

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from lakeflight.wire.envelope import format_time
 from tests.support.history import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, LongProgram
-from wire.envelope import format_time
 
 _T = TypeVar("_T")
 

@@ -21,8 +21,7 @@ import adbc_driver_flightsql.dbapi as flight_sql
 import psutil
 import pyarrow as pa
 
-from tests.support.fixtures import ROOT, Case, Request
-from wire.envelope import (
+from lakeflight.wire.envelope import (
     decode_block,
     decode_process,
     decode_stream,
@@ -30,6 +29,7 @@ from wire.envelope import (
     encode_process,
     encode_stream,
 )
+from tests.support.fixtures import ROOT, Case, Request
 
 START_S = 120.0  # the first start on a machine compiles
 

@@ -16,8 +16,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.flight
 
+from lakeflight.wire.flight_sql import FLIGHT
 from lakehouse.errors import InternalError, LimitExceededError, QueryCancelledError, QueryError
-from wire.flight_sql import FLIGHT
 
 
 def table_of(frames: list[bytes]) -> pa.Table:

@@ -11,6 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lakeflight.wire.transit.columns import Codes
+from lakeflight.wire.transit.writer import (
+    EncodedBlock,
+    LogBlockBuilder,
+    LogMetadata,
+    MetricBlockBuilder,
+    MetricMetadata,
+    SpanBlockBuilder,
+    SpanMetadata,
+)
 from lakehouse.build import BuildResult, build_bucket
 from lakehouse.model import Block, BlockId, ProcessId, Stream, StreamId
 from lakehouse.ports import View
@@ -32,16 +42,6 @@ from views.log_entries import LogEntries
 from views.measures import Measures
 from views.span_rows import CHAIN_OBJECTS_MAX, chains, thread_name
 from views.thread_spans import ThreadSpans
-from wire.transit.columns import Codes
-from wire.transit.writer import (
-    EncodedBlock,
-    LogBlockBuilder,
-    LogMetadata,
-    MetricBlockBuilder,
-    MetricMetadata,
-    SpanBlockBuilder,
-    SpanMetadata,
-)
 
 INFO = LogMetadata("game", 4, "static text")
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.compression import BLOCK_DECODED_BYTES_MAX, compress, decompress
-from wire.errors import CorruptPayloadError
+from lakeflight.wire.compression import BLOCK_DECODED_BYTES_MAX, compress, decompress
+from lakeflight.wire.errors import CorruptPayloadError
 
 EMPTY_FROM_RUST = bytes.fromhex("04224d185440ae00000000055dcc02")
 ABC_FROM_RUST = bytes.fromhex("04224d185440ae03000080616263ff53d13200000000ff53d132")

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fixtures import native_cases
-from wire.envelope import (
+from lakeflight.wire.envelope import (
     LEGACY_PAYLOAD_BYTES_MAX,
     BlockRequest,
     ProcessRequest,
@@ -28,7 +27,8 @@ from wire.envelope import (
     format_time,
     parse_time_ns,
 )
-from wire.errors import CorruptPayloadError, MalformedRequestError
+from lakeflight.wire.errors import CorruptPayloadError, MalformedRequestError
+from tests.support.fixtures import native_cases
 
 ID1, ID2, ID3 = (f"{d * 8}-{d * 4}-4{d * 3}-8{d * 3}-{d * 12}" for d in "123")
 PAYLOAD = bytes.fromhex("a26c646570656e64656e63696573420102676f626a656374734103")

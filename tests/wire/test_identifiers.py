@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.errors import MalformedRequestError
-from wire.identifiers import canonical_uuid
+from lakeflight.wire.errors import MalformedRequestError
+from lakeflight.wire.identifiers import canonical_uuid
 
 TEXT = "0a1b2c3d-4e5f-4607-8899-aabbccddeeff"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.errors import CorruptPayloadError
-from wire.ticks import TickClock, frequency
+from lakeflight.wire.errors import CorruptPayloadError
+from lakeflight.wire.ticks import TickClock, frequency
 
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 

@@ -15,6 +15,12 @@ from typing import Any
 import cbor2
 import pytest
 
+from lakeflight.wire.errors import CorruptPayloadError
+from lakeflight.wire.transit.columns import Codes
+from lakeflight.wire.transit.layout import compile_layout
+from lakeflight.wire.transit.logs import read_logs
+from lakeflight.wire.transit.metrics import read_metrics
+from lakeflight.wire.transit.spans import read_spans
 from tests.support import reference_transit as reference
 from tests.support.blocks import (
     LOG_DEPENDENCIES,
@@ -29,12 +35,6 @@ from tests.support.blocks import (
     recorded_blocks,
 )
 from tests.support.fixtures import ROOT, native_cases
-from wire.errors import CorruptPayloadError
-from wire.transit.columns import Codes
-from wire.transit.layout import compile_layout
-from wire.transit.logs import read_logs
-from wire.transit.metrics import read_metrics
-from wire.transit.spans import read_spans
 
 Parts = tuple[bytes, bytes, bytes, bytes]  # both type tables, both buffers
 BLOCKS: dict[str, Parts] = {

@@ -14,6 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakeflight.wire.errors import CorruptPayloadError
+from lakeflight.wire.transit import dependencies as dependencies_module
+from lakeflight.wire.transit import logs as logs_module
+from lakeflight.wire.transit import spans as spans_module
+from lakeflight.wire.transit.columns import Codes
+from lakeflight.wire.transit.kernels import Fault, warm_up
+from lakeflight.wire.transit.layout import compile_layout
+from lakeflight.wire.transit.logs import LEVELS, LogEvents, read_logs
+from lakeflight.wire.transit.metrics import read_metrics
+from lakeflight.wire.transit.records import raise_fault
+from lakeflight.wire.transit.spans import Scope, read_spans, scope_hash
 from tests.support import reference_transit as reference
 from tests.support.blocks import (
     LOG_DEPENDENCIES,
@@ -36,17 +47,6 @@ from tests.support.blocks import (
     table,
     udt,
 )
-from wire.errors import CorruptPayloadError
-from wire.transit import dependencies as dependencies_module
-from wire.transit import logs as logs_module
-from wire.transit import spans as spans_module
-from wire.transit.columns import Codes
-from wire.transit.kernels import Fault, warm_up
-from wire.transit.layout import compile_layout
-from wire.transit.logs import LEVELS, LogEvents, read_logs
-from wire.transit.metrics import read_metrics
-from wire.transit.records import raise_fault
-from wire.transit.spans import Scope, read_spans, scope_hash
 
 DESC, PROPS, T3 = 0x555555661238, 0x555555662E30, 0x555555662D60  # addresses in LOG_DEPENDENCIES
 

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakeflight.wire.ticks import TickClock, frequency
+from lakeflight.wire.transit.columns import Codes
+from lakeflight.wire.transit.logs import read_logs
+from lakeflight.wire.transit.metrics import read_metrics
+from lakeflight.wire.transit.spans import read_spans
 from tests.support import reference_transit as reference
 from tests.support.blocks import RecordedBlock, process_of, recorded_blocks
 from tests.support.fixtures import Case, native_cases
-from wire.ticks import TickClock, frequency
-from wire.transit.columns import Codes
-from wire.transit.logs import read_logs
-from wire.transit.metrics import read_metrics
-from wire.transit.spans import read_spans
 
 CASES = native_cases()
 pytestmark = pytest.mark.skipif(not CASES, reason="no recorded telemetry here")

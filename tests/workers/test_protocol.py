@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakeflight.wire.flight_data import FRAME_BYTES_MAX as WIRE_FRAME_BYTES_MAX
 from server.workers.protocol import (
     FRAME_BYTES_MAX,
     Built,
@@ -23,7 +24,6 @@ from server.workers.protocol import (
     encode,
     pack,
 )
-from wire.flight_data import FRAME_BYTES_MAX as WIRE_FRAME_BYTES_MAX
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=20) | st.binary(max_size=20),

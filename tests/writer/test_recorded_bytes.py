@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wire.transit.writer import (
+from lakeflight.wire.transit.writer import (
     LogBlockBuilder,
     LogMetadata,
     MetricBlockBuilder,

@@ -8,13 +8,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.transit.columns import Codes
-from wire.transit.layout import StreamLayout, compile_layout
-from wire.transit.logs import read_logs
-from wire.transit.metrics import read_metrics
-from wire.transit.spans import read_spans, scope_hash
-from wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES, StreamTypes
-from wire.transit.writer import (
+from lakeflight.wire.transit.columns import Codes
+from lakeflight.wire.transit.layout import StreamLayout, compile_layout
+from lakeflight.wire.transit.logs import read_logs
+from lakeflight.wire.transit.metrics import read_metrics
+from lakeflight.wire.transit.spans import read_spans, scope_hash
+from lakeflight.wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES, StreamTypes
+from lakeflight.wire.transit.writer import (
     LogBlockBuilder,
     LogMetadata,
     MetricBlockBuilder,

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fixtures import native_cases
-from wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
-from wire.envelope import decode_block, decode_payload, decode_stream, encode_block, encode_stream
-from wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES, StreamTypes
-from wire.transit.writer import (
+from lakeflight.wire.compression import BLOCK_DECODED_BYTES_MAX, decompress
+from lakeflight.wire.envelope import decode_block, decode_payload, decode_stream, encode_block, encode_stream
+from lakeflight.wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES, StreamTypes
+from lakeflight.wire.transit.writer import (
     NO_PROPERTIES,
     LogBlockBuilder,
     LogMetadata,
@@ -25,6 +24,7 @@ from wire.transit.writer import (
     SpanMetadata,
     describe_stream,
 )
+from tests.support.fixtures import native_cases
 
 PROCESS = "33333333-3333-4333-8333-333333333333"
 STREAM = "22222222-2222-4222-8222-222222222222"

@@ -1,0 +1,139 @@
+"""Thread spans of a ``cpu`` block: begin and end events in order, each with the scope it opens or closes.
+
+Async spans share the stream; they are skipped here, and count as objects. Pairing begins with ends is the reader's
+business, because it crosses blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import xxhash
+
+from lakeflight.wire.transit import kernels
+from lakeflight.wire.transit.columns import Int32Array, Int64Array, UInt8Array
+from lakeflight.wire.transit.dependencies import Dependencies, DependencyPlan, Wanted, read_dependencies
+from lakeflight.wire.transit.kernels import SPAN_BEGIN, SPAN_END, SPAN_PLAN_COLUMNS, Fault
+from lakeflight.wire.transit.layout import Kind, StreamLayout, TypeTable
+from lakeflight.wire.transit.records import (
+    Plan,
+    TypePlan,
+    fixed_plan,
+    fixed_type,
+    new_outcome,
+    other_plan,
+    scan_records,
+)
+
+SCOPES_MAX: Final = 1 << 20  # distinct in one block, a power of two; names of spans may be made at run time
+_SCOPES_USUAL_MAX: Final = 1 << 11
+_NO_NAME: Final = 0xFFFFFFFF
+_WANTED: Final = Wanted(("name", "file", "target"), "line")
+
+_ACTIONS: Final = {
+    "BeginThreadSpanEvent": (SPAN_BEGIN, "thread_span_desc", None),
+    "EndThreadSpanEvent": (SPAN_END, "thread_span_desc", None),
+    "BeginThreadNamedSpanEvent": (SPAN_BEGIN, "thread_span_location", "name"),
+    "EndThreadNamedSpanEvent": (SPAN_END, "thread_span_location", "name"),
+}
+
+
+class Scope(NamedTuple):
+    """A place in the program that spans come from."""
+
+    name: str
+    file: str
+    target: str
+    line: int
+    hash: int
+
+
+@dataclass(slots=True)
+class SpanEvents:
+    """Sync events in object order. ``index`` counts every object of the block, so ids are ``object_offset + index``."""
+
+    kind: UInt8Array  # 0 begin, 1 end
+    ticks: Int64Array  # absolute
+    index: Int64Array
+    scope: Int32Array  # into scopes
+    scopes: list[Scope]
+    objects: int
+
+
+def scope_hash(name: str, file: str, target: str, line: int) -> int:
+    """xxHash32 chained through its seed, as the original identifies a scope. Nobody checks for collisions."""
+    seed = xxhash.xxh32_intdigest(name.encode(), 0)
+    seed = xxhash.xxh32_intdigest(file.encode(), seed)
+    seed = xxhash.xxh32_intdigest(target.encode(), seed)
+    return int(xxhash.xxh32_intdigest(line.to_bytes(4, "little"), seed))
+
+
+def read_spans(layout: StreamLayout, dependencies: bytes, objects: bytes) -> SpanEvents:
+    """Decode one block from its decompressed buffers.
+
+    Raises:
+        CorruptPayloadError: The buffers do not follow the type tables.
+    """
+    known = read_dependencies(layout.dependencies.derived(_dependency_plan), dependencies)
+    found = scan_records(layout.objects.derived(_plan), objects, "object")
+    known.check_other_references(found)
+    count = len(found)
+    kind, ticks = np.empty(count, np.uint8), np.empty(count, np.int64)
+    index, scope = np.empty(count, np.int64), np.empty(count, np.int32)
+    # a small table of scopes stays in the processor's cache; only a block that overflows it is read with the large one
+    for scopes_max in (_SCOPES_USUAL_MAX, SCOPES_MAX):
+        pairs = np.empty(scopes_max, np.int64)
+        outcome = new_outcome()
+        rows = kernels.read_spans(
+            *(found.buffer, found.kinds, found.starts, found.plan.rows, *known.index),
+            np.full(len(known), -1, np.int32),
+            np.zeros(2 * scopes_max, np.int64),
+            np.empty(2 * scopes_max, np.int32),
+            *(pairs, kind, ticks, index, scope, outcome),
+        )
+        if int(outcome[0]) != Fault.TOO_MANY_SCOPES:
+            break
+    known.raise_fault(outcome)
+    scopes = _scopes(known, pairs[: int(outcome[3])])
+    return SpanEvents(kind[:rows], ticks[:rows], index[:rows], scope[:rows], scopes, count)
+
+
+def _dependency_plan(table: TypeTable) -> DependencyPlan:
+    return DependencyPlan(table, _WANTED)
+
+
+def _plan(table: TypeTable) -> Plan:
+    return Plan(table, SPAN_PLAN_COLUMNS, _plan_of)
+
+
+def _plan_of(table: TypeTable, index: int) -> TypePlan:
+    """Plan row: action, time, description, name."""
+    action = _ACTIONS.get(table.types[index].name)
+    if action is None:
+        return other_plan(table, index)
+    what, description_member, name_member = action
+    fixed = fixed_type(table, index)
+    if fixed.stands_for is not None:
+        return other_plan(table, index)
+    time = fixed.need("time", Kind.I64, Kind.U64).offset
+    description = fixed.need(description_member, Kind.REFERENCE).offset
+    name = -1 if name_member is None else fixed.need(name_member, Kind.REFERENCE).offset
+    return fixed_plan(fixed, (what, time, description, name), description, name)
+
+
+def _scopes(known: Dependencies, pairs: Int64Array) -> list[Scope]:
+    """The scope of each pair of a description and a name of its own, if it has one."""
+    count = len(pairs)
+    places, lines = np.empty((3, count), np.int32), np.empty(count, np.int64)
+    outcome = new_outcome()
+    kernels.read_scopes(pairs, known.ids, known.sources, known.numbers, known.members, places, lines, outcome)
+    known.raise_fault(outcome, "scope")
+    members = zip(*map(known.strings, places), lines.tolist(), strict=True)
+    return [
+        Scope(name, file, target, line, scope_hash(name, file, target, line)) for name, file, target, line in members
+    ]
+
+
+__all__ = ["Scope", "SpanEvents", "read_spans", "scope_hash"]
