@@ -5,6 +5,7 @@ store. What stands here is what both sides of a worker talk about, and importing
 """
 
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.names import relation_name
 from lakehouse.engine.relations import (
     DeclaredRelation,
     EngineCatalog,
@@ -12,7 +13,6 @@ from lakehouse.engine.relations import (
     Reference,
     Relation,
     StatementKind,
-    relation_name,
 )
 
 __all__ = [

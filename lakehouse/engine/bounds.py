@@ -27,9 +27,11 @@ from lakehouse.engine.functions import (
     function_rules,
     words,
 )
-from lakehouse.engine.gate import INFORMATION_SCHEMA, Checked, InstanceCall, Node, bound_value, resolve_call
+from lakehouse.engine.gate import Checked, InstanceCall, resolve_call
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.names import INFORMATION_SCHEMA
 from lakehouse.engine.relations import DeclaredRelation, EngineCatalog, Reference
+from lakehouse.engine.tree import Node, bound_value
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, TimeRange
 
 _INT64_MIN: Final = -(1 << 63)

@@ -13,19 +13,26 @@ from typing import Any, Final
 
 import duckdb
 
-from lakehouse.engine.gate import CATALOG_NAME, INFORMATION_STAND_IN, SCHEMA_NAME
 from lakehouse.engine.limits import EngineLimits
-from lakehouse.engine.metadata_relations import files_of, raw_table, read_csv, select_of
+from lakehouse.engine.metadata_relations import files_of, read_csv, select_of
+from lakehouse.engine.names import (
+    CATALOG_NAME,
+    INCOMING,
+    INFORMATION_STAND_IN,
+    NOW_VARIABLE,
+    SCHEMA_NAME,
+    raw_table,
+    view_set_table,
+)
 from lakehouse.engine.relations import EngineCatalog, Relation
 from lakehouse.engine.sql_types import literal, quoted, sql_type
 from lakehouse.errors import InternalError
 from lakehouse.model import TimeRange
 
 _MACROS: Final = files("lakehouse.engine").joinpath("macros.sql").read_text(encoding="utf-8")
-_VIEW_SET_PREFIX: Final = "lakeflight_set_"  # the gate keeps names that begin so from common table expressions
 _BY_VIEW_SET: Final = f"""
 CREATE OR REPLACE MACRO view_instance(view_set, instance) AS TABLE
-SELECT * FROM query_table('{_VIEW_SET_PREFIX}' || view_set);
+SELECT * FROM query_table('{view_set_table("")}' || view_set);
 """
 
 
@@ -80,7 +87,7 @@ class Database:
 
     def set_now(self, now_ns: int) -> None:
         """What the clock shows to the next statement."""
-        self._run(f"SET VARIABLE lakeflight_now = make_timestamp_ns({int(now_ns)})")
+        self._run(f"SET VARIABLE {NOW_VARIABLE} = make_timestamp_ns({int(now_ns)})")
 
     def bind(self, relations: Sequence[Relation], catalog: EngineCatalog, metadata: Mapping[str, Path]) -> None:
         """Make exactly these relations visible. Snapshots of the catalog are replaced, views only where they differ."""
@@ -88,7 +95,7 @@ class Database:
         for name in sorted(needed):
             if name not in metadata:
                 raise InternalError(f"there is no snapshot of {name}")
-            self._load(raw_table(name), read_csv(name, catalog.view_sets[name].schema, metadata[name]))
+            self._load(quoted(raw_table(name)), read_csv(name, catalog.view_sets[name].schema, metadata[name]))
         wanted = {relation.name: _view_text(relation, catalog) for relation in relations}
         for name in self._views.keys() - wanted.keys():
             self._run(f"DROP VIEW {quoted(name)}")
@@ -103,7 +110,7 @@ class Database:
         for name, relation in catalog.tables.items():
             self._run(f"CREATE TABLE {quoted(name)} AS {_empty_select(relation.schema)}")
         for name, relation in catalog.view_sets.items():
-            self._run(f"CREATE TABLE {quoted(_VIEW_SET_PREFIX + name)} AS {_empty_select(relation.schema)}")
+            self._run(f"CREATE TABLE {quoted(view_set_table(name))} AS {_empty_select(relation.schema)}")
         self._run(_BY_VIEW_SET)
 
     def describe(self, catalog: EngineCatalog) -> None:
@@ -125,11 +132,11 @@ class Database:
         self.connection.close()
 
     def _load(self, table: str, rows: Any) -> None:
-        self.connection.register("lakeflight_incoming", rows)
+        self.connection.register(INCOMING, rows)
         try:
-            self._run(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM lakeflight_incoming")
+            self._run(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM {INCOMING}")
         finally:
-            self.connection.unregister("lakeflight_incoming")
+            self.connection.unregister(INCOMING)
 
     def _run(self, statements: str) -> None:
         self.connection.execute(statements)

@@ -22,18 +22,22 @@ import pyarrow as pa
 
 from lakehouse.engine.bounds import find_bounds
 from lakehouse.engine.database import Database
-from lakehouse.engine.gate import NIL_INSTANCE, Checked, Gate
+from lakehouse.engine.functions import VIEW_INSTANCE
+from lakehouse.engine.gate import Checked, judge
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.names import INFORMATION_STAND_IN, NIL_INSTANCE
 from lakehouse.engine.output import EdgeConverter, edge_schema, overflow_guard, shows_stored_columns, split_by_bytes
 from lakehouse.engine.parameters import parameter_schema
+from lakehouse.engine.parse import Parser
 from lakehouse.engine.relations import EngineCatalog, Inspection, Relation
 from lakehouse.engine.translate import poisons, translate
+from lakehouse.engine.tree import function_name, nodes, parameter_number
 from lakehouse.errors import LakeflightError, QueryCancelledError, QueryError
 
 _T = TypeVar("_T")
 _INSPECTIONS_MAX: Final = 4
 _SHOW_TABLES: Final = (
-    "SELECT table_catalog, table_schema, table_name, table_type FROM lakeflight_information.tables ORDER BY table_name"
+    f"SELECT table_catalog, table_schema, table_name, table_type FROM {INFORMATION_STAND_IN}.tables ORDER BY table_name"
 )
 _DESCRIBE: Final = 'column_name, column_type AS data_type, "null" AS is_nullable'
 _EXPLAIN_SCHEMA: Final = pa.schema([("plan_type", pa.string()), ("plan", pa.string())])
@@ -45,7 +49,7 @@ class _Inspector:
     """A locked database over typed empty relations: it binds every statement of one catalog and holds nothing."""
 
     database: Database
-    gate: Gate
+    parser: Parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +198,14 @@ class QueryEngine:
         known = self._judged.get(key) if is_short else None
         if known is not None:
             return known
-        checked = inspector.gate.check(
-            sql,
+        checked = judge(
+            inspector.parser.parse(sql),
             tables=catalog.tables,
             view_sets=catalog.view_sets,
             time_columns=catalog.time_columns,
             other_columns=catalog.other_columns,
             parameters=parameters,
+            limits=self._limits,
         )
         if is_short:
             self._judged.put(key, checked)
@@ -222,7 +227,7 @@ class QueryEngine:
         database = Database(self._limits, ["explain_output = 'all'"])
         database.declare(catalog)
         database.lock([])
-        made = _Inspector(database, Gate(database.connection, self._limits))
+        made = _Inspector(database, Parser(database.connection, self._limits))
         self._inspectors[catalog.digest] = made
         if len(self._inspectors) > _INSPECTIONS_MAX:
             self._inspectors.popitem(last=False)[1].database.close()
@@ -510,23 +515,10 @@ def _logical_plan(database: Database, text: str, values: Sequence[Any]) -> str:
 
 def _instance_parameters(checked: Checked) -> frozenset[int]:
     """Numbers of the parameters that name an instance."""
-    found: set[int] = set()
-    todo: list[Any] = [checked.tree]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, list):
-            todo.extend(part)
-        elif isinstance(part, dict):
-            if (
-                part.get("type") == "TABLE_FUNCTION"
-                and str(part["function"].get("function_name")).lower() == "view_instance"
-            ):
-                for argument in part["function"].get("arguments") or []:
-                    expression = argument.get("expression") or {}
-                    if expression.get("class") == "PARAMETER":
-                        found.add(int(expression["identifier"]))
-            todo.extend(part.values())
-    return frozenset(found)
+    calls = [node["function"] for node in nodes(checked.tree) if node.get("type") == "TABLE_FUNCTION"]
+    arguments = [a for call in calls if function_name(call) == VIEW_INSTANCE for a in call.get("arguments") or []]
+    numbers = [parameter_number(argument.get("expression")) for argument in arguments]
+    return frozenset(number for number in numbers if number is not None)
 
 
 def _serialized(schema: Any) -> bytes:

@@ -1,21 +1,18 @@
-"""The SQL gate: a statement is parsed by DuckDB's own parser and its tree is held against allow-lists.
+"""The SQL gate: the tree of a statement, as DuckDB's own parser gives it, is held against allow-lists.
 
 What the gate does not know it refuses, with a sentence that names it. It runs nothing, binds nothing and opens
-nothing. The text that will run is the user's own; only text that the parser itself refuses is repaired, and only by
-the repairs listed here.
+nothing: it reads a tree, and needs no engine for that.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any, Final
-
-import duckdb
 
 from lakeflight.wire.errors import WireError
 from lakeflight.wire.identifiers import canonical_uuid
@@ -31,27 +28,24 @@ from lakehouse.engine.functions import (
     words,
 )
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.names import (
+    CATALOG_NAME,
+    INFORMATION_SCHEMA,
+    INFORMATION_STAND_IN,
+    INFORMATION_TABLES,
+    SCHEMA_NAME,
+    find_information_schema,
+    is_foreign,
+)
 from lakehouse.engine.relations import StatementKind
-from lakehouse.engine.translate import without_settings_advice
+from lakehouse.engine.tree import Node, Parsed, bound_value, string_literal
 from lakehouse.errors import (
     ForbiddenSqlError,
     LimitExceededError,
     QueryError,
-    SqlSyntaxError,
     UnknownViewError,
-    UnsupportedError,
 )
 
-Node = dict[str, Any]
-
-CATALOG_NAME: Final = "lakeflight"
-SCHEMA_NAME: Final = "main"
-INFORMATION_SCHEMA: Final = "information_schema"
-INFORMATION_TABLES: Final = frozenset({"tables", "columns", "schemata"})
-INFORMATION_STAND_IN: Final = "lakeflight_information"  # our tables; DuckDB's own would show more than ours
-NIL_INSTANCE: Final = "00000000-0000-0000-0000-000000000000"
-
-_PARSE: Final = "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)"
 _QUERY_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE", "VALUES_NODE"})
 _TABLE_REFERENCES: Final = frozenset(
     {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "SHOW_REF"}
@@ -94,10 +88,6 @@ _UUID_TEXT: Final = re.compile(r"[0-9A-Fa-f]{32}\Z|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4
 _OFFSET_LITERAL: Final = re.compile(
     r"\s*(\d{4}-\d\d?-\d\d?)(?:[T ]\s*(\d\d?:\d\d(?::\d\d(?:\.\d+)?)?))?\s*([+-])(\d\d?)(?::?(\d\d))?(?::\d\d)?\s*\Z"
 )
-_FOREIGN_CTE: Final = re.compile(r"(duckdb_|pg_|pragma_|sqlite_|vi_|__|lakeflight_)|[/\\*?.:]", re.IGNORECASE)
-_LEADING_NOISE: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)*")
-_EXPLAIN: Final = re.compile(r"EXPLAIN\b(?:\s+(ANALYZE)\b)?(?:\s+VERBOSE\b)?", re.IGNORECASE)
-_SERIALIZED_ONLY: Final = "Only SELECT statements can be serialized"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +134,10 @@ def resolve_call(arguments: Sequence[Node], parameters: Sequence[Any] | None) ->
     if any(argument.get("name") for argument in arguments):
         raise ForbiddenSqlError("view_instance takes its arguments by position")
     first, second = (argument.get("expression") or {} for argument in arguments)
-    view_set = _string_literal(first)
+    view_set = string_literal(first)
     if view_set is None:
         raise ForbiddenSqlError("the first argument of view_instance must be a string literal")
-    instance = _string_literal(second)
+    instance = string_literal(second)
     if instance is not None:
         return InstanceCall(view_set, canonical_instance(instance))
     if second.get("class") != "PARAMETER":
@@ -163,139 +153,40 @@ def resolve_call(arguments: Sequence[Node], parameters: Sequence[Any] | None) ->
     return InstanceCall(view_set, canonical_instance(value))
 
 
-def bound_value(node: Node, parameters: Sequence[Any] | None) -> Any:
-    """The value of a parameter; ``None`` where there is none."""
-    index = int(node.get("identifier", "0")) - 1
-    return parameters[index] if parameters is not None and 0 <= index < len(parameters) else None
+def judge(
+    parsed: Parsed,
+    *,
+    tables: Container[str],
+    view_sets: Container[str],
+    time_columns: Container[str] = frozenset(),
+    other_columns: Container[str] = frozenset(),
+    parameters: Sequence[Any] | None = None,
+    limits: EngineLimits = DEFAULT_LIMITS,
+) -> Checked:
+    """Hold a statement against the lists.
 
-
-class Gate:
-    """Parses with the connection it is given, which must be locked and hold nothing of anybody."""
-
-    def __init__(self, connection: Any, limits: EngineLimits = DEFAULT_LIMITS) -> None:
-        self._connection = connection
-        self._limits = limits
-
-    def check(
-        self,
-        sql: str,
-        *,
-        tables: Container[str],
-        view_sets: Container[str],
-        time_columns: Container[str] = frozenset(),
-        other_columns: Container[str] = frozenset(),
-        parameters: Sequence[Any] | None = None,
-    ) -> Checked:
-        """Hold ``sql`` against the lists.
-
-        Args:
-            tables: Lower-case names of the global tables.  view_sets: What ``view_instance`` may name.
-            time_columns: Names of declared timestamp columns.  other_columns: Names of columns of other types.
-            parameters: Bound values in order; ``None`` at prepare.
-        Raises:
-            SqlSyntaxError: It does not parse.  ForbiddenSqlError: It uses something that is not on a list.
-            LimitExceededError: It is too long, too deep or too wide.
-        """
-        text, explain, analyze = self._strip_explain(self._accept_text(sql))
-        text, statement = self._parse_or_repair(text)
-        node = statement.get("node")
-        if not isinstance(node, dict):
-            raise ForbiddenSqlError("only SELECT statements are allowed")
-        checked = Checked(
-            text=text,
-            kind="explain" if explain else _kind_of(node),
-            analyze=analyze,
-            tree=node,
-            parameters=self._count_parameters(statement),
-        )
-        if explain and _kind_of(node) != "query":
-            raise ForbiddenSqlError("only SELECT statements can be explained")
-        walk = _Walk(self._limits, tables, view_sets, time_columns, other_columns, parameters, checked)
-        if checked.kind != "show_tables":
-            walk.run(node)
-        return checked
-
-    def _accept_text(self, sql: str) -> str:
-        try:
-            size = len(sql.encode("utf-8"))
-        except UnicodeEncodeError:
-            raise SqlSyntaxError("the statement is not valid UTF-8") from None
-        if size > self._limits.sql_bytes_max:
-            raise LimitExceededError(f"the statement has {size} bytes, the limit is {self._limits.sql_bytes_max}")
-        if "\0" in sql:
-            raise SqlSyntaxError("the statement contains a NUL character")
-        return sql
-
-    @staticmethod
-    def _strip_explain(sql: str) -> tuple[str, bool, bool]:
-        noise = _LEADING_NOISE.match(sql)
-        start = noise.end() if noise else 0
-        match = _EXPLAIN.match(sql, start)
-        if match is None:
-            return sql, False, False
-        blank = re.sub(r"[^\n]", " ", match.group(0))  # positions in messages stay those of the user's text
-        return sql[:start] + blank + sql[match.end() :], True, match.group(1) is not None
-
-    def _parse_or_repair(self, text: str) -> tuple[str, Node]:
-        answer = self._serialize(text)
-        for _ in range(self._limits.repairs_max):
-            if not answer["error"]:
-                break
-            position = int(answer["position"]) if str(answer.get("position", "")).isdigit() else None
-            repaired = repair(text, position)
-            if repaired is None:
-                break
-            text = repaired
-            answer = self._serialize(text)
-        if answer["error"]:
-            raise _parse_error(text, answer)
-        statements = answer.get("statements") or []
-        if not statements:
-            raise SqlSyntaxError("the statement is empty")
-        if len(statements) > 1:
-            raise ForbiddenSqlError(f"one statement at a time: the text has {len(statements)}")
-        return _without_terminator(text), statements[0]
-
-    def _serialize(self, text: str) -> Node:
-        try:
-            row = self._connection.execute(_PARSE, [text]).fetchall()[0]
-            answer: Node = json.loads(row[0])
-        except RecursionError:
-            raise LimitExceededError("the statement is nested too deep") from None
-        except duckdb.InterruptException:
-            raise
-        except (duckdb.Error, UnicodeError, ValueError) as error:
-            first = without_settings_advice(str(error).partition("\n")[0])[:300]
-            raise SqlSyntaxError(f"the statement cannot be parsed: {first}") from None
-        return answer
-
-    def _count_parameters(self, statement: Node) -> int:
-        names = [str(entry["key"]) for entry in statement.get("named_param_map", [])]
-        if any(not name.isdigit() for name in names):
-            raise UnsupportedError("named parameters are not supported: write ? or $1, $2")
-        numbers = {int(name) for name in names}
-        if numbers != set(range(1, len(numbers) + 1)):
-            raise QueryError(f"parameters must be numbered from $1 without gaps, not {sorted(numbers)}")
-        if len(numbers) > self._limits.parameters_max:
-            raise LimitExceededError(
-                f"the statement has {len(numbers)} parameters, the limit is {self._limits.parameters_max}"
-            )
-        return len(numbers)
-
-
-def _without_terminator(text: str) -> str:
-    """The statement without closing semicolons and what follows them, so that it can stand inside another."""
-    if ";" not in text:
-        return text
-    data = text.encode()
-    end = len(data)
-    for offset, kind in reversed(duckdb.tokenize(text)):
-        if kind == duckdb.token_type.comment:
-            continue
-        if kind != duckdb.token_type.operator or data[offset : offset + 1] != b";":
-            break
-        end = offset
-    return data[:end].decode()
+    Args:
+        tables: Lower-case names of the global tables.  view_sets: What ``view_instance`` may name.
+        time_columns: Names of declared timestamp columns.  other_columns: Names of columns of other types.
+        parameters: Bound values in order; ``None`` at prepare.
+    Raises:
+        ForbiddenSqlError: It uses something that is not on a list.
+        LimitExceededError: It is too deep or too wide.
+    """
+    kind = _kind_of(parsed.node)
+    checked = Checked(
+        text=parsed.text,
+        kind="explain" if parsed.explain else kind,
+        analyze=parsed.analyze,
+        tree=parsed.node,
+        parameters=parsed.parameters,
+    )
+    if parsed.explain and kind != "query":
+        raise ForbiddenSqlError("only SELECT statements can be explained")
+    walk = _Walk(limits, tables, view_sets, time_columns, other_columns, parameters, checked)
+    if checked.kind != "show_tables":
+        walk.run(parsed.node)
+    return checked
 
 
 def _kind_of(node: Node) -> StatementKind:
@@ -307,59 +198,6 @@ def _kind_of(node: Node) -> StatementKind:
         if source.get("show_type") == "DESCRIBE" and "query" in source:
             return "describe"
     return "query"
-
-
-def _parse_error(text: str, answer: Node) -> Exception:
-    message = without_settings_advice(
-        str(answer.get("error_message", "the statement cannot be parsed")).partition("\n")[0]
-    )
-    if _SERIALIZED_ONLY in message:
-        word = re.search(r"[A-Za-z]+", _LEADING_NOISE.sub("", text, count=1))
-        what = word.group(0).upper() if word else "this"
-        hint = " with PIVOT, list the values: add IN (…)" if what == "PIVOT" else ""
-        return ForbiddenSqlError(f"only SELECT statements are allowed, not {what}{hint}")
-    position = str(answer.get("position", ""))
-    if position.isdigit():
-        before = text.encode()[: int(position)].decode("utf-8", "replace")
-        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
-        return SqlSyntaxError(f"{message} (line {line}, column {column})")
-    return SqlSyntaxError(message)
-
-
-# --- dialect repairs: tried one by one, only where the parser stumbled ------------------------------------------------
-
-
-def _quote_bare_end(text: str, before: bytes, after: bytes) -> str | None:
-    """``end`` is a column of span views and a keyword of DuckDB."""
-    match = re.match(rb"end\b", after, re.IGNORECASE)
-    if match is None:
-        return None
-    return (before + b'"' + match.group(0).lower() + b'"' + after[match.end() :]).decode()
-
-
-def _join_unsigned(text: str, before: bytes, after: bytes) -> str | None:
-    """``INT UNSIGNED`` is spelled ``UINTEGER``."""
-    word = re.search(rb"\b(TINYINT|SMALLINT|INT|INTEGER|BIGINT)\s+\Z", before, re.IGNORECASE)
-    unsigned = re.match(rb"UNSIGNED\b", after, re.IGNORECASE)
-    if word is None or unsigned is None:
-        return None
-    name = word.group(1).upper()
-    return (before[: word.start()] + b"U" + (b"INTEGER" if name == b"INT" else name) + after[unsigned.end() :]).decode()
-
-
-REPAIRS: Final[tuple[Callable[[str, bytes, bytes], str | None], ...]] = (_quote_bare_end, _join_unsigned)
-
-
-def repair(text: str, position: int | None) -> str | None:
-    """The text with the word at byte ``position`` mended, or ``None`` if no repair knows it."""
-    if position is None:
-        return None
-    data = text.encode()
-    for attempt in REPAIRS:
-        mended = attempt(text, data[:position], data[position:])
-        if mended is not None:
-            return mended
-    return None
 
 
 # --- the walk -----------------------------------------------------------------------------------------------------
@@ -466,7 +304,7 @@ class _Walk:
         self._ctes += 1
         if self._ctes > 2 * self._limits.ctes_max:  # a recursive one is met twice
             raise LimitExceededError(f"the statement has more than {self._limits.ctes_max} common table expressions")
-        if _FOREIGN_CTE.search(name) or name.lower() == INFORMATION_SCHEMA:
+        if is_foreign(name):
             raise ForbiddenSqlError(f"a common table expression must not be called {name!r}")
         return name.lower()
 
@@ -528,10 +366,10 @@ class _Walk:
         if not isinstance(location, int):
             raise ForbiddenSqlError(f"{shown} can only be read with SELECT")
         after = self._checked.text.encode()[location:]
-        match = re.match(rb'("?lakeflight"?\s*\.\s*)?("?information_schema"?)(?=\s*\.)', after, re.IGNORECASE)
-        if match is None:
+        span = find_information_schema(after)
+        if span is None:
             raise ForbiddenSqlError(f"{shown} must be written without comments in its name")
-        begin, end = match.span(2)
+        begin, end = span
         self._checked.splices.append((location + begin, location + end, INFORMATION_STAND_IN))
         self._checked.reads_information = True
 
@@ -613,7 +451,7 @@ class _Walk:
 
     def _called_by_name(self, written: str, arguments: list[Node]) -> None:
         """``list_aggregate(list, 'sum')`` would reach every aggregate; as a method, the list is not an argument."""
-        named = [_string_literal(argument.get("expression") or {}) for argument in arguments[:2]]
+        named = [string_literal(argument.get("expression") or {}) for argument in arguments[:2]]
         names = [name.lower() for name in named if name is not None]
         if not names or any(
             (rule := self._rules.get(name)) is None or rule.verdict is not Verdict.ALLOW for name in names
@@ -626,7 +464,7 @@ class _Walk:
             raise ForbiddenSqlError(f"{written} takes its arguments by position")
         for argument in arguments[1:] or arguments:  # as a method of a column, the JSON is not an argument
             structure = argument.get("expression") or {}
-            text = _string_literal(structure)
+            text = string_literal(structure)
             if text is None and structure.get("class") == "PARAMETER":
                 if self._parameters is None:
                     continue
@@ -702,7 +540,7 @@ class _Walk:
         """DuckDB drops the offset of a text that it reads as a timestamp without zone."""
         if not isinstance(node, dict):
             return
-        text = _string_literal(node)
+        text = string_literal(node)
         if text is None and node.get("class") == "PARAMETER":
             value = bound_value(node, self._parameters)
             text = value if isinstance(value, str) else None
@@ -722,13 +560,6 @@ def _utc_hint(match: re.Match[str]) -> str:
     except (ValueError, OverflowError):
         return ""
     return f", as '{moment.replace(tzinfo=None).isoformat()}Z'"
-
-
-def _string_literal(node: Node) -> str | None:
-    literal = node.get("literal") if node.get("class") == "CONSTANT" else None
-    if isinstance(literal, dict) and literal.get("kind") == "STRING":
-        return str(literal.get("text", ""))
-    return None
 
 
 class _Members(list[tuple[str, Any]]):

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.csv
 
+from lakehouse.engine.names import raw_table
 from lakehouse.engine.relations import EngineCatalog
 from lakehouse.engine.sql_types import quoted, sql_type
 from lakehouse.errors import InternalError
@@ -57,11 +58,6 @@ def _read_csv(path: Path, columns: Any, block_bytes: int) -> Any:
     )
 
 
-def raw_table(name: str) -> str:
-    """Where the rows of one file are kept in the database; no user's text can name it."""
-    return quoted(f"lakeflight_raw_{name}")
-
-
 def files_of(name: str, catalog: EngineCatalog) -> tuple[str, ...]:
     """The relations whose files one relation is made of."""
     return (name, *catalog.view_sets[name].joins.values())
@@ -75,9 +71,9 @@ def select_of(name: str, catalog: EngineCatalog) -> str:
         table, _, plain = column.name.rpartition(".")
         source = f"{quoted(table or name)}.{quoted(plain)}"
         columns.append(f"{_converted(source, column.type)} AS {quoted(column.name)}")
-    rows = f"{raw_table(name)} AS {quoted(name)}"
+    rows = f"{quoted(raw_table(name))} AS {quoted(name)}"
     for key, other in declared.joins.items():
-        rows += f" JOIN {raw_table(other)} AS {quoted(other)}"
+        rows += f" JOIN {quoted(raw_table(other))} AS {quoted(other)}"
         rows += f" ON {quoted(name)}.{quoted(key)} = {quoted(other)}.{quoted(key)}"
     return f"SELECT {', '.join(columns)} FROM {rows}"
 

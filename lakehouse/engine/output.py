@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.engine.functions import VIEW_INSTANCE
-from lakehouse.engine.gate import Node
 from lakehouse.engine.sql_types import literal
+from lakehouse.engine.tree import Node, nodes
 from lakehouse.errors import QueryError, UnsupportedError
 
 EDGE_TIMESTAMP: Final = pa.timestamp("ns", "UTC")
@@ -225,16 +225,10 @@ def never_null(tree: Node, width: int) -> frozenset[int]:
 
 def _may_widen(item: Node) -> bool:
     """``COLUMNS(…)`` inside an expression makes several columns of it."""
-    todo: list[Any] = [item]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, list):
-            todo.extend(node)
-        elif isinstance(node, dict):
-            if node.get("class") == "STAR" or node.get("function_name") in ("unnest", "struct_extract"):
-                return True
-            todo.extend(value for key, value in node.items() if key != "subquery")
-    return False
+    return any(
+        node.get("class") == "STAR" or node.get("function_name") in ("unnest", "struct_extract")
+        for node in nodes(item, without="subquery")
+    )
 
 
 class EdgeConverter:

@@ -14,8 +14,8 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from lakehouse.engine.gate import Node
 from lakehouse.engine.output import EDGE_TIMESTAMP
+from lakehouse.engine.tree import Node, nodes, parameter_number
 
 _FIRST_SENTINEL: Final = 912_345_001
 _ATTEMPTS_MAX: Final = 8
@@ -92,17 +92,6 @@ def _strings(value: Any) -> list[str]:
 
 def _row_counts(tree: Node) -> frozenset[int]:
     """Parameters that are a LIMIT or an OFFSET."""
-    found: set[int] = set()
-    todo: list[Any] = [tree]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, list):
-            todo.extend(part)
-        elif isinstance(part, dict):
-            if part.get("type") == "LIMIT_MODIFIER":
-                for key in ("limit", "offset"):
-                    limit = part.get(key)
-                    if isinstance(limit, dict) and limit.get("class") == "PARAMETER":
-                        found.add(int(limit["identifier"]))
-            todo.extend(part.values())
-    return frozenset(found)
+    limits = [node for node in nodes(tree) if node.get("type") == "LIMIT_MODIFIER"]
+    numbers = [parameter_number(node.get(key)) for node in limits for key in ("limit", "offset")]
+    return frozenset(number for number in numbers if number is not None)

@@ -104,8 +104,3 @@ class Inspection:
     parameter_schema: bytes
     now_ns: int  # what ``now()`` meant; hand it to ``run``
     needs_relations: bool  # false: ``run`` reads no partition (SHOW TABLES, DESCRIBE, information_schema alone)
-
-
-def relation_name(view_set: str, instance: str) -> str:
-    """The name under which ``view_instance(view_set, instance)`` is looked for. Nobody can write it by accident."""
-    return "vi_" + hashlib.sha256(f"{view_set}/{instance}".encode()).hexdigest()

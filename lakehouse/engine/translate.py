@@ -9,6 +9,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from lakehouse.engine.names import without_our_names
 from lakehouse.errors import (
     BackendUnavailableError,
     InternalError,
@@ -21,7 +22,6 @@ from lakehouse.errors import (
 )
 
 _MESSAGE_CHARS_MAX: Final = 600
-_OUR_NAMES: Final = re.compile(r"\bvi_[0-9a-f]{64}\b|\blakeflight_(?:raw_|set_)?(?=[a-z])")
 # What the engine advises and nobody here can do: "… exceeded. Use SET pivot_limit=X to increase the limit."
 _SETTINGS_ADVICE: Final = re.compile(
     r"(?:[.;!] +(?:Please +)?(?:Use|use|Try|Enable|To [a-z ]+ use)|,? or) +[\"'`]?(?:SET|RESET|PRAGMA) +[a-z_]+[ =].*\.\Z"
@@ -97,17 +97,12 @@ def _curated(text: str, match: re.Match[str] | None, paths: Iterable[str]) -> st
         line = f"{line}: {way}"
     for path in paths:
         line = line.replace(path, "a partition file")
-    line = _OUR_NAMES.sub(_plain_name, line)
-    return line[:_MESSAGE_CHARS_MAX]
+    return without_our_names(line)[:_MESSAGE_CHARS_MAX]
 
 
 def without_settings_advice(line: str) -> str:
     """The line without a closing advice to change a setting: statements cannot."""
     return _SETTINGS_ADVICE.sub("", line)
-
-
-def _plain_name(match: re.Match[str]) -> str:
-    return "view_instance" if match.group(0).startswith("vi_") else ""
 
 
 def poisons(error: BaseException) -> bool:

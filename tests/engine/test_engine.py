@@ -16,9 +16,10 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.engine import Relation, relation_name
-from lakehouse.engine.database import _VIEW_SET_PREFIX, Database
+from lakehouse.engine.database import Database
 from lakehouse.engine.engine import QueryEngine, _Memory
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.names import view_set_table
 from lakehouse.engine.translate import translate
 from lakehouse.errors import (
     BackendUnavailableError,
@@ -430,7 +431,7 @@ def test_a_common_table_expression_hides_no_view_set(lake: EngineLake) -> None:
         announced = schema_of(lake.engine.inspect(sql, None, CATALOG).schema)
         table = lake.table(sql, spans)
         assert table.schema == announced and table.num_rows == 3
-    for name in (f"{_VIEW_SET_PREFIX}thread_spans", f"{_VIEW_SET_PREFIX}thread_spans".upper()):
+    for name in (view_set_table("thread_spans"), view_set_table("thread_spans").upper()):
         with pytest.raises(ForbiddenSqlError, match="must not be called"):
             lake.engine.inspect(f"WITH {name} AS (SELECT 1) SELECT * FROM {instance}", None, CATALOG)
 

@@ -11,24 +11,25 @@ import pytest
 from lakehouse.engine import DEFAULT_LIMITS
 from lakehouse.engine.database import Database
 from lakehouse.engine.functions import Verdict, function_rules
-from lakehouse.engine.gate import Checked, Gate, InstanceCall, canonical_instance
-from lakehouse.engine.relations import relation_name
+from lakehouse.engine.gate import Checked, InstanceCall, canonical_instance, judge
+from lakehouse.engine.names import relation_name
+from lakehouse.engine.parse import Parser
 from lakehouse.errors import ForbiddenSqlError, LakeflightError, LimitExceededError, SqlSyntaxError, UnsupportedError
 from tests.support.engine_lake import CATALOG, STREAM
 from tests.support.hostile_sql import ATTACKS, BOMBS, HARMLESS, fill
 
 
 @pytest.fixture(scope="module")
-def gate() -> Iterator[Gate]:
+def parser() -> Iterator[Parser]:
     database = Database(DEFAULT_LIMITS)
     database.lock([])
-    yield Gate(database.connection)
+    yield Parser(database.connection)
     database.close()
 
 
-def check(gate: Gate, sql: str, parameters: list[object] | None = None) -> Checked:
-    return gate.check(
-        sql,
+def check(parser: Parser, sql: str, parameters: list[object] | None = None) -> Checked:
+    return judge(
+        parser.parse(sql),
         tables=CATALOG.tables,
         view_sets=CATALOG.view_sets,
         time_columns=CATALOG.time_columns,
@@ -91,9 +92,9 @@ A, B, C = ("thread_spans", "a"), ("log_entries", "b"), ("thread_spans", "c")
     ],
 )  # fmt: skip
 def test_view_instances_are_found_wherever_they_stand(
-    gate: Gate, sql: str, parameters: list[object] | None, expected: frozenset[InstanceCall]
+    parser: Parser, sql: str, parameters: list[object] | None, expected: frozenset[InstanceCall]
 ) -> None:
-    assert check(gate, sql, parameters).calls == expected
+    assert check(parser, sql, parameters).calls == expected
 
 
 @pytest.mark.parametrize(
@@ -123,26 +124,26 @@ def test_view_instances_are_found_wherever_they_stand(
         *HARMLESS,
     ],
 )  # fmt: skip
-def test_ordinary_sql_passes(gate: Gate, sql: str) -> None:
-    assert check(gate, sql).text
+def test_ordinary_sql_passes(parser: Parser, sql: str) -> None:
+    assert check(parser, sql).text
 
 
 @pytest.mark.parametrize("statement", ATTACKS)
-def test_attacks_are_refused(gate: Gate, statement: str, tmp_path: Path) -> None:
+def test_attacks_are_refused(parser: Parser, statement: str, tmp_path: Path) -> None:
     sql = fill(
         statement, secret="/tmp/secret", partition=f"{tmp_path}/p.parquet", other=f"{tmp_path}/o.parquet", folder="/tmp"
     )
 
     with pytest.raises(LakeflightError) as refusal:
-        check(gate, sql)
+        check(parser, sql)
 
     assert str(tmp_path) not in str(refusal.value) or str(tmp_path) in sql
 
 
 @pytest.mark.parametrize("statement", BOMBS, ids=lambda text: text[:40])
-def test_bombs_are_refused(gate: Gate, statement: str) -> None:
+def test_bombs_are_refused(parser: Parser, statement: str) -> None:
     with pytest.raises(LakeflightError):
-        check(gate, fill(statement, secret="x", partition="x", other="x", folder="x"))
+        check(parser, fill(statement, secret="x", partition="x", other="x", folder="x"))
 
 
 def test_every_function_of_the_engine_has_a_verdict() -> None:
@@ -187,35 +188,35 @@ def test_every_refusal_of_a_function_has_a_reason() -> None:
         ("SELECT * FROM log_entries WHERE time BETWEEN '2024-01-01' AND '2024-01-02T00:00:00+01'", "offset"),
     ],
 )
-def test_a_refusal_says_what_is_wrong(gate: Gate, sql: str, message: str) -> None:
+def test_a_refusal_says_what_is_wrong(parser: Parser, sql: str, message: str) -> None:
     with pytest.raises(LakeflightError, match=message):
-        check(gate, sql)
+        check(parser, sql)
 
 
-def test_a_bound_timestamp_with_an_offset_is_refused_too(gate: Gate) -> None:
+def test_a_bound_timestamp_with_an_offset_is_refused_too(parser: Parser) -> None:
     with pytest.raises(ForbiddenSqlError, match="offset"):
-        check(gate, "SELECT * FROM log_entries WHERE time > ?", ["2024-01-01T00:00:00+02:00"])
+        check(parser, "SELECT * FROM log_entries WHERE time > ?", ["2024-01-01T00:00:00+02:00"])
 
 
-def test_a_long_text_is_refused_before_it_is_parsed(gate: Gate) -> None:
+def test_a_long_text_is_refused_before_it_is_parsed(parser: Parser) -> None:
     with pytest.raises(LimitExceededError, match="the limit is 65536"):
-        check(gate, "SELECT '" + "x" * 70_000 + "'")
+        check(parser, "SELECT '" + "x" * 70_000 + "'")
 
 
-def test_the_kinds_of_errors_differ(gate: Gate) -> None:
+def test_the_kinds_of_errors_differ(parser: Parser) -> None:
     with pytest.raises(SqlSyntaxError):
-        check(gate, "SELEC 1")
+        check(parser, "SELEC 1")
     with pytest.raises(ForbiddenSqlError):
-        check(gate, "DROP TABLE x")
+        check(parser, "DROP TABLE x")
     with pytest.raises(UnsupportedError):
-        check(gate, "SELECT $x")
+        check(parser, "SELECT $x")
 
 
-def test_text_is_only_changed_where_the_parser_stumbled(gate: Gate) -> None:
+def test_text_is_only_changed_where_the_parser_stumbled(parser: Parser) -> None:
     plain = "SELECT 'end' AS x, \"end\" FROM view_instance('thread_spans', 'a') -- end"
 
-    assert check(gate, plain).text == plain
-    assert check(gate, "SELECT 'é end', end FROM view_instance('thread_spans', 'a')").text == (
+    assert check(parser, plain).text == plain
+    assert check(parser, "SELECT 'é end', end FROM view_instance('thread_spans', 'a')").text == (
         "SELECT 'é end', \"end\" FROM view_instance('thread_spans', 'a')"
     )
 

@@ -1,0 +1,60 @@
+"""Names that the engine's databases give to things, and those that a user may write for them.
+
+Whatever begins with one of our prefixes is ours alone: the gate refuses it as the name of a common table expression, and
+messages leave it out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+CATALOG_NAME: Final = "lakeflight"
+SCHEMA_NAME: Final = "main"
+INFORMATION_SCHEMA: Final = "information_schema"
+INFORMATION_TABLES: Final = frozenset({"tables", "columns", "schemata"})
+NIL_INSTANCE: Final = "00000000-0000-0000-0000-000000000000"  # of a call whose instance is not bound yet
+
+_OURS: Final = "lakeflight_"
+INFORMATION_STAND_IN: Final = f"{_OURS}information"  # our tables; DuckDB's own would show more than ours
+NOW_VARIABLE: Final = f"{_OURS}now"  # what the clock of a statement shows: macros.sql reads it
+INCOMING: Final = f"{_OURS}incoming"
+_VIEW_SET: Final = f"{_OURS}set_"
+_RAW: Final = f"{_OURS}raw_"
+_INSTANCE: Final = "vi_"
+
+_FOREIGN: Final = re.compile(rf"(duckdb_|pg_|pragma_|sqlite_|{_INSTANCE}|__|{_OURS})|[/\\*?.:]", re.IGNORECASE)
+_IN_MESSAGES: Final = re.compile(rf"\b{_INSTANCE}[0-9a-f]{{64}}\b|\b{_OURS}(?:raw_|set_)?(?=[a-z])")
+_INFORMATION: Final = re.compile(rb'("?lakeflight"?\s*\.\s*)?("?information_schema"?)(?=\s*\.)', re.IGNORECASE)
+
+
+def relation_name(view_set: str, instance: str) -> str:
+    """The name under which ``view_instance(view_set, instance)`` is looked for. Nobody can write it by accident."""
+    return _INSTANCE + hashlib.sha256(f"{view_set}/{instance}".encode()).hexdigest()
+
+
+def view_set_table(view_set: str) -> str:
+    """What stands for every instance of a view set while a statement is inspected."""
+    return _VIEW_SET + view_set
+
+
+def raw_table(view_set: str) -> str:
+    """Where the rows of one of the catalog's files are kept."""
+    return _RAW + view_set
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name could be taken for something of the engine's, or of ours, or for a file."""
+    return _FOREIGN.search(name) is not None or name.lower() == INFORMATION_SCHEMA
+
+
+def find_information_schema(text: bytes) -> tuple[int, int] | None:
+    """Where the schema stands in a qualified name at the start of the text."""
+    match = _INFORMATION.match(text)
+    return match.span(2) if match is not None else None
+
+
+def without_our_names(line: str) -> str:
+    """A message in the user's own words."""
+    return _IN_MESSAGES.sub(lambda match: "view_instance" if match.group(0).startswith(_INSTANCE) else "", line)

@@ -1,0 +1,181 @@
+"""From text to one parsed SELECT, by DuckDB's own parser. Refuses what is no single statement, and judges nothing else.
+
+The text that will run is the user's own; only text that the parser itself refuses is repaired, and only by the repairs
+listed here. Positions in messages are those of the user's text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import duckdb
+
+from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.translate import without_settings_advice
+from lakehouse.engine.tree import Node, Parsed
+from lakehouse.errors import ForbiddenSqlError, LimitExceededError, QueryError, SqlSyntaxError, UnsupportedError
+
+_PARSE: Final = "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)"
+_LEADING_NOISE: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)*")
+_EXPLAIN: Final = re.compile(r"EXPLAIN\b(?:\s+(ANALYZE)\b)?(?:\s+VERBOSE\b)?", re.IGNORECASE)
+_SERIALIZED_ONLY: Final = "Only SELECT statements can be serialized"
+
+
+class Parser:
+    """Parses with the connection it is given, which must be locked and hold nothing of anybody."""
+
+    def __init__(self, connection: Any, limits: EngineLimits = DEFAULT_LIMITS) -> None:
+        self._connection = connection
+        self._limits = limits
+
+    def parse(self, sql: str) -> Parsed:
+        """The tree of ``sql``.
+
+        Raises:
+            SqlSyntaxError: It does not parse.  ForbiddenSqlError: It is no SELECT, or several.
+            LimitExceededError: It is too long, or nested too deep for the parser.
+        """
+        text, explain, analyze = self._strip_explain(self._accept_text(sql))
+        text, statement = self._parse_or_repair(text)
+        node = statement.get("node")
+        if not isinstance(node, dict):
+            raise ForbiddenSqlError("only SELECT statements are allowed")
+        return Parsed(text, node, self._count_parameters(statement), explain, analyze)
+
+    def _accept_text(self, sql: str) -> str:
+        try:
+            size = len(sql.encode("utf-8"))
+        except UnicodeEncodeError:
+            raise SqlSyntaxError("the statement is not valid UTF-8") from None
+        if size > self._limits.sql_bytes_max:
+            raise LimitExceededError(f"the statement has {size} bytes, the limit is {self._limits.sql_bytes_max}")
+        if "\0" in sql:
+            raise SqlSyntaxError("the statement contains a NUL character")
+        return sql
+
+    @staticmethod
+    def _strip_explain(sql: str) -> tuple[str, bool, bool]:
+        noise = _LEADING_NOISE.match(sql)
+        start = noise.end() if noise else 0
+        match = _EXPLAIN.match(sql, start)
+        if match is None:
+            return sql, False, False
+        blank = re.sub(r"[^\n]", " ", match.group(0))  # positions in messages stay those of the user's text
+        return sql[:start] + blank + sql[match.end() :], True, match.group(1) is not None
+
+    def _parse_or_repair(self, text: str) -> tuple[str, Node]:
+        answer = self._serialize(text)
+        for _ in range(self._limits.repairs_max):
+            if not answer["error"]:
+                break
+            position = int(answer["position"]) if str(answer.get("position", "")).isdigit() else None
+            repaired = repair(text, position)
+            if repaired is None:
+                break
+            text = repaired
+            answer = self._serialize(text)
+        if answer["error"]:
+            raise _parse_error(text, answer)
+        statements = answer.get("statements") or []
+        if not statements:
+            raise SqlSyntaxError("the statement is empty")
+        if len(statements) > 1:
+            raise ForbiddenSqlError(f"one statement at a time: the text has {len(statements)}")
+        return _without_terminator(text), statements[0]
+
+    def _serialize(self, text: str) -> Node:
+        try:
+            row = self._connection.execute(_PARSE, [text]).fetchall()[0]
+            answer: Node = json.loads(row[0])
+        except RecursionError:
+            raise LimitExceededError("the statement is nested too deep") from None
+        except duckdb.InterruptException:
+            raise
+        except (duckdb.Error, UnicodeError, ValueError) as error:
+            first = without_settings_advice(str(error).partition("\n")[0])[:300]
+            raise SqlSyntaxError(f"the statement cannot be parsed: {first}") from None
+        return answer
+
+    def _count_parameters(self, statement: Node) -> int:
+        names = [str(entry["key"]) for entry in statement.get("named_param_map", [])]
+        if any(not name.isdigit() for name in names):
+            raise UnsupportedError("named parameters are not supported: write ? or $1, $2")
+        numbers = {int(name) for name in names}
+        if numbers != set(range(1, len(numbers) + 1)):
+            raise QueryError(f"parameters must be numbered from $1 without gaps, not {sorted(numbers)}")
+        if len(numbers) > self._limits.parameters_max:
+            raise LimitExceededError(
+                f"the statement has {len(numbers)} parameters, the limit is {self._limits.parameters_max}"
+            )
+        return len(numbers)
+
+
+def _without_terminator(text: str) -> str:
+    """The statement without closing semicolons and what follows them, so that it can stand inside another."""
+    if ";" not in text:
+        return text
+    data = text.encode()
+    end = len(data)
+    for offset, kind in reversed(duckdb.tokenize(text)):
+        if kind == duckdb.token_type.comment:
+            continue
+        if kind != duckdb.token_type.operator or data[offset : offset + 1] != b";":
+            break
+        end = offset
+    return data[:end].decode()
+
+
+def _parse_error(text: str, answer: Node) -> Exception:
+    message = without_settings_advice(
+        str(answer.get("error_message", "the statement cannot be parsed")).partition("\n")[0]
+    )
+    if _SERIALIZED_ONLY in message:
+        word = re.search(r"[A-Za-z]+", _LEADING_NOISE.sub("", text, count=1))
+        what = word.group(0).upper() if word else "this"
+        hint = " with PIVOT, list the values: add IN (…)" if what == "PIVOT" else ""
+        return ForbiddenSqlError(f"only SELECT statements are allowed, not {what}{hint}")
+    position = str(answer.get("position", ""))
+    if position.isdigit():
+        before = text.encode()[: int(position)].decode("utf-8", "replace")
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        return SqlSyntaxError(f"{message} (line {line}, column {column})")
+    return SqlSyntaxError(message)
+
+
+# --- dialect repairs: tried one by one, only where the parser stumbled ------------------------------------------------
+
+
+def _quote_bare_end(text: str, before: bytes, after: bytes) -> str | None:
+    """``end`` is a column of span views and a keyword of DuckDB."""
+    match = re.match(rb"end\b", after, re.IGNORECASE)
+    if match is None:
+        return None
+    return (before + b'"' + match.group(0).lower() + b'"' + after[match.end() :]).decode()
+
+
+def _join_unsigned(text: str, before: bytes, after: bytes) -> str | None:
+    """``INT UNSIGNED`` is spelled ``UINTEGER``."""
+    word = re.search(rb"\b(TINYINT|SMALLINT|INT|INTEGER|BIGINT)\s+\Z", before, re.IGNORECASE)
+    unsigned = re.match(rb"UNSIGNED\b", after, re.IGNORECASE)
+    if word is None or unsigned is None:
+        return None
+    name = word.group(1).upper()
+    return (before[: word.start()] + b"U" + (b"INTEGER" if name == b"INT" else name) + after[unsigned.end() :]).decode()
+
+
+REPAIRS: Final[tuple[Callable[[str, bytes, bytes], str | None], ...]] = (_quote_bare_end, _join_unsigned)
+
+
+def repair(text: str, position: int | None) -> str | None:
+    """The text with the word at byte ``position`` mended, or ``None`` if no repair knows it."""
+    if position is None:
+        return None
+    data = text.encode()
+    for attempt in REPAIRS:
+        mended = attempt(text, data[:position], data[position:])
+        if mended is not None:
+            return mended
+    return None

@@ -1,0 +1,61 @@
+"""A statement as DuckDB's parser serializes it: what every reader of the tree needs, and no opinion about any part.
+
+The tree is plain JSON. Its depth is the user's, so nothing here recurses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Node = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A text that is one SELECT, or EXPLAIN of one."""
+
+    text: str  # the user's text unless a repair was needed, without EXPLAIN
+    node: Node  # the query node at the top
+    parameters: int
+    explain: bool
+    analyze: bool  # EXPLAIN ANALYZE
+
+
+def nodes(part: Any, *, without: str | None = None) -> Iterator[Node]:
+    """Every node of a part, itself first, in no promised order; nothing below the key ``without``."""
+    todo = [part]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, list):
+            todo.extend(node)
+        elif isinstance(node, dict):
+            yield node
+            todo.extend(node.values() if without is None else (v for k, v in node.items() if k != without))
+
+
+def string_literal(node: Node) -> str | None:
+    """The text of a literal; ``None`` for any other expression."""
+    literal = node.get("literal") if node.get("class") == "CONSTANT" else None
+    if isinstance(literal, dict) and literal.get("kind") == "STRING":
+        return str(literal.get("text", ""))
+    return None
+
+
+def function_name(node: Node) -> str:
+    """The lower-case name of a called function; empty for what is no call."""
+    return str(node.get("function_name", "")).lower()
+
+
+def parameter_number(node: Any) -> int | None:
+    """The number of a parameter, from 1; ``None`` for any other expression."""
+    if isinstance(node, dict) and node.get("class") == "PARAMETER":
+        return int(node["identifier"])
+    return None
+
+
+def bound_value(node: Node, parameters: Sequence[Any] | None) -> Any:
+    """The value of a parameter; ``None`` where there is none."""
+    index = (parameter_number(node) or 0) - 1
+    return parameters[index] if parameters is not None and 0 <= index < len(parameters) else None
