@@ -25,11 +25,11 @@ from typing import Any, Final
 
 import structlog
 
+from lakehouse.buckets.materialize import Materializer, MaterializerLimits
 from lakehouse.catalog.connect import Limits, database_errors, open_pool
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import InternalError
-from lakehouse.materialize import Materializer, MaterializerLimits
 from lakehouse.storage import open_store
 from server.children import IngestionProcesses, IngestionSpec
 from server.data_folder import DataFolder

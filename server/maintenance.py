@@ -16,12 +16,13 @@ from typing import Any, Final
 
 import structlog
 
-from lakehouse.catalog.partitions import InstanceGoneError, InstanceId, PartitionCatalog, ViewVersion
+from lakehouse.buckets.materialize import Materializer
+from lakehouse.buckets.model import InstanceGoneError, InstanceId, ViewVersion
+from lakehouse.buckets.planning import version_of
+from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import LakeflightError
 from lakehouse.failpoints import failpoint
-from lakehouse.materialize import Materializer
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
-from lakehouse.planning import version_of
 from lakehouse.ports import ObjectStore, View
 from lakehouse.registry import MetadataView, ViewRegistry
 

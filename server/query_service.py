@@ -28,13 +28,13 @@ import pyarrow as pa
 import structlog
 
 from lakeflight.wire.flight_data import schema_frame
+from lakehouse.buckets.materialize import Freshened, Materializer
+from lakehouse.buckets.sharing import Allowance, Progress, together
 from lakehouse.catalog.metadata import MetadataExport, MetadataNeed
 from lakehouse.engine import Inspection, Reference, relation_name
 from lakehouse.errors import IncompleteDataError, InternalError, LakeflightError, QueryError, QueryTimeoutError
-from lakehouse.materialize import Freshened, Materializer
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, Caller, QueryOptions, TimeRange, ViewKey
 from lakehouse.registry import AnyView, MetadataView, ViewRegistry, declaration
-from lakehouse.shared_build import Allowance, Progress, together
 from server.workers.engine_messages import RelationFiles, catalog_message, inspection_of, relation_message
 from server.workers.jobs import WorkerStream
 from server.workers.pool import QueryWorkerPool, Statement

@@ -1,17 +1,31 @@
-"""The catalog of view instances, buckets and partitions in Postgres. Decides nothing: ``lakehouse.materialize`` does."""
+"""The catalog of view instances, buckets and partitions in Postgres. Decides nothing: ``lakehouse.buckets.materialize`` does."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 
+from lakehouse.buckets.model import (
+    BucketState,
+    EstimatedBucket,
+    InstanceGoneError,
+    InstanceId,
+    InstanceScope,
+    Registration,
+    Source,
+    StoredBucket,
+    StoredPartition,
+    Swap,
+    SwapConflictError,
+    UnknownClock,
+    ViewVersion,
+)
 from lakehouse.catalog.connect import ACQUIRE_TIMEOUT_S, database_errors
 from lakehouse.catalog.queries import load
 from lakehouse.errors import BackendUnavailableError
@@ -42,155 +56,6 @@ _LOCK_WAIT_S: Final = 3600.0  # for a connection of the pool of locks; the calle
 def microseconds(timestamp_ns: int, *, up: bool = False) -> datetime:
     """A nanosecond time as Postgres can keep it: rounded down, or up."""
     return _EPOCH + timedelta(microseconds=-(-timestamp_ns // NS_PER_US) if up else timestamp_ns // NS_PER_US)
-
-
-@dataclass(frozen=True, slots=True)
-class ViewVersion:
-    """What two servers must agree in to read and write the same files of a view set."""
-
-    view_set: str
-    schema_hash: bytes
-    writer_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceId:
-    """A view instance in one version of its schema and writer: the key of all that is materialized."""
-
-    vid: int
-    key: ViewKey
-    version: ViewVersion
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceScope:
-    """Which blocks belong to an instance: those of a stream, of a process, or all, with a stream tag."""
-
-    kind: InstanceKind | None  # None: global
-    instance: str | None
-    tag: str | None
-
-    @property
-    def suffix(self) -> str:
-        return "global" if self.kind is None else self.kind.value
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPartition:
-    """One Parquet file of a bucket."""
-
-    key: str
-    size_bytes: int
-    rows: int
-    min_event_ns: int
-    max_event_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBucket:
-    """A bucket as a reader sees it: is it stale, and which of its files matter."""
-
-    begin: datetime
-    dirty: bool
-    claimed_in_range: bool
-    missing_blocks: int
-    partitions: tuple[StoredPartition, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EstimatedBucket:
-    """A bucket whose times rest on an estimate of its process's clock."""
-
-    begin: datetime
-    dirty: bool
-    timing: LastTiming  # when the partitions were made
-    events: TimeRange | None  # the bounds of all its rows; None: it has none
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownClock:
-    """What is known now of the clock of a process that does not say its tick frequency."""
-
-    start_ns: int
-    latest: LastTiming
-
-
-@dataclass(frozen=True, slots=True)
-class BucketState:
-    """What a builder must find unchanged when it commits."""
-
-    incarnation: uuid.UUID  # a bucket that was removed and came again counts from the start
-    dirty: bool
-    marks: int
-    generation: int
-    digest: bytes | None  # None: nothing is made of it yet, or some of that was removed
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What a stream or a process was registered with, in short: the whole of a bucket's can be gigabytes."""
-
-    size_bytes: int
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The blocks of one bucket in insert order and what they refer to, all of one snapshot."""
-
-    state: BucketState
-    blocks: tuple[Block, ...]
-    streams: Mapping[StreamId, Registration]
-    processes: Mapping[ProcessId, Registration]
-    timings: Mapping[ProcessId, LastTiming]  # of processes whose tick frequency is unknown
-    included: Mapping[int, frozenset[BlockId]]  # ordinal of a partition -> blocks that are in it
-
-
-@dataclass(frozen=True, slots=True)
-class NewPartition:
-    """A partition to be committed. Without rows it has no object, and remembers its blocks all the same."""
-
-    ordinal: int
-    key: str | None
-    size_bytes: int
-    rows: int
-    min_event_ns: int | None
-    max_event_ns: int | None
-    max_sort_key_ns: int | None
-    block_ids: tuple[BlockId, ...]
-    missing_blocks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Swap:
-    """One change of a bucket: everything in it happens, or nothing."""
-
-    instance: InstanceId
-    bucket_begin: datetime
-    state: BucketState
-    replace: bool  # retire what is there; otherwise add to it
-    partitions: tuple[NewPartition, ...]
-    intents: tuple[uuid.UUID, ...]
-    digest: bytes
-    blocks: int
-    objects: int
-    max_insert_ns: int | None
-    timing: LastTiming | None
-    missing_blocks: int
-    repaired_events: int
-    quarantined: tuple[tuple[Block, str], ...]
-    sort_order: tuple[str, ...]
-
-
-class SwapConflictError(Exception):
-    """The bucket changed or went since its source was read, or a write intent is gone: read again and start over."""
-
-
-class InstanceGoneError(Exception):
-    """The instance or a bucket of it has no row any more, or its number is another's: retired, emptied by hand, set back.
-
-    Add the instance again and look again.
-    """
 
 
 class PartitionCatalog:

@@ -49,7 +49,7 @@ def prepare(settings: dict[str, Any]) -> Callable[[socket.socket, int | None], N
 
 def bucket_builder() -> Builder:
     """The builder of the lake's own views."""
-    from lakehouse.build import BuildJob, build_bucket
+    from lakehouse.buckets.build import BuildJob, build_bucket
     from lakehouse.model import Block
     from lakehouse.registry import MetadataView
     from views import default_registry, warm_up

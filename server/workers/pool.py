@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import structlog
 
-from lakehouse.decoding import WorkerCrashedError
+from lakehouse.buckets.decoding import WorkerCrashedError
 from lakehouse.errors import (
     BackendUnavailableError,
     InternalError,
@@ -392,7 +392,7 @@ class QueryWorkerPool(_Pool):
 
 
 class BuildWorkerPool(_Pool):
-    """Materializes buckets, each in a worker of its own. Implements ``lakehouse.decoding.Builder``."""
+    """Materializes buckets, each in a worker of its own. Implements ``lakehouse.buckets.decoding.Builder``."""
 
     def __init__(
         self,

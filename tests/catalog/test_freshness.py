@@ -14,24 +14,22 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from lakehouse.catalog import partitions
-from lakehouse.catalog.connect import Limits, open_pool
-from lakehouse.catalog.partitions import (
-    LOOK_BEHIND_MAX,
+from lakehouse.buckets.model import (
     EstimatedBucket,
     InstanceGoneError,
     InstanceId,
     InstanceScope,
     NewPartition,
-    PartitionCatalog,
     Swap,
     SwapConflictError,
     UnknownClock,
     ViewVersion,
-    microseconds,
 )
+from lakehouse.buckets.planning import TIMING_SHIFT_NS_MAX, is_stale_by_timing
+from lakehouse.catalog import partitions
+from lakehouse.catalog.connect import Limits, open_pool
+from lakehouse.catalog.partitions import LOOK_BEHIND_MAX, PartitionCatalog, microseconds
 from lakehouse.model import EVERYTHING, InstanceKind, LastTiming, TimeRange, ViewKey
-from lakehouse.planning import TIMING_SHIFT_NS_MAX, is_stale_by_timing
 
 PROCESS, STREAM, OTHER_STREAM = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
 BY_PROCESS = InstanceScope(InstanceKind.PROCESS, str(PROCESS), "log")

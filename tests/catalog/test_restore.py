@@ -14,8 +14,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from lakehouse.buckets.model import InstanceId, InstanceScope, ViewVersion
 from lakehouse.catalog.migrate import migrate
-from lakehouse.catalog.partitions import InstanceId, InstanceScope, PartitionCatalog, ViewVersion
+from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.model import EVERYTHING, InstanceKind, ViewKey
 from server.embedded_postgres import postgres_binaries
 from tests.support.postgres import PostgresServer, embedded_server

@@ -9,11 +9,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from lakehouse.buckets.model import InstanceScope, ViewVersion
+from lakehouse.buckets.planning import Action, plan_bucket
 from lakehouse.catalog import migrate as module
 from lakehouse.catalog.migrate import migrate, migrations
-from lakehouse.catalog.partitions import InstanceScope, PartitionCatalog, ViewVersion
+from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.model import EVERYTHING, BlockOrder, InstanceKind, ViewKey
-from lakehouse.planning import Action, plan_bucket
 
 PROCESS, STREAM = uuid.UUID(int=1), uuid.UUID(int=2)
 SCOPE = InstanceScope(InstanceKind.PROCESS, str(PROCESS), "log")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakeflight.wire.errors import CorruptPayloadError
-from lakehouse.build import BuildJob, BuildResult, build_bucket
+from lakehouse.buckets.build import BuildJob, BuildResult, build_bucket
 from lakehouse.errors import BackendUnavailableError, InternalError
 from lakehouse.model import Block, BlockOrder, InstanceKind, JsonProperties, LastTiming, ProcessId
 from lakehouse.ports import BucketSource

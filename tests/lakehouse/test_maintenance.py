@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from lakehouse.catalog.partitions import InstanceId
+from lakehouse.buckets.materialize import Materializer
+from lakehouse.buckets.model import InstanceId
+from lakehouse.buckets.planning import version_of
 from lakehouse.errors import BackendUnavailableError
-from lakehouse.materialize import Materializer
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, ViewKey
-from lakehouse.planning import version_of
 from lakehouse.registry import MetadataView
 from server import maintenance
 from server.maintenance import FILES_PER_BUCKET_MAX, VERSION_UNUSED_MAX, Maintenance

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.decoding import JobLimits
+from lakehouse.buckets.decoding import JobLimits
+from lakehouse.buckets.materialize import Freshened
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
-from lakehouse.materialize import Freshened
 from lakehouse.model import EVERYTHING, TimeRange
 from lakehouse.storage.paths import blob_key
 from tests.support.materializer_lake import Lake, view_of

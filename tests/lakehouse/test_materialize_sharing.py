@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from lakehouse.build import BuildJob
-from lakehouse.decoding import JobLimits
+from lakehouse.buckets.build import BuildJob
+from lakehouse.buckets.decoding import JobLimits
+from lakehouse.buckets.materialize import Materializer
+from lakehouse.buckets.sharing import Progress
 from lakehouse.errors import InternalError, LimitExceededError
-from lakehouse.materialize import Materializer
 from lakehouse.model import EVERYTHING, TimeRange
-from lakehouse.shared_build import Progress
 from tests.support.materializer_lake import Lake, view_of
 from tests.support.programs import Program
 

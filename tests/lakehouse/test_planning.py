@@ -11,9 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lakeflight.wire.ticks import TickClock, frequency
-from lakehouse.catalog.partitions import BucketState, EstimatedBucket, Registration, Source, UnknownClock
+from lakehouse.buckets.model import BucketState, EstimatedBucket, Registration, Source, UnknownClock
+from lakehouse.buckets.planning import TIMING_SHIFT_NS_MAX, Action, is_stale_by_timing, plan_bucket, source_digest
 from lakehouse.model import EVERYTHING, Block, BlockId, BlockOrder, LastTiming, ProcessId, StreamId, TimeRange
-from lakehouse.planning import TIMING_SHIFT_NS_MAX, Action, is_stale_by_timing, plan_bucket, source_digest
 
 HOUR = datetime(2024, 5, 1, 10, 0, tzinfo=UTC)
 START_NS = int(HOUR.timestamp()) * 1_000_000_000

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.catalog.partitions import BucketState, Registration, Source
+from lakehouse.buckets.model import BucketState, Registration, Source
+from lakehouse.buckets.planning import metadata_bytes, split_jobs
+from lakehouse.buckets.sharing import together
 from lakehouse.model import Block, BlockId, BlockOrder, ProcessId, StreamId
-from lakehouse.planning import metadata_bytes, split_jobs
-from lakehouse.shared_build import together
 
 STREAMS = {StreamId(f"s{number}"): Registration(number * 100, b"") for number in range(4)}
 PROCESSES = {ProcessId(f"p{number}"): Registration(number * 300, b"") for number in range(3)}

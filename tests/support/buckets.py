@@ -10,7 +10,7 @@ from pathlib import Path
 from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
 from lakeflight.wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES
 from lakeflight.wire.transit.writer import EncodedBlock
-from lakehouse.build import BuildJob
+from lakehouse.buckets.build import BuildJob
 from lakehouse.model import (
     GLOBAL_INSTANCE,
     Block,

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
-from lakehouse.build import BuildJob, build_bucket
+from lakehouse.buckets.build import BuildJob, build_bucket
+from lakehouse.buckets.decoding import JobLimits, WorkerCrashedError
+from lakehouse.buckets.materialize import Freshened, Materializer, MaterializerLimits
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.catalog.telemetry import BlockRows, insert_process, insert_stream
-from lakehouse.decoding import JobLimits, WorkerCrashedError
-from lakehouse.materialize import Freshened, Materializer, MaterializerLimits
 from lakehouse.ports import View
 from lakehouse.registry import MetadataView
 from lakehouse.storage import LocalStore

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse.build import BuildJob, BuildResult, build_bucket
+from lakehouse.buckets.build import BuildJob, BuildResult, build_bucket
 from lakehouse.model import GLOBAL_INSTANCE
 from lakehouse.ports import View
 from tests.support.buckets import Lake

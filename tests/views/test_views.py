@@ -21,7 +21,7 @@ from lakeflight.wire.transit.writer import (
     SpanBlockBuilder,
     SpanMetadata,
 )
-from lakehouse.build import BuildResult, build_bucket
+from lakehouse.buckets.build import BuildResult, build_bucket
 from lakehouse.model import Block, BlockId, ProcessId, Stream, StreamId
 from lakehouse.ports import View
 from tests.support.buckets import (

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from lakehouse.build import BuildResult, build_bucket
-from lakehouse.decoding import WorkerCrashedError
+from lakehouse.buckets.build import BuildResult, build_bucket
+from lakehouse.buckets.decoding import WorkerCrashedError
 from lakehouse.errors import BackendUnavailableError, LimitExceededError
 from server.workers import protocol
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool

@@ -21,13 +21,13 @@ from typing import Final
 
 import structlog
 
-from lakehouse.build import BuildResult, BuiltFile
-from lakehouse.catalog.partitions import (
+from lakehouse.buckets.build import BuildResult, BuiltFile
+from lakehouse.buckets.decoding import BucketDecoder, Builder, JobLimits
+from lakehouse.buckets.model import (
     InstanceGoneError,
     InstanceId,
     InstanceScope,
     NewPartition,
-    PartitionCatalog,
     Source,
     StoredBucket,
     StoredPartition,
@@ -35,11 +35,7 @@ from lakehouse.catalog.partitions import (
     SwapConflictError,
     ViewVersion,
 )
-from lakehouse.decoding import BucketDecoder, Builder, JobLimits
-from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
-from lakehouse.failpoints import failpoint
-from lakehouse.model import GLOBAL_INSTANCE, Block, BlockOrder, LastTiming, TimeRange, ViewKey
-from lakehouse.planning import (
+from lakehouse.buckets.planning import (
     TIMING_SHIFT_NS_MAX,
     Action,
     BucketPlan,
@@ -48,8 +44,12 @@ from lakehouse.planning import (
     plan_bucket,
     version_of,
 )
+from lakehouse.buckets.sharing import Allowance, Progress, SharedBuild, together
+from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
+from lakehouse.failpoints import failpoint
+from lakehouse.model import GLOBAL_INSTANCE, Block, BlockOrder, LastTiming, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore, View
-from lakehouse.shared_build import Allowance, Progress, SharedBuild, together
 from lakehouse.storage.paths import partition_key
 
 log = structlog.get_logger(__name__)

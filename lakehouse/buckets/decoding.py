@@ -15,13 +15,14 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
-from lakehouse.build import BuildJob, BuildResult
-from lakehouse.catalog.partitions import PartitionCatalog, Source
+from lakehouse.buckets.build import BuildJob, BuildResult
+from lakehouse.buckets.model import Source
+from lakehouse.buckets.planning import metadata_bytes, split_jobs
+from lakehouse.buckets.sharing import together
+from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import BackendUnavailableError, InternalError
 from lakehouse.model import Block, BlockId, Process, ProcessId, Stream, StreamId, ViewKey
-from lakehouse.planning import metadata_bytes, split_jobs
 from lakehouse.ports import ObjectStore, View
-from lakehouse.shared_build import together
 from lakehouse.storage.paths import blob_key
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ class WorkerCrashedError(Exception):
 
 
 class Builder(Protocol):
-    """Runs ``lakehouse.build.build_bucket`` in a process of its own."""
+    """Runs ``lakehouse.buckets.build.build_bucket`` in a process of its own."""
 
     async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]: ...
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from lakeflight.wire.errors import CorruptPayloadError
 from lakeflight.wire.ticks import frequency
-from lakehouse.catalog.partitions import EstimatedBucket, Source, UnknownClock, ViewVersion
+from lakehouse.buckets.model import EstimatedBucket, Source, UnknownClock, ViewVersion
 from lakehouse.model import Block, BlockOrder, LastTiming, ProcessId, TimeRange
 from lakehouse.ports import View
 
