@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import structlog
 
+from lakeflight.version import VERSION
 from lakehouse.buckets.materialize import Materializer, MaterializerLimits
 from lakehouse.catalog.connect import Limits, database_errors, open_pool
 from lakehouse.catalog.migrate import migrate
@@ -49,7 +50,6 @@ from server.surroundings import (
     store_errors,
     store_folder,
 )
-from server.version import VERSION
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool, QueryPoolLimits, QueryWorkerPool
 from views import default_registry
 

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 import structlog
 
+from server.python_programs import import_path, own_program
 from server.settings import spelled
 from server.surroundings import Problem
 
@@ -125,9 +125,8 @@ class IngestionProcesses:
         read_fd, write_fd = os.pipe()
         try:
             child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "server.ingestion",
+                *own_program("server.ingestion"),
+                env=os.environ | import_path(os.environ),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(self.listener.fileno(), write_fd),
             )

@@ -24,6 +24,7 @@ import pyarrow as pa
 from lakeflight.connection import Connection, connect
 from lakeflight.output import text_writer
 from server.demo_game import MAIN_THREAD
+from server.python_programs import import_path, own_program
 
 START_S: Final = 180.0  # the first start on a machine compiles the decoders
 STOP_S: Final = 40.0
@@ -118,13 +119,13 @@ def _start(data_dir: Path) -> DemoServer | None:
     ready.unlink(missing_ok=True)
     print("starting a server with a database and a store of its own ...", flush=True)
     command = [
-        *(sys.executable, "-m", "server", "serve", "--data-dir", str(data_dir), "--ready-file", str(ready)),
+        *own_program("server", "serve", "--data-dir", str(data_dir), "--ready-file", str(ready)),
         *("--flight-address", f"127.0.0.1:{_free(FLIGHT_PORT)}", "--http-address", f"127.0.0.1:{_free(HTTP_PORT)}"),
     ]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=Path(__file__).resolve().parents[1],
+            env=os.environ | import_path(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -148,8 +149,8 @@ def _start(data_dir: Path) -> DemoServer | None:
 def _play(server: DemoServer) -> str:
     """Run the game as a program of its own, as any user's would be; returns its process id in the lake."""
     played = subprocess.run(
-        [sys.executable, "-m", "server.demo_game", server.http, str(GAME_FRAMES)],
-        cwd=Path(__file__).resolve().parents[1],
+        own_program("server.demo_game", server.http, str(GAME_FRAMES)),
+        env=os.environ | import_path(os.environ),
         check=True,
         capture_output=True,
         text=True,

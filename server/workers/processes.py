@@ -14,15 +14,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
 
 from lakehouse import errors
 from lakehouse.errors import InternalError, LakeflightError, LimitExceededError
+from server.python_programs import import_path, own_program
 from server.workers.protocol import (
     ANSWER_BYTES_MAX,
     ERROR_TEXT_MAX,
@@ -49,7 +48,6 @@ SPAWN_MAX_S: Final = 10.0  # a fork and the engine's first database; more means 
 DEATH_NOTICE_S: Final = 0.1  # a zygote's workers die just after it
 PACKET_BYTES_MAX: Final = 64 << 10
 PACKETS_PER_WAKE_MAX: Final = 64
-_ROOT: Final = Path(__file__).resolve().parents[2]
 # what a zygote may see of the server's environment: where libraries and caches are, and nothing that could be a secret
 _INHERITED: Final = (
     *("LD_LIBRARY_PATH", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
@@ -100,8 +98,7 @@ class Job(Protocol):
 def worker_environment(environment: Mapping[str, str], heap: Mapping[str, str] = _STREAMING_HEAP) -> dict[str, str]:
     """The whole environment of a zygote, and with it what ``/proc`` shows of its workers."""
     inherited = {name: environment[name] for name in _INHERITED if name in environment}
-    path = [str(_ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path)), **inherited, **_FIXED, **heap}
+    return {**import_path(environment), **inherited, **_FIXED, **heap}
 
 
 def error_of(failed: Failed) -> LakeflightError:
@@ -267,7 +264,7 @@ class Zygote:
             ours.setblocking(False)
             settings = json.dumps(self._settings | {"edge_pid": os.getpid()})
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "server.workers.zygote", self._kind, str(theirs.fileno()), settings],
+                own_program("server.workers.zygote", self._kind, str(theirs.fileno()), settings),
                 env=self._environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

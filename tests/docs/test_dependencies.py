@@ -10,16 +10,25 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "dependencies.md").read_text()
-DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+SERVER = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+LIBRARY = tomllib.loads((ROOT / "lakeflight" / "pyproject.toml").read_text())["project"]["dependencies"]
 
 
-@pytest.mark.parametrize("requirement", DEPENDENCIES)
-def test_every_dependency_is_explained(requirement: str) -> None:
-    name = re.split(r"[=>]", requirement)[0]
-
+def _line(requirement: str) -> list[str]:
+    name = re.split(r"[<>=]", requirement)[0]
     (line,) = [line for line in PAGE.splitlines() if line.startswith("|") and f"`{name}`" in line.split("|")[1]]
+    return [cell.strip() for cell in line.split("|")]
 
-    assert ("exactly" in line.split("|")[2]) == ("==" in requirement)
+
+@pytest.mark.parametrize("requirement", [name for name in SERVER if not name.startswith("lakeflight=")])
+def test_every_dependency_is_explained(requirement: str) -> None:
+    assert ("exactly" in _line(requirement)[2]) == ("==" in requirement)
+
+
+def test_the_page_says_what_the_library_needs_of_them() -> None:
+    named = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("|") and "yes" in line.split("|")[3]]
+
+    assert set(re.findall(r"`(.+?)`", " ".join(named))) == {re.split(r"[<>=]", name)[0] for name in LIBRARY}
 
 
 def test_the_lock_has_hashes_and_names_no_index() -> None:

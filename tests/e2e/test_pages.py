@@ -18,7 +18,7 @@ from tests.support.serving import Server
 
 EXAMPLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+LIBRARY = tomllib.loads((ROOT / "lakeflight" / "pyproject.toml").read_text())["project"]["dependencies"]
 ROUTES = {"grpc://127.0.0.1:50051": "flight", "http://127.0.0.1:9000": "http"}
 
 
@@ -70,7 +70,7 @@ def _commands() -> list[str]:
 
 def _run(command: str, folder: Path, **environment: str) -> None:
     ran = subprocess.run(
-        ["sh", "-c", command.replace("lakeflight", f"{sys.executable} -m server", 1)],
+        ["sh", "-c", command.replace("lakeflight", f"{sys.executable} -m lakeflight", 1)],
         cwd=folder,
         env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -95,7 +95,7 @@ def test_the_commands_that_ask_run(server: Server, program: Program, tmp_path: P
 
 def test_every_other_command_of_the_pages_is_one_that_there_is(server: Server, tmp_path: Path) -> None:
     """What installs, serves or needs a database is read and not run here; other tests do."""
-    declared = {re.split(r"[=>]", name)[0] for name in DEPENDENCIES}
+    declared = {re.split(r"[=>]", name)[0] for name in LIBRARY}
     for command in _commands():
         match command.split():
             case ["lakeflight", "query", *_]:

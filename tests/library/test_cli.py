@@ -397,7 +397,7 @@ def test_control_c_while_a_file_is_written_leaves_nothing(server: FakeFlight, tm
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["lakeflight.cli", "server.__main__"])
+@pytest.mark.parametrize("command", ["lakeflight.cli", "lakeflight.__main__"])
 def test_control_c_while_libraries_load_is_one_line(command: str) -> None:
     """In the middle of an import it would be a traceback, or an ImportError of somebody who knows no interrupts."""
     starting = subprocess.Popen(
@@ -436,7 +436,7 @@ importlib.import_module(sys.argv[1]).main(["query", "SELECT 1"])
 def test_asking_does_not_load_what_a_server_needs() -> None:
     """It would take longer than most questions."""
     program = (
-        "import sys, server.__main__ as command\n"
+        "import sys, lakeflight.__main__ as command\n"
         "try: command.main(['query', 'SELECT 1', '--server', '127.0.0.1:9'])\n"
         "except SystemExit as ended: print(ended.code)\n"
         "print(sorted({'pydantic', 'duckdb', 'asyncpg', 'numba', 'uvloop'} & set(sys.modules)))"

@@ -34,7 +34,7 @@ def test_a_server_that_lost_a_part_of_itself_ends_and_says_so(tmp_path: Path, ta
         import asyncio, sys
         from pathlib import Path
         from unittest import mock
-        from server.__main__ import main
+        from lakeflight.__main__ import main
 
         async def dies(self):
             while sys.argv[3] == "once it is ready" and not Path(sys.argv[2]).exists():

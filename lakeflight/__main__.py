@@ -1,0 +1,60 @@
+"""The command ``lakeflight``: ``query`` is the library's, the commands that run a server are there once it is installed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Final
+
+from lakeflight.cli import add_query_command
+from lakeflight.version import VERSION
+
+SERVER_PACKAGE: Final = "lakeflight_server"
+SERVER_COMMANDS: Final = {
+    "serve": "run a server: ingestion, queries, database and store, all in one",
+    "demo": "start a server in the background, send it telemetry, show what to type next",
+    "doctor": "check versions, folders, database, store and ports; say what is wrong",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit with its code: 0 well, 2 wrong usage, others as the command's help says."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        parser = _parser(words[0] if words else "")
+        given = parser.parse_args(words)
+        if given.command is None:
+            parser.print_help()
+            sys.exit(2)
+        sys.exit(given.run(given))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    """Every command, and the flags of ``command``: those of a server load more than a query should wait for."""
+    parser = argparse.ArgumentParser(
+        prog="lakeflight",
+        description="A telemetry lakehouse: programs send logs, metrics and traces; you ask in SQL over Arrow Flight.",
+        epilog="Every flag of serve is a setting too: LAKEFLIGHT_DATA_DIR and so on; docs/settings.md lists them all.",
+    )
+    parser.add_argument("--version", action="version", version=f"lakeflight {VERSION}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, summary in SERVER_COMMANDS.items():
+        added = commands.add_parser(name, help=summary)
+        if name == command:
+            _complete(added, name)
+    add_query_command(commands)
+    return parser
+
+
+def _complete(parser: argparse.ArgumentParser, command: str) -> None:
+    if find_spec(SERVER_PACKAGE) is None:
+        parser.error(f"{command} runs a server, which is not installed here: pip install lakeflight-server")
+    import_module(f"{SERVER_PACKAGE}.commands").complete(parser, command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The commands that run a server: what a user types, turned into settings and calls. Decides nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+
+def complete(parser: argparse.ArgumentParser, command: str) -> None:
+    """Give the parser of ``command`` its flags, and what it runs: ``given.run(given)`` is the exit code."""
+    match command:
+        case "serve":
+            parser.set_defaults(run=_serve)
+            _add_setting_flags(parser)
+        case "demo":
+            parser.add_argument("--data-dir", metavar="DIR", help="the demo's own data folder")
+            parser.add_argument("--stop", action="store_true", help="stop the server that an earlier demo left running")
+            parser.set_defaults(run=_demo)
+        case "doctor":
+            parser.set_defaults(run=_doctor)
+            _add_setting_flags(parser)
+        case _:
+            raise ValueError(f"no command of the server is called {command}")
+
+
+def _add_setting_flags(parser: argparse.ArgumentParser) -> None:
+    from server.settings import FLAGS, Settings
+
+    for name, metavar in FLAGS.items():
+        description = Settings.model_fields[name].description
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=description)
+    parser.add_argument(
+        "--no-self-telemetry",
+        dest="self_telemetry",
+        action="store_const",
+        const=False,
+        help="keep the server's own logs and metrics out of its lake",
+    )
+
+
+def _settings(given: argparse.Namespace) -> Any:
+    """The settings of environment and flags; a wrong one is one sentence and exit code 2."""
+    from pydantic import ValidationError
+
+    from server.settings import FLAGS, Settings, mistakes, unknown_variables
+
+    for sentence in unknown_variables(os.environ):
+        print(f"lakeflight: warning: {sentence}", file=sys.stderr)
+    flags = {name: getattr(given, name) for name in (*FLAGS, "self_telemetry")}
+    chosen = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**chosen)
+    except ValidationError as error:
+        for sentence in mistakes(error, chosen, os.environ):
+            print(f"lakeflight: {sentence}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    import asyncio
+
+    import uvloop
+
+    from lakehouse.catalog.migrate import SchemaError
+    from lakehouse.errors import LakeflightError
+    from server import logs
+    from server.app import serve
+    from server.data_folder import DataFolderError
+    from server.embedded_postgres import EmbeddedPostgresError
+    from server.surroundings import Problem, words_of
+
+    settings = _settings(given)
+    logs.set_up(settings.log_level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except (DataFolderError, EmbeddedPostgresError, LakeflightError, OSError, Problem, SchemaError) as error:
+        print(f"lakeflight: {words_of(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _demo(given: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from server.demo import default_data_dir, run_demo, stop_demo
+
+    data_dir = Path(given.data_dir).absolute() if given.data_dir else default_data_dir()
+    return stop_demo(data_dir) if given.stop else run_demo(data_dir)
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from server.doctor import run_doctor
+
+    return run_doctor(_settings(given))

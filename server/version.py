@@ -1,8 +1,0 @@
-"""The installed version, asked once."""
-
-from __future__ import annotations
-
-from importlib.metadata import version
-from typing import Final
-
-VERSION: Final = version("lakeflight")
