@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -34,8 +35,12 @@ class ObjectStore(Protocol):
         """Move a local file to ``key``, durable when this returns. ``FileExistsError`` if the key is taken."""
         ...
 
-    async def localize(self, keys: Sequence[str]) -> list[Path]:
-        """Local, readable, immutable files with the objects' bytes, in order."""
+    def localize(self, keys: Sequence[str]) -> AbstractAsyncContextManager[list[Path]]:
+        """Local, readable, immutable files with the objects' bytes, in order. They stay until the context is left."""
+        ...
+
+    def discard_copies(self, keys: Sequence[str]) -> None:
+        """The local files of these are not what was written: whoever localizes them next has them fetched again."""
         ...
 
     async def get(self, key: str) -> bytes: ...
@@ -49,6 +54,10 @@ class ObjectStore(Protocol):
         ...
 
     async def list(self, prefix: str) -> list[str]: ...
+
+    async def is_empty(self, prefix: str) -> bool:
+        """Whether there is no object below the prefix, without listing them all."""
+        ...
 
     async def probe(self) -> None:
         """One cheap round trip for ``/ready`` and ``doctor``."""

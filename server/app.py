@@ -31,6 +31,7 @@ from lakehouse.catalog.connect import Limits, database_errors, open_pool
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import InternalError
+from lakehouse.jobs.executor import LocalExecutor
 from lakehouse.storage import open_store
 from server.children import IngestionProcesses, IngestionSpec
 from server.data_folder import DataFolder
@@ -48,7 +49,6 @@ from server.surroundings import (
     database_errors_of,
     refuse_lost_database,
     store_errors,
-    store_folder,
 )
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool, QueryPoolLimits, QueryWorkerPool
 from views import default_registry
@@ -170,12 +170,12 @@ async def running(
 
         store_url = settings.store_url or folder.store.as_uri()
         store_name = None if settings.store_url else "embedded"
-        with store_errors(store_folder(settings, folder)):
-            store = open_store(store_url, scratch=folder.scratch, name=store_name)
+        with store_errors(settings, folder):
+            store = open_store(store_url, cache=folder.object_cache, name=store_name)
         closing.push_async_callback(store.close)
         ingestion = IngestionProcesses(
             http_listener,
-            IngestionSpec(database_url, store_url, store_name, folder.scratch, settings.log_level),
+            IngestionSpec(database_url, store_url, store_name, folder.object_cache, settings.log_level),
             settings.http_processes,
         )
         closing.push_async_callback(ingestion.stop, settings.drain_s)
@@ -192,7 +192,7 @@ async def running(
         materializer = Materializer(
             catalog,
             store,
-            builders,
+            LocalExecutor(store, builders),
             folder.scratch,
             _materializer_limits(settings, buckets_at_once),
             prune=prune,

@@ -33,7 +33,7 @@ class IngestionSpec:
     database_url: str
     store_url: str
     store_name: str | None
-    scratch: Path
+    object_cache: Path
     log_level: str
 
 
@@ -139,7 +139,7 @@ class IngestionProcesses:
             "database_url": self.spec.database_url,
             "store_url": self.spec.store_url,
             "store_name": self.spec.store_name,
-            "scratch": str(self.spec.scratch),
+            "object_cache": str(self.spec.object_cache),
             "log_level": self.spec.log_level,
             "listener_fd": self.listener.fileno(),
             "ready_fd": write_fd,

@@ -73,6 +73,11 @@ class DataFolder:
         return self.root / "numba"
 
     @property
+    def object_cache(self) -> Path:
+        """Copies of objects of a store that is far away; may be deleted while no server runs."""
+        return self.root / "objects"
+
+    @property
     def announcement(self) -> Path:
         """Where the running server says where it answers."""
         return self.root / "server.json"

@@ -22,6 +22,7 @@ from lakeflight.connection import ClientError, connect
 from lakeflight.version import VERSION
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.catalog.migrate import migrations
+from lakehouse.storage import open_store
 from server.data_folder import DataFolder
 from server.embedded_postgres import POSTGRES_MAJOR, EmbeddedPostgres
 from server.settings import Settings
@@ -34,6 +35,7 @@ from server.surroundings import (
     database_errors_of,
     free_space,
     refuse_lost_database,
+    store_errors,
     store_folder,
 )
 
@@ -165,6 +167,14 @@ async def _schema_of(url: str) -> str:
 
 async def _object_store(settings: Settings, folder: DataFolder) -> str:
     place = store_folder(settings, folder)
+    if place is None:
+        with store_errors(settings, folder):
+            store = open_store(str(settings.store_url), cache=folder.object_cache)
+            try:
+                await store.probe()
+            finally:
+                await store.close()
+        return store.name
     check_writable("the store's folder", place, "store_url")
     state = "" if place.is_dir() else "not there yet, a server makes it, "
     return f"{settings.store_url or 'embedded'}, {state}{free_space(place)}"

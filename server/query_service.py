@@ -18,7 +18,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -28,7 +28,7 @@ import pyarrow as pa
 import structlog
 
 from lakeflight.wire.flight_data import schema_frame
-from lakehouse.buckets.materialize import Freshened, Materializer
+from lakehouse.buckets.materialize import Freshened, LocalPartitions, Materializer
 from lakehouse.buckets.sharing import Allowance, Progress, together
 from lakehouse.catalog.metadata import MetadataExport, MetadataNeed
 from lakehouse.engine import Inspection, Reference, relation_name
@@ -169,18 +169,18 @@ class LakeQueryService:
         return inspection, planned.engine_s
 
     async def relations(
-        self, inspection: Inspection, options: QueryOptions, progress: Progress, folder: Path
+        self, inspection: Inspection, options: QueryOptions, progress: Progress, folder: Path, pins: AsyncExitStack
     ) -> tuple[list[RelationFiles], dict[str, Path], int]:
-        """Everything the statement may read, as local files; and how many blocks are missing in it."""
+        """Everything the statement may read, as local files that ``pins`` keeps; and how many blocks are missing in it."""
         uses = self._uses(inspection, options)
         views = [use for use in uses if not isinstance(use.view, MetadataView)]
         needs = [need for use in uses for need in use.needs]
         allowance = self._materializer.allowance(progress)
-        made = await together(self._freshen(use, allowance) for use in views)
+        made = await together(self._freshen(use, allowance, pins) for use in views)
         metadata = await self._export(needs, folder)  # a later snapshot: it has every block that was read, or set aside
         relations = [
-            _relation(name, use, fresh, paths, options.time_range)
-            for use, (fresh, paths) in zip(views, made, strict=True)
+            _relation(name, use, local.fresh, local.paths, options.time_range)
+            for use, local in zip(views, made, strict=True)
             for name in sorted(use.names)
         ]
         relations += [
@@ -189,7 +189,7 @@ class LakeQueryService:
             if isinstance(use.view, MetadataView)
             for name in sorted(use.names)
         ]
-        missing_blocks = sum(fresh.missing_blocks for fresh, _ in made)
+        missing_blocks = sum(local.fresh.missing_blocks for local in made)
         if missing_blocks:
             self._none_missing_until = 0.0
         return relations, metadata, missing_blocks
@@ -257,11 +257,12 @@ class LakeQueryService:
                 use.range = wanted if use.range.is_empty else use.range.union(wanted)
         return list(found.values())
 
-    async def _freshen(self, use: _Uses, allowance: Allowance) -> tuple[Freshened, dict[str, Path]]:
+    async def _freshen(self, use: _Uses, allowance: Allowance, pins: AsyncExitStack) -> LocalPartitions:
         view = use.view
         if isinstance(view, MetadataView):
             raise TypeError(f"{view.view_set} has no partitions")
-        return await self._materializer.ensure_local(view, use.key.instance, use.range, allowance)
+        local = self._materializer.ensure_local(view, use.key.instance, use.range, allowance)
+        return await pins.enter_async_context(local)
 
     async def _known_missing(self, inspection: Inspection, options: QueryOptions) -> int:
         if any(reference.instance is None for reference in inspection.references):
@@ -325,6 +326,7 @@ class LakeQueryStream:
         started = time.monotonic()
         folder = self._service.scratch / f"query-{uuid.uuid4().hex}"
         outcome, sent, used_folder = "incomplete", 0, False
+        pins = AsyncExitStack()
         self._task = asyncio.current_task()
         self._service.enter(self)
         try:
@@ -337,7 +339,7 @@ class LakeQueryStream:
                 yield declared  # before the partitions are made: a client that has the schema can watch the progress
                 self.stage, used_folder = "materializing", True
                 relations, metadata, self.missing_blocks = await self._service.relations(
-                    inspection, self.options, self.progress, folder
+                    inspection, self.options, self.progress, folder, pins
                 )
                 if self.missing_blocks and self.options.strict:
                     raise IncompleteDataError(
@@ -371,6 +373,7 @@ class LakeQueryStream:
             self._service.leave(self)
             if self._worker is not None:
                 await self._worker.aclose()
+            await pins.aclose()
             if used_folder:
                 with suppress(OSError):  # it is there only for rows of metadata views
                     shutil.rmtree(folder)

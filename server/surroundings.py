@@ -17,12 +17,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import asyncpg
 
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.errors import BackendUnavailableError
+from lakehouse.storage import open_store
 from server.data_folder import DataFolder, has_blobs
 from server.settings import Settings, host_and_port, spelled
 
@@ -44,9 +45,25 @@ def words_of(error: Exception) -> str:
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def store_folder(settings: Settings, folder: DataFolder) -> Path:
-    """Where objects are kept; every kind of store that is supported is a folder."""
-    return Path(unquote(urlsplit(settings.store_url).path)) if settings.store_url else folder.store
+def store_folder(settings: Settings, folder: DataFolder) -> Path | None:
+    """Where objects are kept, if the store is a folder."""
+    if settings.store_url is None:
+        return folder.store
+    parts = urlsplit(settings.store_url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+async def _has_blobs(settings: Settings, folder: DataFolder) -> bool:
+    """Whether something was ever ingested into the store. One that is a folder need not be there yet."""
+    place = store_folder(settings, folder)
+    if place is not None:
+        return has_blobs(place)
+    with store_errors(settings, folder):
+        store = open_store(str(settings.store_url), cache=folder.object_cache)
+        try:
+            return not await store.is_empty("blobs")
+        finally:
+            await store.close()
 
 
 def check_writable(what: str, folder: Path, setting: str) -> None:
@@ -98,16 +115,25 @@ def check_ready_file(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def store_errors(folder: Path) -> Iterator[None]:
-    """While the store is opened, what went wrong is said of its folder."""
+def store_errors(settings: Settings, folder: DataFolder) -> Iterator[None]:
+    """While the store is opened, what went wrong is said of it."""
     try:
         yield
     except BackendUnavailableError as error:
         cause = error.__cause__
         reason = _reason(cause) if isinstance(cause, OSError) else str(error)
         raise Problem(
-            f"the store's folder {folder} cannot be used: {reason}; choose another with {spelled('store_url')}"
+            f"{store_name(settings, folder)} cannot be used: {reason}; choose another with {spelled('store_url')}"
         ) from error
+
+
+def store_name(settings: Settings, folder: DataFolder) -> str:
+    """What an operator calls the store: its folder, or its URL without credentials."""
+    place = store_folder(settings, folder)
+    if place is not None:
+        return f"the store's folder {place}"
+    parts = urlsplit(str(settings.store_url))
+    return f"the store {urlunsplit((parts.scheme, parts.netloc.rpartition('@')[2], parts.path, '', ''))}"
 
 
 def _trouble_of(folder: Path) -> str | None:
@@ -246,17 +272,16 @@ async def refuse_lost_database(settings: Settings, folder: DataFolder) -> None:
     """
     store = store_folder(settings, folder)
     # The store first: a server that makes the same lake at this moment puts nothing into it before it has its database.
-    if not has_blobs(store) or not await _is_new(settings.postgres_url, folder):
+    if not await _has_blobs(settings, folder) or not await _is_new(settings.postgres_url, folder):
         return
     if settings.postgres_url is None:
         database, restore = f"its database {folder.postgres} is gone", "restore that folder from the backup"
     else:
         place = _place_of(settings.postgres_url)
         database, restore = f"the database {place} is new", "restore it from the backup, or name the right one"
-    raise Problem(
-        f"the store {store} has blobs, and {database}: none of them would be found. Either {restore},"
-        f" or begin anew with the store moved away: mv {store} {store}.old"
-    )
+    found = f"the store {store} has blobs" if store else f"{store_name(settings, folder)} has blobs"
+    anew = f"the store moved away: mv {store} {store}.old" if store else "another prefix in its URL"
+    raise Problem(f"{found}, and {database}: none of them would be found. Either {restore}, or begin anew with {anew}")
 
 
 async def _is_new(url: str | None, folder: DataFolder) -> bool:

@@ -11,18 +11,19 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import structlog
 
-from lakehouse.buckets.build import BuildJob, BuildResult
 from lakehouse.buckets.model import Source
 from lakehouse.buckets.planning import metadata_bytes, split_jobs
 from lakehouse.buckets.sharing import together
 from lakehouse.catalog.partitions import PartitionCatalog
-from lakehouse.errors import BackendUnavailableError, InternalError
-from lakehouse.model import Block, BlockId, Process, ProcessId, Stream, StreamId, ViewKey
-from lakehouse.ports import ObjectStore, View
+from lakehouse.errors import InternalError
+from lakehouse.jobs.build import BuildJob, BuildResult
+from lakehouse.jobs.executor import Executor, WorkerCrashedError
+from lakehouse.model import Block, Process, ProcessId, Stream, StreamId, ViewKey
+from lakehouse.ports import View
 from lakehouse.storage.paths import blob_key
 
 log = structlog.get_logger(__name__)
@@ -30,16 +31,6 @@ log = structlog.get_logger(__name__)
 _ATTEMPTS_MAX: Final = 4  # of a job, each without the blocks that the one before died of
 
 DecodedRun: TypeAlias = tuple[tuple[Block, ...], BuildResult]
-
-
-class WorkerCrashedError(Exception):
-    """A build worker died or overran its time: some block is more than its decoder can take."""
-
-
-class Builder(Protocol):
-    """Runs ``lakehouse.buckets.build.build_bucket`` in a process of its own."""
-
-    async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +57,6 @@ class _Job:
     view: View
     key: ViewKey
     source: Source
-    paths: Mapping[BlockId, Path]
     processes: Mapping[ProcessId, Process]
     streams: Mapping[StreamId, Stream]
     scratch: Path
@@ -76,13 +66,10 @@ class _Job:
 class BucketDecoder:
     """Cuts blocks into jobs and runs them."""
 
-    def __init__(
-        self, catalog: PartitionCatalog, store: ObjectStore, builder: Builder, limits: JobLimits, at_once: int
-    ) -> None:
+    def __init__(self, catalog: PartitionCatalog, executor: Executor, limits: JobLimits, at_once: int) -> None:
         """``at_once``: jobs of one bucket that are prepared or run; the others leave room for those of other buckets."""
         self._catalog = catalog
-        self._store = store
-        self._builder = builder
+        self._executor = executor
         self._limits = limits
         self._at_once = at_once
 
@@ -120,9 +107,8 @@ class BucketDecoder:
         )
 
         async def decoded(run: tuple[Block, ...]) -> DecodedRun:
-            paths = await self._localize(run)
             processes, streams = await self._catalog.registrations(run)
-            return run, await self._run(_Job(view, key, source, paths, processes, streams, scratch, on_crash), run)
+            return run, await self._run(_Job(view, key, source, processes, streams, scratch, on_crash), run)
 
         results = await together((decoded(run) for run in runs), asyncio.Semaphore(self._at_once))
         if left_out:
@@ -146,11 +132,9 @@ class BucketDecoder:
         raise InternalError(f"the blocks of a bucket of {job.view.view_set} could not be decoded")
 
     async def _run_job(self, job: _Job, blocks: Sequence[Block], output: Path) -> BuildResult:
-        message = await asyncio.to_thread(_message, job, blocks, output)
         size = sum(block.payload_size for block in blocks)
         deadline_s = self._limits.seconds_min + size / self._limits.payload_bytes_per_s_min
-        answer = await self._builder.build(message, deadline_s)
-        return BuildResult.from_message(answer, output, frozenset(block.block_id for block in blocks))
+        return await self._executor.build(_request(job, blocks), output, deadline_s)
 
     async def _find_killers(self, job: _Job, blocks: Sequence[Block]) -> dict[str, str]:
         """Halve the blocks until each that kills a worker stands alone; then see whether it does so again.
@@ -187,41 +171,20 @@ class BucketDecoder:
             await asyncio.to_thread(shutil.rmtree, output, ignore_errors=True)
         return None
 
-    async def _localize(self, blocks: Sequence[Block]) -> dict[BlockId, Path]:
-        keys = [blob_key(block.process_id, block.stream_id, block.block_id) for block in blocks]
-        paths = await self._store.localize(keys)
 
-        def check() -> None:
-            for block, path in zip(blocks, paths, strict=True):
-                try:
-                    size = path.stat().st_size
-                except FileNotFoundError:
-                    raise BackendUnavailableError(
-                        f"the payload of block {block.block_id} is not in the store"
-                    ) from None
-                if size != block.payload_size:
-                    raise BackendUnavailableError(
-                        f"the payload of block {block.block_id} has {size} bytes in the store, not {block.payload_size}"
-                    )
-
-        await asyncio.to_thread(check)
-        return {block.block_id: path for block, path in zip(blocks, paths, strict=True)}
-
-
-def _message(job: _Job, blocks: Sequence[Block], output: Path) -> dict[str, Any]:
+def _request(job: _Job, blocks: Sequence[Block]) -> BuildJob:
     """Only what these blocks refer to goes along."""
     process_ids = dict.fromkeys(block.process_id for block in blocks)
     stream_ids = dict.fromkeys(block.stream_id for block in blocks)
-    request = BuildJob(
+    return BuildJob(
         view_set=job.key.view_set,
         instance=job.key.instance,
         processes=tuple(job.processes[process_id] for process_id in process_ids),
         streams=tuple(job.streams[stream_id] for stream_id in stream_ids),
         blocks=tuple(blocks),
+        payload_keys=tuple(blob_key(block.process_id, block.stream_id, block.block_id) for block in blocks),
         timings={id_: timing for id_, timing in job.source.timings.items() if id_ in process_ids},
-        output_dir=output,
     )
-    return request.to_message() | {"paths": [str(job.paths[block.block_id]) for block in blocks]}
 
 
 def _folder(scratch: Path) -> Path:

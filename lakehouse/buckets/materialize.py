@@ -12,7 +12,8 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,8 +22,7 @@ from typing import Final
 
 import structlog
 
-from lakehouse.buckets.build import BuildResult, BuiltFile
-from lakehouse.buckets.decoding import BucketDecoder, Builder, JobLimits
+from lakehouse.buckets.decoding import BucketDecoder, JobLimits
 from lakehouse.buckets.model import (
     InstanceGoneError,
     InstanceId,
@@ -48,6 +48,8 @@ from lakehouse.buckets.sharing import Allowance, Progress, SharedBuild, together
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.failpoints import failpoint
+from lakehouse.jobs.build import BuildResult, BuiltFile
+from lakehouse.jobs.executor import Executor
 from lakehouse.model import GLOBAL_INSTANCE, Block, BlockOrder, LastTiming, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore, View
 from lakehouse.storage.paths import partition_key
@@ -86,6 +88,14 @@ class Freshened:
     missing_blocks: int
 
 
+@dataclass(frozen=True, slots=True)
+class LocalPartitions:
+    """Fresh partitions as files that this machine has."""
+
+    fresh: Freshened
+    paths: Mapping[str, Path]  # by key
+
+
 class Materializer:
     """Makes view instances fresh, one bucket at a time, each once however many ask."""
 
@@ -93,7 +103,7 @@ class Materializer:
         self,
         catalog: PartitionCatalog,
         store: ObjectStore,
-        builder: Builder,
+        executor: Executor,
         scratch: Path,
         limits: MaterializerLimits,
         *,
@@ -101,7 +111,7 @@ class Materializer:
     ) -> None:
         self._catalog = catalog
         self._store = store
-        self._decoder = BucketDecoder(catalog, store, builder, limits.jobs, limits.buckets_at_once)
+        self._decoder = BucketDecoder(catalog, executor, limits.jobs, limits.buckets_at_once)
         self._scratch = scratch
         self._limits = limits
         self._prune = prune  # a switch for tests: the choice of partitions must never change a result
@@ -128,19 +138,34 @@ class Materializer:
         """
         return await self._ensure(view, instance, wanted, allowance or self.allowance(Progress()), lost=())
 
+    @asynccontextmanager
     async def ensure_local(
         self, view: View, instance: str, wanted: TimeRange, allowance: Allowance | None = None
-    ) -> tuple[Freshened, dict[str, Path]]:
-        """``ensure``, and local files for the keys of the partitions. One that is lost or damaged is made again, once.
+    ) -> AsyncIterator[LocalPartitions]:
+        """``ensure``, and local files of the partitions, which stay until the context is left.
+
+        A file that is lost or damaged is made again, once.
 
         Raises:
             BackendUnavailableError: Also if the blocks of a lost partition are gone as well.
         """
         allowance = allowance or self.allowance(Progress())
-        fresh = await self._ensure(view, instance, wanted, allowance, lost=())
-        paths, lost = await self._find_files(fresh.partitions)
-        if not lost:
-            return fresh, paths
+        async with AsyncExitStack() as pins:
+            fresh = await self._ensure(view, instance, wanted, allowance, lost=())
+            paths, lost = await self._find_files(fresh.partitions, pins)
+            if lost:
+                fresh, paths = await self._make_again(view, instance, wanted, allowance, lost, pins)
+            yield LocalPartitions(fresh, paths)
+
+    async def _make_again(
+        self,
+        view: View,
+        instance: str,
+        wanted: TimeRange,
+        allowance: Allowance,
+        lost: Sequence[str],
+        pins: AsyncExitStack,
+    ) -> tuple[Freshened, dict[str, Path]]:
         stored = await self._instance(view, instance)
         begins = await self._catalog.buckets_of(stored, lost)
         log.warning(
@@ -153,7 +178,7 @@ class Materializer:
         )
         try:
             fresh = await self._ensure(view, instance, wanted, allowance, lost=lost)
-            paths, lost = await self._find_files(fresh.partitions)
+            paths, lost = await self._find_files(fresh.partitions, pins)
         except BackendUnavailableError as error:
             raise _not_made_again(view, instance, begins, str(error)) from error
         if lost:
@@ -256,13 +281,15 @@ class Materializer:
     def _pruned(self, wanted: TimeRange) -> TimeRange:
         return wanted if self._prune else TimeRange()
 
-    async def _find_files(self, partitions: Sequence[StoredPartition]) -> tuple[dict[str, Path], list[str]]:
-        """Local files of partitions by key, and the keys of which the store has not what was written."""
+    async def _find_files(
+        self, partitions: Sequence[StoredPartition], pins: AsyncExitStack
+    ) -> tuple[dict[str, Path], list[str]]:
+        """Local files of partitions by key, pinned, and the keys of which the store has not what was written."""
         keys = [partition.key for partition in partitions]
         if not keys:
             return {}, []
         try:
-            paths = await self._store.localize(keys)
+            paths = await pins.enter_async_context(self._store.localize(keys))
         except BackendUnavailableError:
             sizes = await together((self._store.size(key) for key in keys), asyncio.Semaphore(SIZES_AT_ONCE))
             lost = [p.key for p, size in zip(partitions, sizes, strict=True) if size != p.size_bytes]
@@ -447,7 +474,7 @@ def _has_size(path: Path, size_bytes: int) -> bool:
     try:
         return path.stat().st_size == size_bytes
     except FileNotFoundError:
-        return True  # a cache made room for others: no sign that the store has lost it
+        return False  # it is pinned, so nothing of ours made room for others
 
 
 def _not_made_again(view: View, instance: str, begins: Sequence[datetime], reason: str) -> BackendUnavailableError:

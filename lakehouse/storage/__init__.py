@@ -6,17 +6,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lakehouse.storage.blobs import BlobOutcome, BlobStore, StoredBlob
-from lakehouse.storage.fsspec_store import FsspecStore
 from lakehouse.storage.local import LocalStore
 
-__all__ = ["BlobOutcome", "BlobStore", "FsspecStore", "LocalStore", "StoredBlob", "open_store"]
+__all__ = ["BlobOutcome", "BlobStore", "LocalStore", "StoredBlob", "open_store"]
 
 
-def open_store(url: str, *, scratch: Path, name: str | None = None) -> BlobStore:
+def open_store(url: str, *, cache: Path, name: str | None = None) -> BlobStore:
     """The store behind ``file:///folder`` or a URL of fsspec such as ``memory://bucket/prefix``.
 
     Args:
-        scratch: A folder for copies of remote objects; local files need none.
+        cache: A folder for copies of remote objects, kept from one start to the next; local files need none.
         name: What the catalog calls the store; the URL without credentials unless given. The embedded store has a fixed
             one, so that a data folder may be moved.
 
@@ -31,4 +30,6 @@ def open_store(url: str, *, scratch: Path, name: str | None = None) -> BlobStore
         return LocalStore(folder, name=name)
     if not parts.scheme:
         raise ValueError(f"a store is named by a URL such as file:///var/lib/lake: {url!r}")
-    return FsspecStore(url, cache=scratch / "cache", name=name)
+    from lakehouse.storage.fsspec_store import FsspecStore  # its libraries: where files are local, nobody needs them
+
+    return FsspecStore(url, cache=cache, name=name)

@@ -1,7 +1,8 @@
 """Objects in whatever fsspec reaches. Used over ``memory://`` so far; written for stores that are far away.
 
-Relies on no rename, no listing and no lock of the store: objects are created under their final key with one request
-that fails if the key is taken, and read whole into a local cache of immutable files. Conditional creation is checked
+Relies on no rename, no listing and no lock of the store: objects are created under their final key with a request
+that fails if the key is taken, and read into a local cache of immutable files (``cache.py``). Files stream both ways: none
+of them is ever whole in memory. Conditional creation is checked
 once, when the store is first written to: a store that would overwrite in silence is refused.
 """
 
@@ -9,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import os
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,14 +21,17 @@ import fsspec
 
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.storage.blobs import BlobOutcome, StoredBlob, sizes_of
+from lakehouse.storage.cache import CACHE_BYTES_MAX, FileCache
 from lakehouse.storage.paths import checked_key, checked_prefix
 
 REQUESTS_MAX: Final = 16
 REQUEST_TIMEOUT_S: Final = 60.0
-CACHE_BYTES_MAX: Final = 4 << 30
+TRANSFER_BYTES_PER_S_MIN: Final = 1 << 20  # a file has more time than other requests, by its size
+SINGLE_REQUEST_BYTES_MAX: Final = 8 << 20  # what is larger goes in parts
 
 T = TypeVar("T")
 Keys = list[str]  # inside the class, "list" is a method
+Paths = list[Path]
 
 
 class FsspecStore:
@@ -37,8 +39,7 @@ class FsspecStore:
 
     Args:
         url: ``protocol://bucket/prefix``.
-        cache: Folder for local copies; may be emptied between runs. Kept below ``cache_bytes_max`` (least recently
-            used copies go first; files in use stay readable through their open handles).
+        cache: Folder for local copies; better not emptied between runs.
     """
 
     def __init__(
@@ -51,9 +52,7 @@ class FsspecStore:
             raise ValueError(f"no store for {parts.scheme}:// is installed: {error}") from error
         self._root = f"{parts.netloc}{parts.path}".strip("/")
         self._name = name or urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-        self._cache = cache
-        self._cache_bytes_max = cache_bytes_max
-        self._downloads: dict[str, asyncio.Future[Path]] = {}
+        self._cache = FileCache(cache, self._download, bytes_max=cache_bytes_max)
         self._threads = ThreadPoolExecutor(REQUESTS_MAX, thread_name_prefix="store")
         self._creates_only: bool | None = None
         self._checking = asyncio.Lock()
@@ -80,10 +79,15 @@ class FsspecStore:
     async def put_file(self, key: str, source: Path) -> None:
         checked_key(key)
         await self._require_conditional_creation()
-        await self._run(self._upload, key, source)
+        await self._run(self._upload, key, source, timeout_s=_transfer_s(source.stat().st_size))
 
-    async def localize(self, keys: Sequence[str]) -> list[Path]:
-        return list(await asyncio.gather(*(self._local_copy(checked_key(key)) for key in keys)))
+    @contextlib.asynccontextmanager
+    async def localize(self, keys: Sequence[str]) -> AsyncIterator[Paths]:
+        async with self._cache.pinned([checked_key(key) for key in keys]) as paths:
+            yield paths
+
+    def discard_copies(self, keys: Sequence[str]) -> None:
+        self._cache.discard(keys)
 
     async def get(self, key: str) -> bytes:
         return await self._run(self._read, checked_key(key))
@@ -98,68 +102,28 @@ class FsspecStore:
     async def list(self, prefix: str) -> list[str]:
         return await self._run(self._list, checked_prefix(prefix))
 
+    async def is_empty(self, prefix: str) -> bool:
+        return await self._run(self._has_nothing, checked_prefix(prefix))
+
     async def probe(self) -> None:
         await self._run(self._files.exists, self._path("probe"))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
 
-    # --- local copies ----------------------------------------------------------------------------------------------
-
-    async def _local_copy(self, key: str) -> Path:
-        """One download per key, however many ask. A caller that gives up does not stop it for the others."""
-        path = self._cache / hashlib.sha256(key.encode()).hexdigest()
-        if path.exists():
-            with contextlib.suppress(OSError):
-                os.utime(path)
-            return path
-        running = self._downloads.get(key)
-        if running is None:
-            running = asyncio.ensure_future(self._run(self._download, key, path))
-            self._downloads[key] = running
-            running.add_done_callback(lambda done: self._forget_download(key, done))
-        return await asyncio.shield(running)
-
-    def _forget_download(self, key: str, done: asyncio.Future[Path]) -> None:
-        self._downloads.pop(key, None)
-        if not done.cancelled():
-            done.exception()  # somebody has seen it, or nobody waits any more
-
-    def _download(self, key: str, path: Path) -> Path:
-        data = self._read(key)
-        self._cache.mkdir(parents=True, exist_ok=True)
-        self._make_room(len(data))
-        fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        try:
-            fresh.write_bytes(data)
-            fresh.rename(path)
-        finally:
-            fresh.unlink(missing_ok=True)
-        return path
-
-    def _make_room(self, needed: int) -> None:
-        entries = []
-        for entry in os.scandir(self._cache):
-            with contextlib.suppress(FileNotFoundError):
-                status = entry.stat()
-                entries.append((status.st_mtime_ns, status.st_size, entry.path))
-        total = sum(size for _, size, _ in entries) + needed
-        for _, size, path in sorted(entries):
-            if total <= self._cache_bytes_max:
-                return
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            total -= size
-
     # --- requests: each runs in a thread of the bounded pool -------------------------------------------------------
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}" if self._root else key
 
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        with _store_errors():
+    async def _download(self, key: str, path: Path) -> None:
+        size = await self._run(self._size, key)
+        await self._run(self._copy_to, key, path, timeout_s=_transfer_s(size or 0))
+
+    async def _run(self, work: Callable[..., T], *arguments: Any, timeout_s: float = REQUEST_TIMEOUT_S) -> T:
+        with _store_errors(timeout_s):
             waiting: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments))
-            return await asyncio.wait_for(waiting, REQUEST_TIMEOUT_S)
+            return await asyncio.wait_for(waiting, timeout_s)
 
     async def _require_conditional_creation(self) -> None:
         if self._creates_only is None:
@@ -195,8 +159,15 @@ class FsspecStore:
         return StoredBlob(len(data), True)
 
     def _upload(self, key: str, source: Path) -> None:
-        self._create(key, source.read_bytes())
+        if source.stat().st_size <= SINGLE_REQUEST_BYTES_MAX:
+            self._create(key, source.read_bytes())
+        else:
+            self._files.put_file(str(source), self._path(key), mode="create")
         source.unlink()
+
+    def _copy_to(self, key: str, path: Path) -> None:
+        with path.open("xb") as file:  # given as a file, because fsspec would ask first whether it is a folder
+            self._files.get_file(self._path(key), file)
 
     def _read(self, key: str) -> bytes:
         data: bytes = self._files.cat_file(self._path(key))
@@ -213,6 +184,12 @@ class FsspecStore:
         with contextlib.suppress(FileNotFoundError):
             self._files.rm_file(self._path(key))
 
+    def _has_nothing(self, prefix: str) -> bool:
+        try:
+            return not self._files.ls(self._path(prefix) if prefix else self._root, detail=False)
+        except FileNotFoundError:
+            return True
+
     def _list(self, prefix: str) -> Keys:
         try:
             found = self._files.find(self._path(prefix) if prefix else self._root)
@@ -222,8 +199,12 @@ class FsspecStore:
         return sorted(path.lstrip("/")[cut:] for path in found)
 
 
+def _transfer_s(size_bytes: int) -> float:
+    return REQUEST_TIMEOUT_S + size_bytes / TRANSFER_BYTES_PER_S_MIN
+
+
 @contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
+def _store_errors(timeout_s: float) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
@@ -231,6 +212,6 @@ def _store_errors() -> Iterator[None]:
     except FileNotFoundError as error:
         raise BackendUnavailableError("an object is missing in the store") from error
     except TimeoutError as error:
-        raise BackendUnavailableError(f"the object store did not answer within {REQUEST_TIMEOUT_S:.0f} s") from error
+        raise BackendUnavailableError(f"the object store did not answer within {timeout_s:.0f} s") from error
     except OSError as error:
         raise BackendUnavailableError("the object store failed") from error

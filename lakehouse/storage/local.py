@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -71,14 +71,19 @@ class LocalStore:
         checked_key(key)
         await self._run(self._file_threads, lambda: self._adopt(self._path(key), str(source)))
 
-    async def localize(self, keys: Sequence[str]) -> list[Path]:
+    @contextlib.asynccontextmanager
+    async def localize(self, keys: Sequence[str]) -> AsyncIterator[list[Path]]:
+        """The files themselves: nothing makes room for others here, and what is deleted was released long before."""
         paths = [Path(self._path(checked_key(key))) for key in keys]
         if len(paths) <= LOCALIZE_INLINE_MAX:
             with _store_errors():
                 _require_files(paths)
         else:
             await self._run(self._file_threads, lambda: _require_files(paths))
-        return paths
+        yield paths
+
+    def discard_copies(self, keys: Sequence[str]) -> None:
+        """There are none."""
 
     async def get(self, key: str) -> bytes:
         path = Path(self._path(checked_key(key)))
@@ -102,6 +107,10 @@ class LocalStore:
     async def list(self, prefix: str) -> list[str]:
         folder = checked_prefix(prefix)
         return await self._run(self._file_threads, lambda: sorted(self._walk(folder)))
+
+    async def is_empty(self, prefix: str) -> bool:
+        folder = checked_prefix(prefix)
+        return await self._run(self._file_threads, lambda: next(self._walk(folder), None) is None)
 
     async def probe(self) -> None:
         def look() -> None:

@@ -28,7 +28,7 @@ def main() -> None:
     settings = IngestionSettings(
         database_url=given["database_url"],
         store_url=given["store_url"],
-        scratch=Path(given["scratch"]),
+        object_cache=Path(given["object_cache"]),
         store_name=given["store_name"],
     )
     run_ingestion_process(socket.socket(fileno=given["listener_fd"]), settings, given["parent_pid"], ready)

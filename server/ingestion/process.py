@@ -43,7 +43,7 @@ class IngestionSettings:
 
     database_url: str
     store_url: str
-    scratch: Path
+    object_cache: Path
     store_name: str | None = None
     limits: BodyLimits = field(default_factory=BodyLimits)
     connections_max: int = CONNECTIONS_MAX
@@ -53,7 +53,7 @@ class IngestionSettings:
 async def ingestion_services(settings: IngestionSettings) -> AsyncIterator[IngestionServices]:
     """The services of one process, closed in reverse order. The database need not be up yet."""
     async with contextlib.AsyncExitStack() as closing:
-        store = open_store(settings.store_url, scratch=settings.scratch, name=settings.store_name)
+        store = open_store(settings.store_url, cache=settings.object_cache, name=settings.store_name)
         closing.push_async_callback(store.close)
         pool = await open_pool(settings.database_url, connections_max=POOL_CONNECTIONS_MAX, limits=INGEST_LIMITS)
         closing.push_async_callback(close_pool, pool)

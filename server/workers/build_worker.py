@@ -13,7 +13,6 @@ import select
 import socket
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from lakehouse.errors import LakeflightError, UnsupportedError
@@ -49,8 +48,8 @@ def prepare(settings: dict[str, Any]) -> Callable[[socket.socket, int | None], N
 
 def bucket_builder() -> Builder:
     """The builder of the lake's own views."""
-    from lakehouse.buckets.build import BuildJob, build_bucket
-    from lakehouse.model import Block
+    from lakehouse.buckets.build import build_bucket
+    from lakehouse.jobs.build import LocalBuild
     from lakehouse.registry import MetadataView
     from views import default_registry, warm_up
 
@@ -58,16 +57,11 @@ def bucket_builder() -> Builder:
     registry = default_registry()
 
     def build(request: dict[str, Any]) -> dict[str, Any]:
-        job = BuildJob.from_message(request)
-        paths = {block.block_id: Path(path) for block, path in zip(job.blocks, request["paths"], strict=True)}
-
-        def payload_path(block: Block) -> Path:
-            return paths[block.block_id]
-
-        view = registry.find(job.view_set)
+        local = LocalBuild.from_message(request)
+        view = registry.find(local.job.view_set)
         if isinstance(view, MetadataView):
-            raise UnsupportedError(f"{job.view_set} is not made from blocks")
-        return build_bucket(view, job, payload_path).to_message()
+            raise UnsupportedError(f"{local.job.view_set} is not made from blocks")
+        return build_bucket(view, local).to_message()
 
     return build
 

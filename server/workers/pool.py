@@ -18,13 +18,13 @@ from typing import Any, Final
 
 import structlog
 
-from lakehouse.buckets.decoding import WorkerCrashedError
 from lakehouse.errors import (
     BackendUnavailableError,
     InternalError,
     LimitExceededError,
     QueryTimeoutError,
 )
+from lakehouse.jobs.executor import WorkerCrashedError
 from server.workers.jobs import Exchange, WorkerStream
 from server.workers.processes import BUILDING_HEAP, Job, WorkerLostError, WorkerProcess, Zygote, worker_environment
 from server.workers.protocol import (
@@ -392,7 +392,7 @@ class QueryWorkerPool(_Pool):
 
 
 class BuildWorkerPool(_Pool):
-    """Materializes buckets, each in a worker of its own. Implements ``lakehouse.buckets.decoding.Builder``."""
+    """Materializes buckets, each in a worker of its own. Implements ``lakehouse.jobs.executor.BuildWorkers``."""
 
     def __init__(
         self,

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakeflight.wire.errors import CorruptPayloadError
-from lakehouse.buckets.build import BuildJob, BuildResult, build_bucket
 from lakehouse.errors import BackendUnavailableError, InternalError
+from lakehouse.jobs.build import BuildJob, BuildResult, LocalBuild
 from lakehouse.model import Block, BlockOrder, InstanceKind, JsonProperties, LastTiming, ProcessId
 from lakehouse.ports import BucketSource
 from tests.support.buckets import LOG_STREAM_ID, PROCESS_ID, Lake, add_block, made_up_lake
@@ -71,7 +71,7 @@ def times_of(result: BuildResult) -> list[list[int]]:
 def test_rows_fill_files_in_order_and_each_file_has_its_true_bounds(lake: Lake) -> None:
     add(lake, b"\x05\x01", b"\x09\x02\x03", b"\x07" * 7, b"\x08")
 
-    result = build_bucket(Bytes(), lake.job(Bytes(), PROCESS_ID, rows_per_file_max=5), lake.payload)
+    result = lake.build(Bytes(), lake.job(Bytes(), PROCESS_ID, rows_per_file_max=5))
 
     assert times_of(result) == [[5, 1, 9, 2, 3], [7] * 5, [7, 7, 8]]
     assert [(f.rows, f.min_event_ns, f.max_event_ns, f.max_sort_key_ns) for f in result.files] == [
@@ -83,7 +83,7 @@ def test_rows_fill_files_in_order_and_each_file_has_its_true_bounds(lake: Lake) 
 def test_no_rows_make_no_files(lake: Lake) -> None:
     add(lake, b"bad")
 
-    result = build_bucket(Bytes(), lake.job(Bytes(), PROCESS_ID), lake.payload)
+    result = lake.build(Bytes(), lake.job(Bytes(), PROCESS_ID))
 
     assert result.files == ()
 
@@ -91,7 +91,7 @@ def test_no_rows_make_no_files(lake: Lake) -> None:
 def test_blocks_that_cannot_be_decoded_are_named_with_a_reason_fit_for_users(lake: Lake) -> None:
     first, _, third, _ = add(lake, b"bad", b"\x01", b"bug", b"fix")
 
-    result = build_bucket(Bytes(), lake.job(Bytes(), PROCESS_ID), lake.payload)
+    result = lake.build(Bytes(), lake.job(Bytes(), PROCESS_ID))
 
     assert result.quarantined == (
         (first.block_id, "three letters"),
@@ -105,11 +105,11 @@ def test_trouble_of_the_store_fails_the_job_and_blames_no_block(lake: Lake) -> N
     (block,) = add(lake, b"\x01\x02")
     lake.payload(block).write_bytes(b"\x01")
     with pytest.raises(BackendUnavailableError, match="has 1 bytes, not 2"):
-        build_bucket(Bytes(), lake.job(Bytes(), PROCESS_ID), lake.payload)
+        lake.build(Bytes(), lake.job(Bytes(), PROCESS_ID))
 
     lake.payload(block).unlink()
     with pytest.raises(BackendUnavailableError, match="cannot be read") as raised:
-        build_bucket(Bytes(), lake.job(Bytes(), PROCESS_ID), lake.payload)
+        lake.build(Bytes(), lake.job(Bytes(), PROCESS_ID))
     assert str(lake.folder) not in str(raised.value)
 
 
@@ -121,6 +121,22 @@ def test_a_job_survives_the_wire(lake: Lake) -> None:
     assert BuildJob.from_message(message) == job
 
 
+def test_a_job_where_it_runs_survives_the_wire(lake: Lake) -> None:
+    add(lake, b"\x01", b"\x02")
+    local = lake.local(lake.job(Bytes(), PROCESS_ID))
+
+    assert LocalBuild.from_message(cbor2.loads(cbor2.dumps(local.to_message()))) == local
+
+
+def test_a_job_names_keys_of_the_store_and_no_path(lake: Lake) -> None:
+    (block,) = add(lake, b"\x01")
+
+    message = lake.job(Bytes(), PROCESS_ID).to_message()
+
+    assert message["payload_keys"] == [f"blobs/{PROCESS_ID}/{LOG_STREAM_ID}/{block.block_id}"]
+    assert str(lake.folder) not in str(message)
+
+
 def test_properties_are_handed_on_unread(lake: Lake) -> None:
     """They may be 16 MiB, which the server's event loop has no time to parse; here they cannot even be parsed."""
     add(lake, b"\x01")
@@ -129,7 +145,7 @@ def test_properties_are_handed_on_unread(lake: Lake) -> None:
 
     received = BuildJob.from_message(cbor2.loads(cbor2.dumps(job.to_message())))
 
-    assert build_bucket(Bytes(), received, lake.payload).quarantined == ()
+    assert lake.build(Bytes(), received).quarantined == ()
     with pytest.raises(ValueError, match="Expecting"):
         len(received.processes[0].properties)
 
@@ -137,12 +153,12 @@ def test_properties_are_handed_on_unread(lake: Lake) -> None:
 def test_a_result_survives_the_wire(lake: Lake) -> None:
     add(lake, b"\x01", b"bad", b"fix", b"\x02")
     job = lake.job(Bytes(), PROCESS_ID, rows_per_file_max=1)
-    result = build_bucket(Bytes(), job, lake.payload)
+    result = lake.build(Bytes(), job)
 
     message = cbor2.loads(cbor2.dumps(result.to_message()))
 
     assert len(result.files) == 2
-    assert BuildResult.from_message(message, job.output_dir) == result
+    assert BuildResult.from_message(message, result.files[0].path.parent) == result
 
 
 BAD_RESULTS: list[tuple[str, Any]] = [
@@ -171,18 +187,19 @@ BAD_RESULTS: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("key", "value"), BAD_RESULTS)
 def test_a_file_that_is_not_as_described_is_not_believed(lake: Lake, key: str, value: Any) -> None:
     add(lake, b"\x01\x02")
-    job = lake.job(Bytes(), PROCESS_ID)
-    message = build_bucket(Bytes(), job, lake.payload).to_message()
-    only = job.output_dir / message["files"][0]["name"]
-    (job.output_dir / "link").symlink_to(only)
-    (job.output_dir / "folder").mkdir()
+    result = lake.build(Bytes(), lake.job(Bytes(), PROCESS_ID))
+    message = result.to_message()
+    only = result.files[0].path
+    output = only.parent
+    (output / "link").symlink_to(only)
+    (output / "folder").mkdir()
     if value == "twin":
-        os.link(only, job.output_dir / "twin")
+        os.link(only, output / "twin")
     message["files"][0][key] = value
 
     with pytest.raises(InternalError, match="a build worker") as raised:
-        BuildResult.from_message(message, job.output_dir)
-    assert str(job.output_dir) not in str(raised.value)
+        BuildResult.from_message(message, output)
+    assert str(output) not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -158,27 +160,27 @@ async def test_a_partition_file_that_is_lost_is_made_again(lake: Lake, tmp_path:
     materializer = lake.materializer()
     await materializer.ensure(LOGS, program.process_id, EVERYTHING)
     await lake.send([program.log_block()])
-    before, _ = await materializer.ensure_local(LOGS, program.process_id, EVERYTHING)
+    before = (await lake.local(materializer, LOGS, program.process_id)).fresh
     _file_of(lake, tmp_path, before).unlink()
 
     answers = await asyncio.gather(
-        *(materializer.ensure_local(LOGS, program.process_id, EVERYTHING) for _ in range(4)),
-        lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING),
+        *(lake.local(materializer, LOGS, program.process_id) for _ in range(4)),
+        lake.local(lake.materializer(), LOGS, program.process_id),
     )
 
     assert lake.builder.sizes == [1, 1, 2]
-    for fresh, paths in answers:
-        assert await lake.messages(fresh) == [f"line {number}" for number in range(6)]
-        assert set(paths) == {partition.key for partition in fresh.partitions}
+    for local in answers:
+        assert await lake.messages(local.fresh) == [f"line {number}" for number in range(6)]
+        assert set(local.paths) == {partition.key for partition in local.fresh.partitions}
 
 
 async def test_a_partition_file_that_was_cut_off_is_made_again(lake: Lake, tmp_path: Path) -> None:
     program = Program()
     await lake.send([*program.registration(), program.log_block()])
-    before, _ = await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+    before = (await lake.local(lake.materializer(), LOGS, program.process_id)).fresh
     os.truncate(_file_of(lake, tmp_path, before), 100)
 
-    fresh, _ = await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+    fresh = (await lake.local(lake.materializer(), LOGS, program.process_id)).fresh
 
     assert await lake.messages(fresh) == ["line 0", "line 1", "line 2"]
     assert fresh.partitions[0].key != before.partitions[0].key
@@ -188,7 +190,7 @@ async def test_a_lost_partition_without_its_blocks_is_an_error_that_says_so(lake
     """Neither fewer rows nor an empty bucket in its place."""
     program = Program()
     block, _ = await lake.send([*program.registration(), program.log_block(), program.log_block()])
-    before, _ = await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+    before = (await lake.local(lake.materializer(), LOGS, program.process_id)).fresh
     _file_of(lake, tmp_path, before).unlink()
     await lake.pool.execute("DELETE FROM blocks WHERE block_id = $1::uuid", block)
 
@@ -197,7 +199,7 @@ async def test_a_lost_partition_without_its_blocks_is_an_error_that_says_so(lake
             BackendUnavailableError,
             match=r"log_entries of .* in the hour from 20.*:00 \(UTC\) are lost .*: 1 of the blocks .* not kept",
         ):
-            await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+            await lake.local(lake.materializer(), LOGS, program.process_id)
 
     assert await lake.pool.fetchval("SELECT sum(num_rows) FROM lakehouse_partitions") == 6
 
@@ -205,27 +207,29 @@ async def test_a_lost_partition_without_its_blocks_is_an_error_that_says_so(lake
 async def test_a_lost_partition_whose_payloads_are_gone_is_an_error_that_says_so(lake: Lake, tmp_path: Path) -> None:
     program = Program()
     (block,) = await lake.send([*program.registration(), program.log_block()])
-    before, _ = await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+    before = (await lake.local(lake.materializer(), LOGS, program.process_id)).fresh
     _file_of(lake, tmp_path, before).unlink()
     await lake.store.delete([blob_key(program.process_id, program.log_stream, block)])
 
     with pytest.raises(BackendUnavailableError, match=r"could not be made again: an object is missing in the store"):
-        await lake.materializer().ensure_local(LOGS, program.process_id, EVERYTHING)
+        await lake.local(lake.materializer(), LOGS, program.process_id)
 
 
 async def test_trouble_of_the_store_is_not_taken_for_a_loss(lake: Lake) -> None:
     program = Program()
     await lake.send([*program.registration(), program.log_block()])
     materializer = lake.materializer()
-    await materializer.ensure_local(LOGS, program.process_id, EVERYTHING)
+    await lake.local(materializer, LOGS, program.process_id)
 
-    async def failing(keys: object) -> list[Path]:
+    @asynccontextmanager
+    async def failing(keys: object) -> AsyncIterator[list[Path]]:
         raise BackendUnavailableError("the object store failed")
+        yield
 
     lake.store.localize = failing  # type: ignore[method-assign]
 
     with pytest.raises(BackendUnavailableError, match=r"^the object store failed$"):
-        await materializer.ensure_local(LOGS, program.process_id, EVERYTHING)
+        await lake.local(materializer, LOGS, program.process_id)
     assert lake.builder.sizes == [1]
 
 

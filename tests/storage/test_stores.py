@@ -20,9 +20,14 @@ import pytest
 import pytest_asyncio
 
 from lakehouse.errors import BackendUnavailableError
-from lakehouse.storage import BlobStore, FsspecStore, LocalStore, StoredBlob, local_blobs, open_store
+from lakehouse.storage import BlobStore, LocalStore, StoredBlob, local_blobs, open_store
 from lakehouse.storage import local as local_module
 from lakehouse.storage.paths import blob_key, checked_key, partition_key, path_value
+
+
+async def localized(store: BlobStore, keys: Sequence[str]) -> list[bytes]:
+    async with store.localize(keys) as paths:
+        return [path.read_bytes() for path in paths]
 
 
 async def create(store: BlobStore, objects: Sequence[tuple[str, bytes]]) -> list[StoredBlob]:
@@ -37,7 +42,7 @@ async def create(store: BlobStore, objects: Sequence[tuple[str, bytes]]) -> list
 @pytest_asyncio.fixture(params=["file", "memory"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
     url = (tmp_path / "store").as_uri() if request.param == "file" else f"memory://bucket/{uuid.uuid4().hex}"
-    store = open_store(url, scratch=tmp_path / "scratch")
+    store = open_store(url, cache=tmp_path / "cache")
     yield store
     await store.close()
 
@@ -86,9 +91,8 @@ async def test_local_copies_hold_the_objects(store: BlobStore) -> None:
     await store.put_blobs([(f"k/{n}", str(n).encode()) for n in range(70)])
     keys = [f"k/{n}" for n in (3, 1, 3)] + [f"k/{n}" for n in range(70)]
 
-    paths = await store.localize(keys)
-
-    assert [path.read_bytes().decode() for path in paths] == ["3", "1", "3", *map(str, range(70))]
+    async with store.localize(keys) as paths:
+        assert [path.read_bytes().decode() for path in paths] == ["3", "1", "3", *map(str, range(70))]
 
 
 async def test_listing_size_and_deletion(store: BlobStore) -> None:
@@ -97,6 +101,7 @@ async def test_listing_size_and_deletion(store: BlobStore) -> None:
     assert await store.list("k/a") == ["k/a/1", "k/a/2"]
     assert await store.list("") == ["k/a/1", "k/a/2", "k/b/3"]
     assert await store.list("absent") == []
+    assert [await store.is_empty(prefix) for prefix in ("", "k", "k/a", "absent")] == [False, False, False, True]
     assert [await store.size(key) for key in ("k/b/3", "k/none")] == [3, None]
 
     await store.delete(["k/a/1", "k/a/2", "k/none"])
@@ -107,7 +112,7 @@ async def test_listing_size_and_deletion(store: BlobStore) -> None:
 async def test_an_absent_object_is_trouble_of_the_store_and_names_no_path(store: BlobStore, tmp_path: Path) -> None:
     await store.probe()
 
-    for attempt in (store.get("k/none"), store.localize(["k/none"])):
+    for attempt in (store.get("k/none"), localized(store, ["k/none"])):
         with pytest.raises(BackendUnavailableError) as refused:
             await attempt
         assert str(refused.value) == "an object is missing in the store"
@@ -124,7 +129,7 @@ async def test_no_key_leads_out_of_the_store(store: BlobStore, tmp_path: Path, k
     for attempt in (
         store.put_blobs([(key, b"")]),
         store.put_file(key, source),
-        store.localize([key]),
+        localized(store, [key]),
         store.get(key),
         store.size(key),
         store.delete([key]),
@@ -461,37 +466,14 @@ async def test_a_store_that_is_gone_is_unavailable_without_showing_its_path(tmp_
     assert str(tmp_path) not in str(refused.value)
 
 
-async def test_remote_objects_are_downloaded_once_and_the_cache_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = FsspecStore(f"memory://bucket/{uuid.uuid4().hex}", cache=tmp_path / "cache", cache_bytes_max=250)
-    await store.put_blobs([(f"k/{n}", bytes(100)) for n in range(4)])
-    downloads = []
-    read = store._read
-
-    def counted_read(key: str) -> bytes:
-        downloads.append(key)
-        return read(key)
-
-    monkeypatch.setattr(store, "_read", counted_read)
-
-    await asyncio.gather(*(store.localize(["k/0"]) for _ in range(10)))
-    for n in range(4):
-        await store.localize([f"k/{n}"])
-
-    assert downloads == ["k/0", "k/1", "k/2", "k/3"]
-    assert sum(path.stat().st_size for path in (tmp_path / "cache").iterdir()) <= 250
-    await store.close()
-
-
 def test_names_of_stores_have_no_credentials(tmp_path: Path) -> None:
-    store = open_store("memory://user:secret@bucket/prefix/", scratch=tmp_path)
+    store = open_store("memory://user:secret@bucket/prefix/", cache=tmp_path)
 
     assert store.name == "memory://bucket/prefix"
-    assert open_store(tmp_path.as_uri(), scratch=tmp_path, name="data-folder").name == "data-folder"
+    assert open_store(tmp_path.as_uri(), cache=tmp_path, name="data-folder").name == "data-folder"
     for url in ("nonsense", "file://relative/path", "nope://x"):
         with pytest.raises(ValueError):
-            open_store(url, scratch=tmp_path)
+            open_store(url, cache=tmp_path)
 
 
 async def test_a_file_is_put_although_a_delete_takes_its_empty_folder_away(

@@ -10,7 +10,8 @@ from pathlib import Path
 from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
 from lakeflight.wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES
 from lakeflight.wire.transit.writer import EncodedBlock
-from lakehouse.buckets.build import BuildJob
+from lakehouse.buckets.build import build_bucket
+from lakehouse.jobs.build import BuildJob, BuildResult, LocalBuild
 from lakehouse.model import (
     GLOBAL_INSTANCE,
     Block,
@@ -23,6 +24,7 @@ from lakehouse.model import (
     StreamId,
 )
 from lakehouse.ports import View
+from lakehouse.storage.paths import blob_key
 from tests.support.fixtures import Request
 
 NATIVE = "micromegas-transit"
@@ -101,18 +103,25 @@ class Lake:
             for process_id in {b.process_id for b in blocks}
             if self.processes[process_id].tsc_frequency == 0
         }
-        output = self.folder / f"out-{view.view_set}-{instance}-{len(list(self.folder.glob('out-*')))}"
-        output.mkdir()
         return BuildJob(
             view_set=view.view_set,
             instance=instance,
             processes=tuple(self.processes.values()),
             streams=tuple(self.streams.values()),
             blocks=tuple(blocks),
+            payload_keys=tuple(blob_key(b.process_id, b.stream_id, b.block_id) for b in blocks),
             timings=timings,
-            output_dir=output,
             rows_per_file_max=rows_per_file_max,
         )
+
+    def local(self, job: BuildJob) -> LocalBuild:
+        """The job as it would run here, with a folder of its own."""
+        output = self.folder / f"out-{len(list(self.folder.glob('out-*')))}"
+        output.mkdir()
+        return LocalBuild(job, {block.block_id: self.payload(block) for block in job.blocks}, output)
+
+    def build(self, view: View, job: BuildJob) -> BuildResult:
+        return build_bucket(view, self.local(job))
 
 
 def made_up_lake(folder: Path, *, frequency: int = 1_000_000_000, start_time_ns: int = START_TIME_NS) -> Lake:

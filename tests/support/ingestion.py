@@ -113,7 +113,7 @@ async def running_ingestion(
     settings = IngestionSettings(
         database_url=database_url,
         store_url=(folder / "store").as_uri(),
-        scratch=folder / "scratch",
+        object_cache=folder / "objects",
         limits=limits or BodyLimits(),
         connections_max=connections_max,
     )

@@ -10,11 +10,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
-from lakehouse.buckets.build import BuildJob, build_bucket
-from lakehouse.buckets.decoding import JobLimits, WorkerCrashedError
-from lakehouse.buckets.materialize import Freshened, Materializer, MaterializerLimits
+from lakehouse.buckets.build import build_bucket
+from lakehouse.buckets.decoding import JobLimits
+from lakehouse.buckets.materialize import Freshened, LocalPartitions, Materializer, MaterializerLimits
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.catalog.telemetry import BlockRows, insert_process, insert_stream
+from lakehouse.jobs.build import BuildJob, LocalBuild
+from lakehouse.jobs.executor import LocalExecutor, WorkerCrashedError
+from lakehouse.model import EVERYTHING
 from lakehouse.ports import View
 from lakehouse.registry import MetadataView
 from lakehouse.storage import LocalStore
@@ -32,6 +35,7 @@ class Builder:
         self.hostile: set[str] = set()
         self.deaths = 0  # so many jobs die of something that is not in their blocks
         self.jobs: list[BuildJob] = []
+        self.outputs: list[Path] = []  # the folders that they write to, in the same order
         self.pause: Callable[[BuildJob], Awaitable[None]] = self._wait_for_gate
         self.gate = asyncio.Event()  # closed: jobs wait at it, or only those with ``gated``
         self.gate.set()
@@ -53,17 +57,17 @@ class Builder:
         return [len(job.blocks) for job in self.jobs]
 
     async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-        decoded = BuildJob.from_message(job)
+        local = LocalBuild.from_message(job)
+        decoded = local.job
         self.jobs.append(decoded)
+        self.outputs.append(local.output)
         await self.pause(decoded)
         if self.hostile & {block.block_id for block in decoded.blocks}:
             raise WorkerCrashedError("killed by signal 11")
         if self.deaths:
             self.deaths -= 1
             raise WorkerCrashedError("killed by signal 9")
-        paths = {block.block_id: Path(path) for block, path in zip(decoded.blocks, job["paths"], strict=True)}
-        view = view_of(decoded.view_set)
-        result = await asyncio.to_thread(build_bucket, view, decoded, lambda block: paths[block.block_id])
+        result = await asyncio.to_thread(build_bucket, view_of(decoded.view_set), local)
         return result.to_message()
 
 
@@ -79,7 +83,11 @@ class Lake:
 
     def materializer(self, jobs: JobLimits = QUICK, **limits: Any) -> Materializer:
         return Materializer(
-            self.catalog, self.store, self.builder, self.scratch, MaterializerLimits(jobs=jobs, **limits)
+            self.catalog,
+            self.store,
+            LocalExecutor(self.store, self.builder),
+            self.scratch,
+            MaterializerLimits(jobs=jobs, **limits),
         )
 
     async def send(self, requests: list[Request]) -> list[str]:
@@ -109,8 +117,14 @@ class Lake:
             )
 
     async def messages(self, fresh: Freshened) -> list[str]:
-        paths = await self.store.localize([partition.key for partition in fresh.partitions])
-        return sorted(text for path in paths for text in pq.read_table(path, columns=["msg"]).column(0).to_pylist())
+        async with self.store.localize([partition.key for partition in fresh.partitions]) as paths:
+            tables = [pq.read_table(path, columns=["msg"]) for path in paths]
+        return sorted(text for table in tables for text in table.column(0).to_pylist())
+
+    async def local(self, materializer: Materializer, view: View, instance: str) -> LocalPartitions:
+        """All of an instance as local files."""
+        async with materializer.ensure_local(view, instance, EVERYTHING) as local:
+            return local
 
 
 def view_of(name: str) -> View:

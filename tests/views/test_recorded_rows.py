@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse.buckets.build import BuildJob, BuildResult, build_bucket
+from lakehouse.jobs.build import BuildJob, BuildResult
 from lakehouse.model import GLOBAL_INSTANCE
 from lakehouse.ports import View
 from tests.support.buckets import Lake
@@ -38,7 +38,7 @@ def lake(case: Case, tmp_path: Path) -> Lake:
 
 def build(view: View, lake: Lake, instance: str) -> tuple[BuildJob, BuildResult, pa.Table]:
     job = lake.job(view, instance)
-    result = build_bucket(view, job, lake.payload)
+    result = lake.build(view, job)
     table = read_files([file.path for file in result.files], view.schema)
     assert table.num_rows == sum(file.rows for file in result.files)
     return job, result, table

@@ -21,7 +21,7 @@ from lakeflight.wire.transit.writer import (
     SpanBlockBuilder,
     SpanMetadata,
 )
-from lakehouse.buckets.build import BuildResult, build_bucket
+from lakehouse.jobs.build import BuildResult
 from lakehouse.model import Block, BlockId, ProcessId, Stream, StreamId
 from lakehouse.ports import View
 from tests.support.buckets import (
@@ -52,7 +52,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def build(view: View, lake: Lake, instance: str = PROCESS_ID) -> tuple[BuildResult, pa.Table]:
-    result = build_bucket(view, lake.job(view, instance), lake.payload)
+    result = lake.build(view, lake.job(view, instance))
     return result, read_files([file.path for file in result.files], view.schema)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from lakehouse.buckets.build import BuildResult, build_bucket
-from lakehouse.buckets.decoding import WorkerCrashedError
 from lakehouse.errors import BackendUnavailableError, LimitExceededError
+from lakehouse.jobs.build import BuildResult
+from lakehouse.jobs.executor import WorkerCrashedError
 from server.workers import protocol
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool
 from server.workers.protocol import REQUEST_BYTES_MAX
@@ -149,15 +149,15 @@ async def test_a_worker_builds_the_files_that_the_server_would(tmp_path: Path) -
     case = next(case for case in native_cases() if case.name == "generator-a")
     lake = Lake(tmp_path).send(case.requests)
     view = LogEntries()
-    here, there = (lake.job(view, case.process_id) for _ in range(2))
-    paths = [str(lake.payload(block)) for block in there.blocks]
+    job = lake.job(view, case.process_id)
+    there = lake.local(job)
     pool = BuildWorkerPool(BuildPoolLimits(slots=1))
     await pool.start()
 
-    answer = await pool.build(there.to_message() | {"paths": paths}, 60)
+    answer = await pool.build(there.to_message(), 60)
     await pool.close()
 
-    expected = build_bucket(view, here, lake.payload)
-    result = BuildResult.from_message(answer, there.output_dir, frozenset(block.block_id for block in there.blocks))
+    expected = lake.build(view, job)
+    result = BuildResult.from_message(answer, there.output, frozenset(there.payloads))
     assert [f.path.read_bytes() for f in result.files] == [f.path.read_bytes() for f in expected.files]
     assert sum(file.rows for file in result.files) > 0
