@@ -26,7 +26,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, TypeAlias, assert_never
 from urllib.parse import urlsplit
@@ -34,9 +34,9 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from lakeflight.wire.envelope import format_time, parse_time_ns
 from lakeflight.wire.errors import MalformedRequestError
 from lakeflight.wire.flight_sql import SQL, pack, unpack_as
+from lakeflight.wire.times import INT64_MAX, INT64_MIN, format_time, parse_instant_ns
 
 DEFAULT_URI: Final = "grpc://127.0.0.1:50051"
 CLIENT_TYPE: Final = "lakeflight"
@@ -58,7 +58,6 @@ _SCHEMES: Final = {
     "https": "grpc+tls",
     "grpc+unix": "grpc+unix",
 }
-_INT64: Final = range(-(1 << 63), 1 << 63)
 TIME_RANGE: Final = "times lie between 1677-09-21T00:12:44Z and 2262-04-11T23:47:16Z"
 
 
@@ -353,27 +352,23 @@ def instant_text(instant: Instant) -> str:
     if isinstance(instant, datetime):
         if instant.utcoffset() is None:
             raise ValueError(f"a time needs a zone: {instant.isoformat()} (say .replace(tzinfo=UTC))")
-        try:
-            time_ns = _time_ns(instant.astimezone(UTC).isoformat())
-        except OverflowError as error:  # in UTC it would lie before year 1 or after 9999
-            raise OutOfRangeError(f"{instant.isoformat()} is out of range: {TIME_RANGE}") from error
+        text = instant.isoformat()
+        time_ns = _time_ns(text)
     elif isinstance(instant, str):
-        time_ns = _time_ns(instant)
+        text, time_ns = instant, _time_ns(instant)
     elif isinstance(instant, int):
-        if instant not in _INT64:
-            raise OutOfRangeError(f"{instant} ns is out of range: {TIME_RANGE}")
-        time_ns = instant
+        text, time_ns = f"{instant} ns", instant
     else:
         assert_never(instant)
+    if not INT64_MIN <= time_ns <= INT64_MAX:
+        raise OutOfRangeError(f"{text} is out of range: {TIME_RANGE}")
     return format_time(time_ns) + "Z"
 
 
 def _time_ns(text: str) -> int:
     try:
-        return parse_time_ns(text)
+        return parse_instant_ns(text)
     except MalformedRequestError as error:
-        if "outside of int64" in str(error):
-            raise OutOfRangeError(f"{text} is out of range: {TIME_RANGE}") from error
         raise ValueError(f"{error} (for example 2026-01-31T12:00:00Z)") from error
 
 

@@ -5,38 +5,24 @@ keys, bytes after the item) and strict in what a row could not hold: missing or 
 of range, times that int64 nanoseconds cannot express. Nothing is refused for what it *means*: type layouts, counts and
 the order of times are judged when a block is decoded, because a refused body is lost for ever. Writing gives the bytes
 of the original's Rust sink.
-
-Refuses every CBOR tag but self-described CBOR (55799): the others make a decoder build regular expressions, giant
-numbers and cycles out of somebody else's bytes.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
-from functools import lru_cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-import cbor2
-
+from lakeflight.wire.cbor import byte_string_head, dumps, loads
 from lakeflight.wire.errors import CorruptPayloadError, MalformedRequestError
 from lakeflight.wire.identifiers import canonical_uuid
+from lakeflight.wire.times import INT64_MAX, INT64_MIN, format_time, parse_time_ns
 
-CBOR_DEPTH_MAX: Final = 16  # our deepest schema has 5 levels
-CBOR_ITEMS_MAX: Final = 65_536  # keys and values of one body; each costs up to 72 bytes of memory per byte of input
-LEGACY_PAYLOAD_BYTES_MAX: Final = (
-    32 << 20
-)  # payload bytes in the form of integer arrays, per body: 8 bytes of memory each
-
-_INT64: Final = (-(1 << 63), (1 << 63) - 1)
+_INT64: Final = (INT64_MIN, INT64_MAX)
 _INT32: Final = (-(1 << 31), (1 << 31) - 1)
 _UINT64: Final = (0, (1 << 64) - 1)
 
-_NS_PER_S: Final = 1_000_000_000
 _STORED_TIME_NS_MIN: Final = -((1 << 63) // 1_000) * 1_000
-_EPOCH_DAYS: Final = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +165,7 @@ def decode_payload(stored: bytes) -> tuple[bytes, bytes]:
 
 def encode_process(request: ProcessRequest) -> bytes:
     """The body of ``insert_process`` as the Rust sink writes it."""
-    return _dumps(
+    return dumps(
         {
             "process_id": request.process_id,
             "exe": request.exe,
@@ -202,18 +188,18 @@ def encode_stream(request: StreamRequest) -> bytes:
     return b"".join(
         (
             b"\xa6",
-            _dumps("process_id"),
-            _dumps(request.process_id),
-            _dumps("stream_id"),
-            _dumps(request.stream_id),
-            _dumps("dependencies_metadata"),
+            dumps("process_id"),
+            dumps(request.process_id),
+            dumps("stream_id"),
+            dumps(request.stream_id),
+            dumps("dependencies_metadata"),
             request.dependencies_metadata,
-            _dumps("objects_metadata"),
+            dumps("objects_metadata"),
             request.objects_metadata,
-            _dumps("tags"),
-            _dumps(list(request.tags)),
-            _dumps("properties"),
-            _dumps(request.properties),
+            dumps("tags"),
+            dumps(list(request.tags)),
+            dumps("properties"),
+            dumps(request.properties),
         )
     )
 
@@ -232,13 +218,13 @@ def encode_block(request: BlockRequest) -> bytes:
     return b"".join(
         (
             b"\xaa",
-            _dumps(head)[1:],
-            _dumps("payload"),
+            dumps(head)[1:],
+            dumps("payload"),
             request.payload,
-            _dumps("object_offset"),
-            _dumps(request.object_offset),
-            _dumps("nb_objects"),
-            _dumps(request.nb_objects),
+            dumps("object_offset"),
+            dumps(request.object_offset),
+            dumps("nb_objects"),
+            dumps(request.nb_objects),
         )
     )
 
@@ -248,10 +234,10 @@ def encode_payload(dependencies: bytes, objects: bytes) -> bytes:
     return b"".join(
         (
             b"\xa2\x6cdependencies",
-            _byte_string_head(len(dependencies)),
+            byte_string_head(len(dependencies)),
             dependencies,
             b"\x67objects",
-            _byte_string_head(len(objects)),
+            byte_string_head(len(objects)),
             objects,
         )
     )
@@ -263,7 +249,7 @@ def decode_types(metadata: bytes) -> list[dict[str, Any]]:
     Raises:
         MalformedRequestError: It is no array of such maps.
     """
-    loaded = _loads(metadata, "type table")
+    loaded = loads(metadata, "type table")
     if not isinstance(loaded, (list, tuple)):
         raise _wrong_kind("a type table", "an array", loaded)
     return _checked_types(loaded)
@@ -278,88 +264,11 @@ def encode_types(types: Iterable[Mapping[str, Any]]) -> bytes:
     return _types(list(types))
 
 
-def format_time(time_ns: int, *, trim: bool = False) -> str:
-    """``2024-01-01T00:00:00.123456789``, UTC, without the zone; ``trim`` leaves groups of three zeros away."""
-    seconds, fraction = divmod(time_ns, _NS_PER_S)
-    days, second = divmod(seconds, 86_400)
-    day = date.fromordinal(_EPOCH_DAYS + days).isoformat()
-    text = f"{day}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.{fraction:09}"
-    if trim:
-        digits = f"{fraction:09}"
-        while digits.endswith("000"):
-            digits = digits[:-3]
-        text = text[:20] + digits if digits else text[:19]
-    return text
-
-
-# --- times ------------------------------------------------------------------------------------------------------------
-
-_TIME: Final = re.compile(
-    r"\+?(\d{4}-\d\d-\d\d)(?:[Tt]|\s+)(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?\s*"
-    r"(?:([Zz]|UTC|utc)|([+\-−])(\d\d):?(\d\d)?)",
-    re.ASCII,
-)
-_USUAL_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d):([0-5]\d)\.(\d{9})\+00:00", re.ASCII)
-_match_time: Final = _TIME.fullmatch
-_match_usual_time: Final = _USUAL_TIME.fullmatch
-
-
-@lru_cache(maxsize=64)
-def _days(text: str) -> int:
-    return date.fromisoformat(text).toordinal() - _EPOCH_DAYS
-
-
-@lru_cache(maxsize=64)
-def _minute_ns(text: str) -> int:
-    return parse_time_ns(text + ":59.999999999Z") - 59_999_999_999
-
-
-def parse_time_ns(text: str) -> int:
-    """RFC 3339 to nanoseconds since 1970, UTC. Digits beyond nanoseconds are dropped; a leap second is the next second.
-
-    Raises:
-        MalformedRequestError: Not a time with an offset, or outside what int64 nanoseconds hold (1677 to 2262).
-    """
-    usual = _match_usual_time(text)
-    if (
-        usual is not None and text < "2262" and text > "1678"
-    ):  # every block of the Rust sink; successive ones share minutes
-        minute_text, second_text, digits = usual.groups()
-        return _minute_ns(minute_text) + int(second_text + digits)
-    match = _match_time(text)
-    if match is None:
-        raise MalformedRequestError(f"not an RFC 3339 time: {text[:64]!r}")
-    day, hour_text, minute_text, second_text, digits, zulu, sign, offset_hours, offset_minutes = match.groups()
-    hour, minute, second = int(hour_text), int(minute_text), int(second_text)
-    try:
-        days = _days(day)
-    except ValueError as error:
-        raise MalformedRequestError(f"no such day: {text[:64]!r}") from error
-    if hour > 23 or minute > 59 or second > 60:
-        raise MalformedRequestError(f"no such time of day: {text[:64]!r}")
-    seconds = days * 86_400 + hour * 3600 + minute * 60 + second
-    if zulu is None:
-        away = int(offset_hours) * 3600
-        if offset_minutes is not None:
-            if int(offset_minutes) > 59:
-                raise MalformedRequestError(f"no such offset: {text[:64]!r}")
-            away += int(offset_minutes) * 60
-        if away >= 86_400:
-            raise MalformedRequestError(f"no such offset: {text[:64]!r}")
-        seconds += -away if sign == "+" else away
-    time_ns = seconds * _NS_PER_S
-    if digits is not None:
-        time_ns += int(digits) if len(digits) == 9 else int(digits[:9].ljust(9, "0"))
-    if not _INT64[0] <= time_ns <= _INT64[1]:
-        raise MalformedRequestError(f"time is outside of int64 nanoseconds: {text[:64]!r}")
-    return time_ns
-
-
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 
 def _fields(body: bytes, what: str) -> Mapping[str, Any]:
-    loaded = _loads(body, what)
+    loaded = loads(body, what)
     if type(loaded) is not dict and not isinstance(loaded, Mapping):
         raise MalformedRequestError(f"{what} must be a map, not {_kind(loaded)}")
     return _by_text_key(loaded, what)
@@ -461,7 +370,7 @@ def _properties(fields: Mapping[str, Any]) -> dict[str, str]:
 
 def _types(types: Iterable[Any]) -> bytes:
     """Write a type table again in one spelling: known keys alone, in the order of the original's structs."""
-    return _dumps(_checked_types(types))
+    return dumps(_checked_types(types))
 
 
 def _checked_types(types: Iterable[Any]) -> list[dict[str, Any]]:
@@ -522,116 +431,3 @@ def _kind(value: Any) -> str:
             return "a map"
         case _:
             return "a CBOR simple value"
-
-
-# --- CBOR -------------------------------------------------------------------------------------------------------------
-
-
-def _refuse_tag(*_: Any) -> NoReturn:
-    raise MalformedRequestError("CBOR tags are not accepted")
-
-
-# every tag the library would act on; any other one goes to the hook
-_SEMANTIC_DECODERS: Final[Mapping[int, Callable[..., NoReturn]]] = dict.fromkeys(
-    (*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000), _refuse_tag
-)
-_LOAD_OPTIONS: Final[Mapping[str, Any]] = {
-    "max_depth": CBOR_DEPTH_MAX,
-    "allow_duplicate_keys": False,
-    "strict_hashable_types": True,
-    "semantic_decoders": _SEMANTIC_DECODERS,
-    "tag_hook": _refuse_tag,
-}
-_dumps: Final[Callable[[Any], bytes]] = cbor2.dumps
-
-
-def _loads(body: bytes, what: str) -> Any:
-    if len(body) > CBOR_ITEMS_MAX:  # a shorter one cannot hold more items
-        _bound_items(body, what)
-    try:
-        return cbor2.loads(body, **_LOAD_OPTIONS)
-    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
-        if isinstance(error, MalformedRequestError):
-            raise
-        cause = error.__cause__
-        reason = str(cause) if isinstance(cause, MalformedRequestError) else str(error)
-        raise MalformedRequestError(f"{what} is not sound CBOR: {reason[:200]}") from error
-
-
-_SMALL_INTEGER: Final = rb"(?:[\x00-\x17]|\x18.)"
-_SMALL_INTEGERS: Final = re.compile(rb"(?:[\x00-\x17]*+(?:\x18.)*+)*+", re.DOTALL)  # any number, in runs
-_BREAK: Final = 0xFF
-_ENDLESS: Final = -1
-
-
-def _bound_items(body: bytes, what: str) -> None:
-    """Walk the items without building them: a large body must be large byte strings, not many small things.
-
-    Only counts. What is malformed in another way is left for the decoder to refuse.
-    """
-    position = 0
-    items = 0
-    payload_bytes = 0
-    end = len(body)
-    open_items = [1]  # how many items each open container still lacks
-    while open_items:
-        if open_items[-1] == 0:
-            open_items.pop()
-            continue
-        if position >= end or len(open_items) > 2 * CBOR_DEPTH_MAX:
-            return
-        head = body[position]
-        position += 1
-        if head == _BREAK:
-            if open_items.pop() >= 0:
-                return
-            continue
-        items += 1
-        if items > CBOR_ITEMS_MAX:
-            raise MalformedRequestError(f"{what} has more than {CBOR_ITEMS_MAX} CBOR items")
-        open_items[-1] -= open_items[-1] > 0
-        kind, short = head >> 5, head & 0x1F
-        if short < 24:
-            value = short
-        elif short < 28:
-            width = 1 << (short - 24)
-            value = int.from_bytes(body[position : position + width])
-            position += width
-        elif short == 31 and kind in (2, 3, 4, 5):
-            value = _ENDLESS
-        else:
-            return
-        if kind in (2, 3):
-            if value == _ENDLESS:
-                open_items.append(_ENDLESS)
-            else:
-                position += value
-        elif kind == 4:
-            if value == _ENDLESS or value > CBOR_ITEMS_MAX:  # the old form of a payload: one integer per byte
-                counted = re.compile(_SMALL_INTEGER + b"{%d}+" % min(value, end), re.DOTALL) if value >= 0 else None
-                if match := (counted or _SMALL_INTEGERS).match(body, position):
-                    length = match.end() - position
-                    payload_bytes += max(length - body.count(b"\x18", position, match.end()), length // 2)
-                    position = match.end()
-                    value = min(value, 0)
-                if payload_bytes > LEGACY_PAYLOAD_BYTES_MAX:
-                    raise MalformedRequestError(
-                        f"{what} has integer arrays of more than {LEGACY_PAYLOAD_BYTES_MAX} bytes"
-                    )
-            open_items.append(value)
-        elif kind == 5:
-            open_items.append(_ENDLESS if value == _ENDLESS else 2 * value)
-        elif kind == 6:
-            open_items.append(1)
-
-
-def _byte_string_head(length: int) -> bytes:
-    if length < 24:
-        return bytes((0x40 | length,))
-    if length < 1 << 8:
-        return bytes((0x58, length))
-    if length < 1 << 16:
-        return b"\x59" + length.to_bytes(2)
-    if length < 1 << 32:
-        return b"\x5a" + length.to_bytes(4)
-    return b"\x5b" + length.to_bytes(8)

@@ -6,11 +6,11 @@ cut short and passed on. Nothing here gives authority to anybody.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
+from lakeflight.wire.errors import MalformedRequestError
+from lakeflight.wire.times import INT64_MAX, INT64_MIN, parse_instant_ns
 from lakehouse.errors import QueryError
 from lakehouse.model import EVERYTHING, QueryOptions, TimeRange
 
@@ -38,33 +38,6 @@ _DESCRIPTIONS: Final = (
     "x-user-name",
     "x-org-id",
 )
-_INT64_MAX: Final = (1 << 63) - 1
-_INT64_MIN: Final = -(1 << 63)
-_RFC3339: Final = re.compile(
-    r"(\d{4})-(\d{2})-(\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9})\d*)?(?:[Zz]|([+-])(\d{2}):(\d{2}))", re.ASCII
-)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def parse_rfc3339_ns(text: str) -> int:
-    """Nanoseconds since 1970 of an RFC 3339 time with any offset; finer digits are dropped, far years clamped to int64.
-
-    Raises:
-        ValueError: The text is no such time.
-    """
-    match = _RFC3339.fullmatch(text)
-    if match is None:
-        raise ValueError(f"not an RFC 3339 time: {text[:64]!r}")
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    whole = datetime(year, month, day, hour, minute, second, tzinfo=UTC) - _EPOCH
-    offset_s = 0
-    if match[8]:
-        offset_hours, offset_minutes = int(match[9]), int(match[10])
-        if offset_hours > 23 or offset_minutes > 59:
-            raise ValueError(f"not an RFC 3339 time: {text[:64]!r}")
-        offset_s = (offset_hours * 3600 + offset_minutes * 60) * (1 if match[8] == "+" else -1)
-    ns = (whole.days * 86_400 + whole.seconds - offset_s) * 1_000_000_000 + int((match[7] or "0").ljust(9, "0"))
-    return max(_INT64_MIN, min(_INT64_MAX, ns))
 
 
 def time_range(begin: str | None, end: str | None) -> TimeRange:
@@ -75,11 +48,12 @@ def time_range(begin: str | None, end: str | None) -> TimeRange:
 
 
 def _instant(name: str, text: str | None) -> int | None:
+    """A bound beyond what int64 nanoseconds hold bounds nothing that is stored: it is the last time there is."""
     if not text:
         return None
     try:
-        return parse_rfc3339_ns(text)
-    except ValueError as error:
+        return max(INT64_MIN, min(INT64_MAX, parse_instant_ns(text)))
+    except MalformedRequestError as error:
         raise QueryError(f"{name} must be an RFC 3339 time such as 2024-01-31T12:00:00Z, not {text[:64]!r}") from error
 
 
@@ -87,7 +61,7 @@ def row_limit(text: str | None) -> int | None:
     """The row limit a header names, ``None`` if it is absent or empty."""
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= _INT64_MAX):
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= INT64_MAX):
         raise QueryError(f"{LIMIT} must be a whole number of rows, not {text[:64]!r}")
     return int(text)
 

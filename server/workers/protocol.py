@@ -25,6 +25,8 @@ from typing import Any, Final, NoReturn, get_type_hints
 
 import cbor2
 
+from lakeflight.wire.cbor import tags_refused_by
+
 FRAME_BYTES_MAX: Final = 2 << 20  # of one FlightData: clients' receive limits start at 4 MiB
 SLOT_BYTES: Final = 3 << 20  # a frame, its schema written before it, and room for the field headers
 SLOTS: Final = 4  # two would do; more let the worker run ahead of a reader that hiccups
@@ -221,8 +223,7 @@ def decode(data: bytes, expected: frozenset[type[Any]]) -> Any:
     try:
         items = cbor2.loads(
             data,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_NO_TAGS,
+            **_TAGS_REFUSED,
             max_depth=NESTING_MAX,
             allow_indefinite=False,
             allow_duplicate_keys=False,
@@ -274,7 +275,4 @@ def _refuse_tag(*_: object) -> NoReturn:
     raise ProtocolError("CBOR tags are not part of this protocol")
 
 
-# the decoder's built-in tags build big numbers, compile patterns, share references; none is ours
-_NO_TAGS: Final = dict.fromkeys(
-    (*range(6), 25, *range(28, 31), *range(35, 38), 52, 54, 100, 256, 258, 260, 261, 1004, 43000), _refuse_tag
-)
+_TAGS_REFUSED: Final = tags_refused_by(_refuse_tag)

@@ -6,16 +6,10 @@ import re
 from pathlib import Path
 
 from lakeflight.telemetry import Limits, logging_handler
-from lakeflight.telemetry.emitter import (
-    _RETRIES,
-    CLOSE_TIMEOUT_S,
-    LOGS,
-    LOSS_REPORT_INTERVAL_S,
-    METRICS,
-    OWN_TARGET,
-    SPANS,
-)
+from lakeflight.telemetry.emitter import CLOSE_TIMEOUT_S
 from lakeflight.telemetry.metrics import METRICS_MAX
+from lakeflight.telemetry.outbox import LOGS, METRICS, SPANS
+from lakeflight.telemetry.run import LOSS_REPORT_INTERVAL_S, OWN_TARGET, RETRIES
 from lakeflight.telemetry.spans import SCOPES_MAX
 from views.thread_spans import SCHEMA
 
@@ -49,7 +43,7 @@ def test_the_limits_of_the_page_are_those_of_the_emitter() -> None:
 
 
 def test_the_patience_of_the_page_is_that_of_the_emitter() -> None:
-    assert (_RETRIES[LOGS], _RETRIES[METRICS], _RETRIES[SPANS]) == (5, 2, 1)
+    assert (RETRIES[LOGS], RETRIES[METRICS], RETRIES[SPANS]) == (5, 2, 1)
     assert "blocks of logs are tried 6 times, of metrics 3 times, of spans twice" in SENDING
     assert f"for at most {CLOSE_TIMEOUT_S:.0f} s" in SENDING
     assert f"at most every {LOSS_REPORT_INTERVAL_S:.0f} s" in SENDING

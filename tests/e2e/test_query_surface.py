@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakeflight.connection import StatementError, connect
-from lakeflight.wire.envelope import format_time
+from lakeflight.wire.times import format_time
 from tests.support.fixtures import ROOT, rows_of
 from tests.support.flight_calls import raw_flight
 from tests.support.history import HOUR_NS, MINUTE_NS, LongProgram

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lakehouse.errors import QueryError
 from lakehouse.model import EVERYTHING, TimeRange
-from server.flight.headers import DESCRIPTION_CHARS_MAX, parse_rfc3339_ns, query_options
+from server.flight.headers import DESCRIPTION_CHARS_MAX, query_options, time_range
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ from server.flight.headers import DESCRIPTION_CHARS_MAX, parse_rfc3339_ns, query
         ("1970-01-01t00:00:00z", 0),
         ("1970-01-01 00:00:01Z", 1_000_000_000),
         ("1970-01-01T02:00:00+02:00", 0),
+        ("1970-01-01T02:00:00+0200", 0),
         ("1969-12-31T23:30:00-00:30", 0),
         ("2024-02-29T12:34:56.123456789Z", 1_709_210_096_123_456_789),
         ("2024-02-29T12:34:56.1Z", 1_709_210_096_100_000_000),
@@ -30,7 +31,7 @@ from server.flight.headers import DESCRIPTION_CHARS_MAX, parse_rfc3339_ns, query
     ],
 )
 def test_times_keep_every_nanosecond_and_their_offset(text: str, ns: int) -> None:
-    assert parse_rfc3339_ns(text) == ns
+    assert time_range(text, None).begin_ns == ns
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,6 @@ def test_times_keep_every_nanosecond_and_their_offset(text: str, ns: int) -> Non
         "2023-02-29T00:00:00Z",
         "2024-01-01T24:00:00Z",
         "2024-01-01T00:00:00+24:00",
-        "2024-01-01T00:00:00+0200",
         "٢٠٢٤-01-01T00:00:00Z",
         "0000-01-01T00:00:00Z",
         "1704067200",
@@ -62,7 +62,7 @@ def test_what_python_writes_is_read(moment: datetime.datetime, offset_minutes: i
     aware = moment.replace(tzinfo=datetime.timezone(datetime.timedelta(minutes=offset_minutes)))
     epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
-    assert parse_rfc3339_ns(aware.isoformat()) == (aware - epoch) // datetime.timedelta(microseconds=1) * 1000
+    assert time_range(aware.isoformat(), None).begin_ns == (aware - epoch) // datetime.timedelta(microseconds=1) * 1000
 
 
 def test_absent_and_empty_headers_ask_for_nothing() -> None:

@@ -19,8 +19,11 @@ import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
 
-from lakeflight import cli
-from lakeflight.cli import UsageError, main, parse_span_ns, parse_time, progress_text
+from lakeflight.cli import main
+from lakeflight.commands import terminal
+from lakeflight.commands.answer import progress_text
+from lakeflight.commands.terminal import UsageError
+from lakeflight.commands.times import parse_span_ns, parse_time
 from tests.support.fake_flight import FakeFlight, Laid, fake_flight
 
 ROWS = pa.record_batch({"n": pa.array([1, 20], pa.int64()), "msg": ["a", "b"]})
@@ -39,7 +42,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlight]:
 def test_rows_go_to_standard_output_and_the_count_to_standard_error(
     server: FakeFlight, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["query", "SELECT 1"]) == cli.OK
+    assert main(["query", "SELECT 1"]) == terminal.OK
 
     printed = capsys.readouterr()
     assert printed.out == " n  msg\n--  ---\n 1  a\n20  b\n"
@@ -47,7 +50,7 @@ def test_rows_go_to_standard_output_and_the_count_to_standard_error(
 
 
 def test_machine_formats_are_silent_beside_the_data(server: FakeFlight, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["query", "SELECT 1", "--format", "jsonl"]) == cli.OK
+    assert main(["query", "SELECT 1", "--format", "jsonl"]) == terminal.OK
 
     printed = capsys.readouterr()
     assert [json.loads(line) for line in printed.out.splitlines()] == ROWS.to_pylist()
@@ -71,16 +74,16 @@ def test_the_statement_comes_from_an_argument_a_file_or_standard_input(
     file.write_text("SELECT 'file'")
     monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT 'stdin'"))
 
-    assert main(["query", "SELECT 'argument'"]) == cli.OK
-    assert main(["query", "-f", str(file)]) == cli.OK
-    assert main(["query", "-"]) == cli.OK
+    assert main(["query", "SELECT 'argument'"]) == terminal.OK
+    assert main(["query", "-f", str(file)]) == terminal.OK
+    assert main(["query", "-"]) == terminal.OK
 
     assert server.asked.sql == ["SELECT 'argument'", "SELECT 'file'", "SELECT 'stdin'"]
 
 
 def test_no_range_is_all_of_time(server: FakeFlight) -> None:
-    assert main(["query", "SELECT 1"]) == cli.OK
-    assert main(["query", "SELECT 1", "--all"]) == cli.OK
+    assert main(["query", "SELECT 1"]) == terminal.OK
+    assert main(["query", "SELECT 1", "--all"]) == terminal.OK
 
     assert not any("query_range_begin" in headers or "query_range_end" in headers for headers in server.asked.headers)
 
@@ -109,7 +112,7 @@ def flight_time(text: str) -> float:
 def test_parameters_are_bound_by_position(server: FakeFlight) -> None:
     server.answers["SELECT ?, ?"] = Laid([ROWS], parameters=[pa.field("1", pa.int64()), pa.field("2", pa.string())])
 
-    assert main(["query", "SELECT ?, ?", "--param", "17", "--param", "x=y"]) == cli.OK
+    assert main(["query", "SELECT ?, ?", "--param", "17", "--param", "x=y"]) == terminal.OK
 
     assert server.asked.parameters == [[17, "x=y"]]
 
@@ -120,7 +123,7 @@ def test_a_file_gets_the_format_of_its_suffix(
 ) -> None:
     path = tmp_path / name
 
-    assert main(["query", "SELECT 1", "-o", str(path)]) == cli.OK
+    assert main(["query", "SELECT 1", "-o", str(path)]) == terminal.OK
 
     match path.suffix:
         case ".parquet":
@@ -148,7 +151,7 @@ def test_what_is_no_regular_file_is_written_into_and_stays(server: FakeFlight, t
         reader = threading.Thread(target=lambda into: into.append(fifo.read_bytes()), args=(read,))
         reader.start()
 
-        assert main(["query", "SELECT 1", "-o", str(fifo), "--format", format]) == cli.OK
+        assert main(["query", "SELECT 1", "-o", str(fifo), "--format", format]) == terminal.OK
 
         reader.join(10)
         if format == "csv":
@@ -167,7 +170,7 @@ def test_a_link_is_followed(server: FakeFlight, tmp_path: Path, there: bool) -> 
         real.write_text("what was there")
     link.symlink_to(real)
 
-    assert main(["query", "SELECT 1", "-o", str(link)]) == cli.OK
+    assert main(["query", "SELECT 1", "-o", str(link)]) == terminal.OK
 
     assert link.is_symlink()
     assert real.read_text() == "n,msg\n1,a\n20,b\n"
@@ -180,7 +183,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(server: FakeFlight, tmp_path: Pa
     path.chmod(0o640)
     inode = path.stat().st_ino
 
-    assert main(["query", "SELECT 1", "-o", str(path)]) == cli.OK
+    assert main(["query", "SELECT 1", "-o", str(path)]) == terminal.OK
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert path.stat().st_ino != inode  # whole or not at all: the old file was not written into
@@ -191,16 +194,16 @@ def test_an_ending_that_is_not_known_is_refused_unless_the_format_is_said(
 ) -> None:
     path = tmp_path / "rows.xlsx"
 
-    assert main(["query", "SELECT 1", "-o", str(path)]) == cli.USAGE
+    assert main(["query", "SELECT 1", "-o", str(path)]) == terminal.USAGE
     assert ".csv, .json, .jsonl, .ndjson, .parquet, .arrow, .arrows, .txt, or say --format" in capsys.readouterr().err
     assert server.asked.sql == []
-    assert main(["query", "SELECT 1", "-o", str(path), "--format", "csv"]) == cli.OK
+    assert main(["query", "SELECT 1", "-o", str(path), "--format", "csv"]) == terminal.OK
     assert path.read_text() == "n,msg\n1,a\n20,b\n"
 
 
 @pytest.mark.parametrize("name", ["rows", "rows.txt"])
 def test_a_name_without_an_ending_and_a_text_file_get_the_table(server: FakeFlight, tmp_path: Path, name: str) -> None:
-    assert main(["query", "SELECT 1", "-o", str(tmp_path / name)]) == cli.OK
+    assert main(["query", "SELECT 1", "-o", str(tmp_path / name)]) == terminal.OK
 
     assert (tmp_path / name).read_text().startswith(" n  msg\n")
 
@@ -210,7 +213,7 @@ def test_a_file_that_would_be_incomplete_is_not_left_behind(server: FakeFlight, 
     path = tmp_path / "rows.csv"
     path.write_text("what was there")
 
-    assert main(["query", "SELECT 1", "-o", str(path)]) == cli.FAILED
+    assert main(["query", "SELECT 1", "-o", str(path)]) == terminal.FAILED
 
     assert path.read_text() == "what was there"
     assert list(tmp_path.iterdir()) == [path]
@@ -219,12 +222,12 @@ def test_a_file_that_would_be_incomplete_is_not_left_behind(server: FakeFlight, 
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (pa.ArrowInvalid("Parser Error: near X (query_id=q7)"), cli.FAILED, "Parser Error: near X"),
-        (flight.FlightTimedOutError("too slow"), cli.FAILED, "too slow"),
-        (flight.FlightInternalError("internal error (query_id=q7)"), cli.FAILED, "internal error"),
-        (flight.FlightUnauthenticatedError("no token"), cli.DENIED, "no token"),
-        (flight.FlightUnauthorizedError("not yours"), cli.DENIED, "not yours"),
-        (flight.FlightUnavailableError("draining"), cli.UNAVAILABLE, "draining"),
+        (pa.ArrowInvalid("Parser Error: near X (query_id=q7)"), terminal.FAILED, "Parser Error: near X"),
+        (flight.FlightTimedOutError("too slow"), terminal.FAILED, "too slow"),
+        (flight.FlightInternalError("internal error (query_id=q7)"), terminal.FAILED, "internal error"),
+        (flight.FlightUnauthenticatedError("no token"), terminal.DENIED, "no token"),
+        (flight.FlightUnauthorizedError("not yours"), terminal.DENIED, "not yours"),
+        (flight.FlightUnavailableError("draining"), terminal.UNAVAILABLE, "draining"),
     ],
 )
 def test_exit_codes_say_whose_turn_it_is(
@@ -252,7 +255,7 @@ def test_an_error_names_the_query_for_the_servers_log(server: FakeFlight, capsys
 
 
 def test_nobody_there_is_exit_code_5(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["query", "SELECT 1", "--server", "127.0.0.1:9"]) == cli.UNAVAILABLE
+    assert main(["query", "SELECT 1", "--server", "127.0.0.1:9"]) == terminal.UNAVAILABLE
 
     assert capsys.readouterr().err == "lakeflight query: cannot connect: connection refused (server 127.0.0.1:9)\n"
 
@@ -263,7 +266,7 @@ def test_a_server_that_cannot_answer_now_is_told_from_one_that_is_not_there(
     said = "the database is not available: no connection"
     server.answers[None] = Laid(fail_bind=flight.FlightUnavailableError(f"{said} (query_id=q7)"))
 
-    assert main(["query", "SELECT 1"]) == cli.UNAVAILABLE
+    assert main(["query", "SELECT 1"]) == terminal.UNAVAILABLE
 
     assert capsys.readouterr().err == f"lakeflight query: {said} (query q7)\n"
 
@@ -290,7 +293,7 @@ def test_a_server_that_cannot_answer_now_is_told_from_one_that_is_not_there(
 def test_usage_errors_are_exit_code_2(
     server: FakeFlight, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    assert main(["query", *arguments]) == cli.USAGE
+    assert main(["query", *arguments]) == terminal.USAGE
 
     printed = capsys.readouterr()
     assert said in printed.err
@@ -299,7 +302,7 @@ def test_usage_errors_are_exit_code_2(
 
 
 def test_a_file_that_cannot_be_written_is_a_usage_error(server: FakeFlight, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["query", "SELECT 1", "-o", "/does/not/exist/rows.csv"]) == cli.USAGE
+    assert main(["query", "SELECT 1", "-o", "/does/not/exist/rows.csv"]) == terminal.USAGE
 
     assert "cannot write /does/not/exist/rows.csv" in capsys.readouterr().err
 
@@ -307,7 +310,7 @@ def test_a_file_that_cannot_be_written_is_a_usage_error(server: FakeFlight, caps
 def test_missing_blocks_are_said_on_standard_error(server: FakeFlight, capsys: pytest.CaptureFixture[str]) -> None:
     server.answers[None] = Laid([ROWS], missing_blocks=1)
 
-    assert main(["query", "SELECT 1", "--format", "csv"]) == cli.OK
+    assert main(["query", "SELECT 1", "--format", "csv"]) == terminal.OK
 
     assert capsys.readouterr().err == (
         "warning: 1 block that could not be decoded is missing from this answer: see quarantined_blocks\n"
@@ -361,7 +364,7 @@ def test_a_reader_that_goes_away_is_no_error(server: FakeFlight) -> None:
     running.stdout.readline()
     running.stdout.close()
 
-    assert running.wait(20) == cli.OK
+    assert running.wait(20) == terminal.OK
     assert running.stderr.read() == ""
     running.stderr.close()
 
@@ -377,7 +380,7 @@ def test_control_c_stops_the_statement_at_once(server: FakeFlight) -> None:
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=5)
 
-    assert (running.returncode, out, err) == (cli.INTERRUPTED, "", "lakeflight query: interrupted\n")
+    assert (running.returncode, out, err) == (terminal.INTERRUPTED, "", "lakeflight query: interrupted\n")
 
 
 def test_control_c_while_a_file_is_written_leaves_nothing(server: FakeFlight, tmp_path: Path) -> None:
@@ -393,7 +396,7 @@ def test_control_c_while_a_file_is_written_leaves_nothing(server: FakeFlight, tm
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=10)
 
-    assert (running.returncode, out, err) == (cli.INTERRUPTED, "", "lakeflight query: interrupted\n")
+    assert (running.returncode, out, err) == (terminal.INTERRUPTED, "", "lakeflight query: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -413,7 +416,7 @@ def test_control_c_while_libraries_load_is_one_line(command: str) -> None:
     starting.send_signal(signal.SIGINT)
     _, err = starting.communicate(timeout=5)
 
-    assert (starting.returncode, err) == (cli.INTERRUPTED, "lakeflight query: interrupted\n")
+    assert (starting.returncode, err) == (terminal.INTERRUPTED, "lakeflight query: interrupted\n")
 
 
 _SLOW_IMPORT = """
@@ -478,7 +481,7 @@ def test_a_terminal_shows_progress_and_clears_it(server: FakeFlight) -> None:
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
 
-    assert (running.returncode, out) == (cli.OK, "n,msg\n1,a\n20,b\n")
+    assert (running.returncode, out) == (terminal.OK, "n,msg\n1,a\n20,b\n")
     assert "making partitions 1/4 · 7 blocks · 1.0 MB" in shown
     assert shown.endswith("\r\x1b[K")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lakeflight.wire.envelope import format_time
+from lakeflight.wire.times import format_time
 from tests.support.history import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, LongProgram
 
 _T = TypeVar("_T")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakeflight.wire.cbor import LEGACY_PAYLOAD_BYTES_MAX
 from lakeflight.wire.envelope import (
-    LEGACY_PAYLOAD_BYTES_MAX,
     BlockRequest,
     ProcessRequest,
     StreamRequest,
@@ -24,10 +24,9 @@ from lakeflight.wire.envelope import (
     encode_process,
     encode_stream,
     encode_types,
-    format_time,
-    parse_time_ns,
 )
 from lakeflight.wire.errors import CorruptPayloadError, MalformedRequestError
+from lakeflight.wire.times import format_time, parse_time_ns
 from tests.support.fixtures import native_cases
 
 ID1, ID2, ID3 = (f"{d * 8}-{d * 4}-4{d * 3}-8{d * 3}-{d * 12}" for d in "123")
