@@ -1,27 +1,27 @@
 """Arrow batches as text and files: aligned tables, CSV, JSON, JSON lines, Parquet, Arrow.
 
 Every format streams: nothing here holds more than one batch, but the table, which looks at its first rows to choose
-widths. Times are ISO 8601 to the nanosecond with ``Z``, lists of key and value are shown as one object, binary as
-hexadecimal. The table is for people: control characters, which log lines may carry into a terminal, are shown as
-escapes there.
+widths. What a cell says is told in ``cells``. The table is for people: control characters, which log lines may carry into
+a terminal, are shown as escapes there.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import os
+import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, BinaryIO, Final, Protocol, TextIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from lakeflight.cells import column_texts, distinct, json_column, to_json
 
 WIDTH_SAMPLE_ROWS: Final = 1000  # of a table: later rows keep the widths, and what is wider sticks out
 NULL_TEXT: Final = "NULL"
 _CUT: Final = "…"
+_CSV_QUOTED: Final = re.compile(r'[",\n\r]')
 
 
 class Writer(Protocol):
@@ -62,105 +62,6 @@ def binary_writer(name: str, schema: pa.Schema, target: BinaryIO) -> Writer:
             return ArrowWriter(schema, target)
         case _:
             raise ValueError(f"not a binary format: {name!r}")
-
-
-# --- values ---------------------------------------------------------------------------------------------------------
-
-
-def column_texts(column: pa.Array) -> list[str | None]:
-    """The cells of a column as text, ``None`` for null."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return column_texts(column.dictionary_decode())
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _python_list(column)
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date(kind):
-        return _python_list(pc.cast(column, pa.string()))
-    if pa.types.is_timestamp(kind):
-        return _python_list(_iso(column))
-    if pa.types.is_null(kind):
-        return [None] * len(column)
-    return [None if value is None else _cell(value) for value in json_column(column)]
-
-
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def json_column(column: pa.Array) -> list[Any]:
-    """The cells of a column as values that JSON can hold. What is no number becomes null, because JSON has no name for it."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return json_column(column.dictionary_decode())
-    if pa.types.is_floating(kind):
-        finite = pc.if_else(pc.is_finite(column), column, pa.scalar(None, kind))
-        return _python_list(finite)
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind):
-        return _python_list(column)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _python_list(column)
-    if pa.types.is_timestamp(kind):
-        return _python_list(_iso(column))
-    if pa.types.is_date(kind) or pa.types.is_time(kind):
-        return _python_list(pc.cast(column, pa.string()))
-    if pa.types.is_duration(kind):
-        return _python_list(pc.cast(column, pa.int64()))
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return [None if value is None else value.hex() for value in _python_list(column)]
-    if pa.types.is_struct(kind):
-        return _json_structs(column)
-    if pa.types.is_map(kind):
-        return [
-            None if value is None else {str(key): str(item) for key, item in value} for value in _python_list(column)
-        ]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _json_lists(column)
-    return [None if value is None else str(value) for value in _python_list(column)]
-
-
-def _json_structs(column: pa.Array) -> list[Any]:
-    names = [field.name for field in column.type]
-    valid = _python_list(column.is_valid())
-    children = [json_column(child) for child in column.flatten()]
-    if not children:
-        return [{} if there else None for there in valid]
-    rows = zip(*children, strict=True)
-    return [dict(zip(names, row, strict=True)) if there else None for there, row in zip(valid, rows, strict=True)]
-
-
-def _json_lists(column: pa.Array) -> list[Any]:
-    lengths = _python_list(pc.list_value_length(column))
-    items = json_column(column.flatten())
-    as_object = _is_property_list(column.type)
-    lists: list[Any] = []
-    position = 0
-    for length in lengths:
-        if length is None:
-            lists.append(None)
-            continue
-        part = items[position : position + length]
-        position += length
-        lists.append({pair["key"]: pair["value"] for pair in part if pair} if as_object else part)
-    return lists
-
-
-def _is_property_list(kind: Any) -> bool:
-    item = kind.value_type
-    return pa.types.is_struct(item) and [(field.name, field.type) for field in item] == [
-        ("key", pa.string()),
-        ("value", pa.string()),
-    ]
-
-
-def _iso(column: pa.Array) -> pa.Array:
-    naive = column.cast(pa.timestamp(column.type.unit))  # the instant in UTC
-    text = pc.replace_substring(pc.cast(naive, pa.string()), " ", "T", max_replacements=1)
-    return pc.binary_join_element_wise(text, "Z", "") if column.type.tz is not None else text
-
-
-def _python_list(column: pa.Array) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    return values
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -261,30 +162,39 @@ class CsvWriter:
     """A head line, then a line a row; null is an empty cell, an empty text is ``""``."""
 
     def __init__(self, schema: pa.Schema, target: TextIO) -> None:
-        self._rows = csv.writer(target, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-        self._rows.writerow(schema.names)
+        self._target = target
+        target.write(_csv_line(schema.names))
 
     def write(self, batch: pa.RecordBatch) -> None:
         columns = [column_texts(column) for column in batch.columns]
-        self._rows.writerows(zip(*columns, strict=True))
+        self._target.write("".join(map(_csv_line, zip(*columns, strict=True))))
 
     def finish(self) -> None:
         return None
 
 
+def _csv_line(cells: Sequence[str | None]) -> str:
+    if len(cells) == 1 and cells[0] is None:
+        return "\n"
+    return ",".join("" if cell is None else _csv_cell(cell) for cell in cells) + "\n"
+
+
+def _csv_cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if not text or _CSV_QUOTED.search(text) else text
+
+
 def _json_rows(batch: pa.RecordBatch, names: Sequence[str]) -> list[str]:
-    encode: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     columns = [json_column(column) for column in batch.columns]
     if not columns:
         return ["{}"] * batch.num_rows
-    return [encode(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    return [to_json(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
 class JsonLinesWriter:
     """One object a line."""
 
     def __init__(self, schema: pa.Schema, target: TextIO) -> None:
-        self._names = _distinct(schema.names)
+        self._names = distinct(schema.names)
         self._target = target
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -298,7 +208,7 @@ class JsonWriter:
     """One array of objects, a line each."""
 
     def __init__(self, schema: pa.Schema, target: TextIO) -> None:
-        self._names = _distinct(schema.names)
+        self._names = distinct(schema.names)
         self._target = target
         self._begun = False
 
@@ -310,19 +220,6 @@ class JsonWriter:
 
     def finish(self) -> None:
         self._target.write("\n]\n" if self._begun else "[]\n")
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names that an object can have side by side: SQL may give two columns one name."""
-    taken: set[str] = set()
-    distinct = []
-    for name in names:
-        candidate, number = name, 2
-        while candidate in taken:
-            candidate, number = f"{name}_{number}", number + 1
-        taken.add(candidate)
-        distinct.append(candidate)
-    return distinct
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -13,12 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakeflight.cells import column_texts, json_column
 from lakeflight.output import (
     WIDTH_SAMPLE_ROWS,
     binary_writer,
-    column_texts,
     display_width,
-    json_column,
     printable,
     text_writer,
 )
@@ -29,7 +28,7 @@ COLUMNS: dict[str, tuple[pa.Array, list[str | None], list[object]]] = {
     "float": (
         pa.array([0.1, None, float("inf"), float("nan")]),
         ["0.1", None, "inf", "nan"],
-        [0.1, None, None, None],
+        [0.1, None, "Infinity", "NaN"],
     ),
     "bool": (pa.array([True, False, None]), ["true", "false", None], [True, False, None]),
     "text": (pa.array(["a", "", None]), ["a", "", None], ["a", "", None]),
@@ -70,7 +69,7 @@ COLUMNS: dict[str, tuple[pa.Array, list[str | None], list[object]]] = {
         [[{"t": "1970-01-01T00:00:00.000000001Z"}]],
     ),
     "duration": (pa.array([5, None], pa.duration("ns")), ["5", None], [5, None]),
-    "map": (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int32())), ['{"a": "1"}'], [{"a": "1"}]),
+    "map": (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int32())), ['{"a": 1}'], [{"a": 1}]),
 }
 
 
