@@ -28,6 +28,7 @@ import structlog
 from lakeflight.version import VERSION
 from lakehouse.buckets.materialize import Materializer, MaterializerLimits
 from lakehouse.catalog.connect import Limits, database_errors, open_pool
+from lakehouse.catalog.metadata import MetadataExport
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import InternalError
@@ -39,7 +40,7 @@ from server.embedded_postgres import EmbeddedPostgres
 from server.flight.server import FlightLimits, FlightServer
 from server.ingestion.listener import listen
 from server.maintenance import Maintenance
-from server.query_service import LakeQueryService
+from server.query import LakeQueryService
 from server.settings import Settings, host_and_port
 from server.surroundings import (
     address_errors,
@@ -50,6 +51,7 @@ from server.surroundings import (
     refuse_lost_database,
     store_errors,
 )
+from server.workers.executor import LocalQueryExecutor
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool, QueryPoolLimits, QueryWorkerPool
 from views import default_registry
 
@@ -201,10 +203,14 @@ async def running(
         queries = LakeQueryService(
             registry,
             materializer,
-            connections,
-            queries_pool,
-            folder.scratch,
-            metadata_bytes_max=settings.metadata_bytes_max,
+            LocalQueryExecutor(
+                queries_pool,
+                store,
+                MetadataExport(connections, settings.metadata_bytes_max),
+                folder.scratch,
+                tables={name: registry.declarations[name] for name in registry.tables},
+                sources=registry.declarations,
+            ),
             statement_timeout_s=settings.statement_timeout_s,
             prune=prune,
         )

@@ -24,7 +24,7 @@ from lakehouse.errors import LakeflightError
 from lakehouse.failpoints import failpoint
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
 from lakehouse.ports import ObjectStore, View
-from lakehouse.registry import MetadataView, ViewRegistry
+from lakehouse.sources import SourceRegistry
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ VERSION_UNUSED_MAX: Final = timedelta(days=7)  # longer than an upgrade takes, s
 class Maintenance:
     """The steps of one round, and the loop that repeats them."""
 
-    registry: ViewRegistry
+    registry: SourceRegistry
     catalog: PartitionCatalog
     materializer: Materializer
     store: ObjectStore
@@ -67,8 +67,8 @@ class Maintenance:
 
     async def freshen_global_views(self) -> None:
         """What dashboards ask for first is there before they ask."""
-        for view in self.registry.global_tables:
-            if not isinstance(view, MetadataView):
+        for view in self.registry.views:
+            if view.has_global:
                 await _guarded(
                     "freshen", self.materializer.ensure(view, GLOBAL_INSTANCE, EVERYTHING), view_set=view.view_set
                 )
@@ -125,7 +125,7 @@ class Maintenance:
             log.info("objects.collected", objects=len(condemned))
 
     def _views(self) -> dict[ViewVersion, View]:
-        return {version_of(view): view for view in self.registry.views if not isinstance(view, MetadataView)}
+        return {version_of(view): view for view in self.registry.views}
 
 
 async def _guarded(step: str, work: Coroutine[Any, Any, object], **about: str) -> None:

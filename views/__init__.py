@@ -5,7 +5,7 @@ Importing a view loads no kernel, because most processes only ask for its schema
 
 from __future__ import annotations
 
-from lakehouse.registry import ViewRegistry
+from lakehouse.sources import BlocksSource, CatalogSource, SourceRegistry
 from views.blocks import BLOCKS
 from views.log_entries import LogEntries
 from views.measures import Measures
@@ -17,17 +17,17 @@ from views.thread_spans import ThreadSpans
 __all__ = ["default_registry", "warm_up"]
 
 
-def default_registry() -> ViewRegistry:
+def default_registry() -> SourceRegistry:
     """Everything a server offers."""
-    return ViewRegistry(
+    return SourceRegistry(
         [
-            PROCESSES,
-            STREAMS,
-            BLOCKS,
-            QUARANTINED_BLOCKS,
-            LogEntries(),
-            Measures(),
-            ThreadSpans(),
+            CatalogSource(PROCESSES),
+            CatalogSource(STREAMS),
+            CatalogSource(BLOCKS),
+            CatalogSource(QUARANTINED_BLOCKS),
+            BlocksSource(LogEntries()),
+            BlocksSource(Measures()),
+            BlocksSource(ThreadSpans()),
         ]
     )
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from lakehouse.registry import MetadataView
+from lakehouse.catalog.tables import CatalogTable
 from views.columns import properties_field, tags_field, text_field, time_field
 from views.processes import PROCESSES
 from views.streams import STREAMS
@@ -19,8 +19,8 @@ def _number(name: str, width: pa.DataType | None = None) -> pa.Field:
     return pa.field(name, width or pa.int64(), nullable=False)
 
 
-BLOCKS: Final = MetadataView(
-    view_set="blocks",
+BLOCKS: Final = CatalogTable(
+    name="blocks",
     schema=pa.schema(
         [
             text_field("block_id"),

@@ -6,11 +6,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from lakehouse.registry import MetadataView
+from lakehouse.catalog.tables import CatalogTable
 from views.columns import properties_field, text_field, time_field
 
-PROCESSES: Final = MetadataView(
-    view_set="processes",
+PROCESSES: Final = CatalogTable(
+    name="processes",
     schema=pa.schema(
         [
             text_field("process_id"),

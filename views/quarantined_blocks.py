@@ -10,11 +10,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from lakehouse.registry import MetadataView
+from lakehouse.catalog.tables import CatalogTable
 from views.columns import text_field, time_field
 
-QUARANTINED_BLOCKS: Final = MetadataView(
-    view_set="quarantined_blocks",
+QUARANTINED_BLOCKS: Final = CatalogTable(
+    name="quarantined_blocks",
     schema=pa.schema(
         [
             text_field("block_id"),

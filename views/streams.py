@@ -6,11 +6,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from lakehouse.registry import MetadataView
+from lakehouse.catalog.tables import CatalogTable
 from views.columns import properties_field, tags_field, text_field, time_field
 
-STREAMS: Final = MetadataView(
-    view_set="streams",
+STREAMS: Final = CatalogTable(
+    name="streams",
     schema=pa.schema(
         [
             text_field("stream_id"),

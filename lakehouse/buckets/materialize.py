@@ -186,6 +186,11 @@ class Materializer:
             raise _not_made_again(view, instance, begins, "what was made is lost as well")
         return fresh, paths
 
+    async def ensure_stored(self, view: View, instance: str, wanted: TimeRange, allowance: Allowance) -> Freshened:
+        """``ensure``, with files made again that the store has lost or damaged."""
+        async with self.ensure_local(view, instance, wanted, allowance) as local:
+            return local.fresh
+
     async def known_missing(self, uses: Sequence[tuple[View, str, TimeRange]]) -> int | None:
         """Blocks that are known to be missing from these instances and ranges; ``None``: no block of the lake is.
 

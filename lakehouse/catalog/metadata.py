@@ -1,4 +1,4 @@
-"""The rows of metadata views as CSV files, all of one snapshot, for the engine to read.
+"""The rows of catalog tables as CSV files, all of one snapshot, for the engine to read.
 
 Postgres writes the text and nobody parses it here: the bytes go from the connection to the file. Only rows that a statement
 can need are asked for; rows too many are no harm, because the engine filters again, so several needs are joined by OR.
@@ -7,8 +7,7 @@ can need are asked for; rows too many are no harm, because the engine filters ag
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,22 +16,13 @@ import pyarrow as pa
 
 from lakehouse.catalog.connect import ACQUIRE_TIMEOUT_S, database_errors
 from lakehouse.catalog.queries import load
+from lakehouse.catalog.tables import CatalogTable, RowsNeed
 from lakehouse.engine.metadata_relations import own_columns
 from lakehouse.errors import BackendUnavailableError, LimitExceededError
-from lakehouse.model import EVERYTHING, NS_PER_US, TimeRange
-from lakehouse.registry import MetadataView
+from lakehouse.model import NS_PER_US
 
 COPY_TIMEOUT_S: Final = 120.0
 _SQL = load("metadata")
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataNeed:
-    """Rows of a metadata view that one reference of a statement may read."""
-
-    view: MetadataView
-    range: TimeRange = EVERYTHING
-    equals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> its only possible values
 
 
 class MetadataExport:
@@ -45,8 +35,8 @@ class MetadataExport:
         self._pool = pool
         self._bytes_max = bytes_max
 
-    async def write(self, needs: Sequence[MetadataNeed], folder: Path) -> dict[str, Path]:
-        """One file per view that the needs touch, by its name."""
+    async def write(self, needs: Sequence[RowsNeed], folder: Path) -> dict[str, Path]:
+        """One file per table that the needs touch, by its name."""
         queries = copy_queries(needs)
         files = {name: folder / f"{name}.csv" for name in queries}
         left = [self._bytes_max]
@@ -78,30 +68,30 @@ class MetadataExport:
             await connection.copy_from_query(query, output=sink, format="csv", timeout=COPY_TIMEOUT_S)
 
 
-def copy_queries(needs: Sequence[MetadataNeed]) -> dict[str, str]:
+def copy_queries(needs: Sequence[RowsNeed]) -> dict[str, str]:
     """The SELECT of each file. Conditions hold nothing but names of columns, and UUIDs and integers of our own making."""
-    views: dict[str, MetadataView] = {}
+    tables: dict[str, CatalogTable] = {}
     conditions: dict[str, list[str]] = {}
     for need in needs:
         own = _condition(need)
-        wanted = [(need.view, own)]
-        for column, other in need.view.joins.items():
-            joined = f"SELECT r.{column} FROM {_rows(need.view)} WHERE {own}"
+        wanted = [(need.table, own)]
+        for column, other in need.table.joins.items():
+            joined = f"SELECT r.{column} FROM {_rows(need.table)} WHERE {own}"
             wanted.append((other, own and f"r.{column} IN ({joined})"))
-        for view, condition in wanted:
-            views[view.view_set] = view
-            conditions.setdefault(view.view_set, []).append(condition)
-    return {name: _query(view, conditions[name]) for name, view in views.items()}
+        for table, condition in wanted:
+            tables[table.name] = table
+            conditions.setdefault(table.name, []).append(condition)
+    return {name: _query(table, conditions[name]) for name, table in tables.items()}
 
 
-def _query(view: MetadataView, conditions: Sequence[str]) -> str:
-    columns = ", ".join(_written(f"r.{column.name}", column.type) for column in own_columns(view.schema))
+def _query(table: CatalogTable, conditions: Sequence[str]) -> str:
+    columns = ", ".join(_written(f"r.{column.name}", column.type) for column in own_columns(table.schema))
     anyone = " OR ".join(f"({condition})" for condition in dict.fromkeys(conditions)) if all(conditions) else "true"
-    return f"SELECT {columns} FROM {_rows(view)} WHERE {anyone}"
+    return f"SELECT {columns} FROM {_rows(table)} WHERE {anyone}"
 
 
-def _rows(view: MetadataView) -> str:
-    return f"(\n{_SQL[view.view_set]}\n) AS r"
+def _rows(table: CatalogTable) -> str:
+    return f"(\n{_SQL[table.name]}\n) AS r"
 
 
 def _written(column: str, kind: pa.DataType) -> str:
@@ -113,12 +103,12 @@ def _written(column: str, kind: pa.DataType) -> str:
     return f"to_json({column})" if pa.types.is_list(kind) else column
 
 
-def _condition(need: MetadataNeed) -> str:
-    parts = [_is_one_of(f"r.{name}", need.equals[name]) for name in need.view.ids if name in need.equals]
+def _condition(need: RowsNeed) -> str:
+    parts = [_is_one_of(f"r.{name}", need.equals[name]) for name in need.table.ids if name in need.equals]
     if need.range.end_ns is not None:
-        parts.append(f"r.{need.view.begin_column} <= {_timestamp(-(-need.range.end_ns // NS_PER_US))}")
+        parts.append(f"r.{need.table.begin_column} <= {_timestamp(-(-need.range.end_ns // NS_PER_US))}")
     if need.range.begin_ns is not None:
-        parts.append(f"r.{need.view.end_column} >= {_timestamp(need.range.begin_ns // NS_PER_US)}")
+        parts.append(f"r.{need.table.end_column} >= {_timestamp(need.range.begin_ns // NS_PER_US)}")
     return " AND ".join(parts)
 
 

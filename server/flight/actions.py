@@ -26,9 +26,9 @@ from lakehouse.model import Caller
 from server.flight.calls import Call
 from server.flight.commands import refuse_transaction
 from server.flight.handles import HandleSealer
-from server.flight.ports import QueryService
-from server.flight.running import RunningStatements, cancelled_by_caller
 from server.flight.sessions import get_options, read_session, session_cookie, set_options
+from server.query.ports import QueryService
+from server.query.running import RunningStatements
 
 _CANCELLED: Final = 1  # CancelStatus
 _NOT_CANCELLABLE: Final = 3
@@ -114,13 +114,8 @@ class Actions:
         return _CANCELLED if any(stopped) else _NOT_CANCELLABLE
 
     def _cancel_handle(self, caller: Caller, handle: bytes) -> bool:
-        running = self._running.of_handle(caller, handle)
-        for statement in running:
-            if self._queries.cancel(caller, statement.query_id) == 0:  # not begun, or all done but the last write
-                statement.stop(cancelled_by_caller())
-        statement_text = self._sealer.open(caller, handle)
-        elsewhere = 0 if statement_text.parameter_count else self._queries.cancel(caller, statement_text.sql)
-        return bool(running or elsewhere or self._running.has_finished(caller, handle))
+        self._sealer.open(caller, handle)  # somebody else's is refused, as everywhere
+        return bool(self._running.cancel(caller, handle) or self._running.has_finished(caller, handle))
 
     async def _set_session_options(self, call: Call, body: bytes) -> bytes:
         session = read_session(call.metadata)
@@ -143,7 +138,7 @@ class Actions:
         query_id = body.decode(errors="replace")[:100]
         if not query_id:
             raise MalformedRequestError("the action's body must be a query id")
-        progress = self._queries.progress(query_id)
+        progress = self._running.progress(call.caller, query_id)
         if progress is None:
             raise NotFoundError(f"no running query {query_id!r}")
         return json.dumps(dict(progress), default=str).encode()

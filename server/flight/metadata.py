@@ -24,9 +24,9 @@ from lakeflight.wire.flight_sql import (
     GetXdbcTypeInfo,
     MetadataCommand,
 )
-from server.flight.ports import TableDescription
 from server.flight.sessions import CATALOG, SCHEMA
 from server.flight.sql_info import SQL_INFO_SCHEMA, Answer, sql_info_batch
+from server.query.ports import TableDescription
 
 TABLE_TYPES: Final = ("TABLE", "VIEW")
 _FIELD_METADATA: Final = "ARROW:FLIGHT:SQL:"

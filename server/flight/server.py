@@ -14,9 +14,9 @@ import grpc.aio
 from server.flight.calls import Authenticate, anonymous
 from server.flight.handles import HandleSealer
 from server.flight.health import Health
-from server.flight.ports import QueryService
-from server.flight.running import RunningStatements
 from server.flight.service import FlightService
+from server.query.ports import QueryService
+from server.query.running import RunningStatements
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,11 @@ from server.flight.calls import Authenticate, Call, ReaderGoneError
 from server.flight.commands import Query, command_of, read_descriptor, read_ticket, refusal, resolve
 from server.flight.handles import BOUND_VALUES_BYTES_MAX, HandleSealer, Statement
 from server.flight.metadata import metadata_batch, metadata_schema, needs_tables
-from server.flight.ports import PreparedQuery, QueryService, QueryStream
-from server.flight.running import RunningStatements
 from server.flight.sql_info import sql_info
 from server.flight.status import refuse
 from server.flight.streams import ReadyFrames, RepeatedQuery
+from server.query.ports import PreparedQuery, QueryService, QueryStream
+from server.query.running import RunningStatements
 
 _log = structlog.get_logger(__name__)
 
@@ -247,7 +247,7 @@ class FlightService:
         now, write = asyncio.get_running_loop().time, call.context.write
         try:
             running = self._running.enter(
-                call.query_id, call.caller, handle, counted=not isinstance(stream, ReadyFrames)
+                call.query_id, call.caller, handle, stream, counted=not isinstance(stream, ReadyFrames)
             )
         except LimitExceededError as error:
             stream.refuse(error)
@@ -262,7 +262,7 @@ class FlightService:
                     raise ReaderGoneError from error
                 running.blocked_since = None
             call.context.set_trailing_metadata(((MISSING_BLOCKS, str(stream.missing_blocks)),))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ReaderGoneError):  # gRPC makes an error of its own of a cancelled write
             if running.cut is None:
                 raise  # the client cancelled, its deadline passed, or it is gone
             running.task.uncancel()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pyarrow as pa
 
 from lakehouse.errors import LakeflightError, QueryError
-from server.flight.ports import QueryStream
+from server.query.ports import QueryStream
 
 
 class ReadyFrames:
@@ -24,6 +24,10 @@ class ReadyFrames:
         for frame in self._frames:
             return frame
         raise StopAsyncIteration
+
+    @property
+    def progress(self) -> Mapping[str, object]:
+        return {"stage": "running"}
 
     def refuse(self, error: LakeflightError) -> None:
         """Nothing runs here that could be refused."""
@@ -70,6 +74,11 @@ class RepeatedQuery:
                 self.missing_blocks = max(self.missing_blocks, self._current.missing_blocks)
                 await self._current.aclose()
                 self._current = None
+
+    @property
+    def progress(self) -> Mapping[str, object]:
+        """That of the row of values whose turn it is."""
+        return {"row": self._next_row, **(self._current.progress if self._current is not None else {})}
 
     def refuse(self, error: LakeflightError) -> None:
         self._execute(self._values.slice(0, 1)).refuse(error)

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from lakehouse.errors import LakeflightError, UnsupportedError
+from lakehouse.errors import LakeflightError
 from server.workers.protocol import (
     DETAIL_TEXT_MAX,
     ERROR_TEXT_MAX,
@@ -50,7 +50,6 @@ def bucket_builder() -> Builder:
     """The builder of the lake's own views."""
     from lakehouse.buckets.build import build_bucket
     from lakehouse.jobs.build import LocalBuild
-    from lakehouse.registry import MetadataView
     from views import default_registry, warm_up
 
     warm_up()
@@ -58,10 +57,7 @@ def bucket_builder() -> Builder:
 
     def build(request: dict[str, Any]) -> dict[str, Any]:
         local = LocalBuild.from_message(request)
-        view = registry.find(local.job.view_set)
-        if isinstance(view, MetadataView):
-            raise UnsupportedError(f"{local.job.view_set} is not made from blocks")
-        return build_bucket(view, local).to_message()
+        return build_bucket(registry.view(local.job.view_set), local).to_message()
 
     return build
 

@@ -6,27 +6,15 @@ worker is checked field by field: it has read hostile SQL.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import pyarrow as pa
 
 from lakehouse.engine import DeclaredRelation, Inspection, Reference, StatementKind
 from lakehouse.errors import InternalError
-from lakehouse.model import EVERYTHING, TimeRange
-
-
-@dataclass(frozen=True, slots=True)
-class RelationFiles:
-    """A relation of one run: which declaration it follows, and the files that hold its rows."""
-
-    name: str  # a global table, or the engine's name of a view instance
-    view_set: str
-    files: tuple[str, ...] = ()  # rows are filtered by the range
-    files_inside: tuple[str, ...] = ()  # no row lies outside of it
-    range: TimeRange = EVERYTHING
-    metadata: bool = False
+from lakehouse.jobs.run import JobRelation
+from lakehouse.model import TimeRange
 
 
 def catalog_message(
@@ -56,16 +44,16 @@ def declarations_of(message: Mapping[str, Any]) -> dict[str, DeclaredRelation]:
     }
 
 
-def relation_message(relation: RelationFiles) -> dict[str, Any]:
-    """One relation as it goes to a worker."""
+def relation_message(relation: JobRelation, files: Sequence[str], files_inside: Sequence[str]) -> dict[str, Any]:
+    """One relation as it goes to a worker, with the local files of its keys."""
     return {
         "name": relation.name,
-        "view_set": relation.view_set,
-        "files": list(relation.files),
-        "files_inside": list(relation.files_inside),
+        "view_set": relation.source,
+        "files": list(files),
+        "files_inside": list(files_inside),
         "begin_ns": relation.range.begin_ns,
         "end_ns": relation.range.end_ns,
-        "metadata": relation.metadata,
+        "metadata": relation.from_catalog,
     }
 
 

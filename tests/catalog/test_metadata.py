@@ -14,16 +14,19 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from lakehouse.catalog.metadata import MetadataExport, MetadataNeed, copy_queries
+from lakehouse.catalog.metadata import MetadataExport, copy_queries
+from lakehouse.catalog.tables import RowsNeed
 from lakehouse.engine import Relation
 from lakehouse.engine.engine import QueryEngine
 from lakehouse.errors import LimitExceededError
 from lakehouse.model import EVERYTHING, TimeRange
-from lakehouse.registry import MetadataView
 from tests.support.engine_lake import METADATA, EngineLake
-from views import default_registry
+from views.blocks import BLOCKS as BLOCKS_TABLE
+from views.processes import PROCESSES as PROCESSES_TABLE
+from views.quarantined_blocks import QUARANTINED_BLOCKS
+from views.streams import STREAMS as STREAMS_TABLE
 
-VIEWS: Final = {view.view_set: view for view in default_registry().views if isinstance(view, MetadataView)}
+TABLES: Final = {table.name: table for table in (PROCESSES_TABLE, STREAMS_TABLE, BLOCKS_TABLE, QUARANTINED_BLOCKS)}
 T0: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 T0_NS: Final = int(T0.timestamp()) * 1_000_000_000
 HOUR_NS: Final = 3_600_000_000_000
@@ -71,7 +74,7 @@ class Catalog:
                 [(block, stream, process, view_set, time) for view_set in ("log_entries", "thread_spans")],
             )
 
-    async def export(self, *needs: MetadataNeed, bytes_max: int = 1 << 20) -> dict[str, Path]:
+    async def export(self, *needs: RowsNeed, bytes_max: int = 1 << 20) -> dict[str, Path]:
         self.exported += 1
         folder = self.folder / str(self.exported)
         folder.mkdir()
@@ -92,8 +95,8 @@ class Catalog:
         return self.engine.rows(sql, *relations, metadata=files)
 
 
-def need(view: str, equals: Mapping[str, Sequence[str]] | None = None, range: TimeRange = EVERYTHING) -> MetadataNeed:
-    return MetadataNeed(VIEWS[view], range, {name: tuple(values) for name, values in (equals or {}).items()})
+def need(view: str, equals: Mapping[str, Sequence[str]] | None = None, range: TimeRange = EVERYTHING) -> RowsNeed:
+    return RowsNeed(TABLES[view], range, {name: tuple(values) for name, values in (equals or {}).items()})
 
 
 @pytest.fixture(scope="module")
@@ -111,14 +114,14 @@ async def catalog(database_url: str, tmp_path: Path, engine: QueryEngine) -> Asy
         yield made
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", TABLES)
 async def test_every_view_can_be_exported_and_read(catalog: Catalog, view: str) -> None:
     files = await catalog.export(need(view))
 
     rows = catalog.read(f"SELECT * FROM {view}", files)
 
     assert len(rows) == (6 if view == "quarantined_blocks" else 3)
-    assert list(rows[0]) == VIEWS[view].schema.names
+    assert list(rows[0]) == TABLES[view].schema.names
 
 
 async def test_quarantined_blocks_say_where_when_and_why(catalog: Catalog) -> None:
@@ -157,17 +160,17 @@ async def test_a_block_brings_its_own_stream_and_process_and_no_other(catalog: C
     assert row["processes.start_time"] == T0_NS + 2 * HOUR_NS
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", TABLES)
 async def test_rows_of_other_ids_stay_where_they_are(catalog: Catalog, view: str) -> None:
     values = {"process_id": PROCESSES, "stream_id": STREAMS, "block_id": BLOCKS}
-    for name in VIEWS[view].ids:
+    for name in TABLES[view].ids:
         assert await catalog.hours(view, {name: [values[name][1]]}) == [1]
         assert await catalog.hours(view, {name: [values[name][0], values[name][2]]}) == [0, 2]
         assert await catalog.hours(view, {name: [values[name][1].upper()]}) == []
         assert await catalog.hours(view, {name: [str(uuid.uuid4())]}) == []
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", TABLES)
 async def test_rows_of_other_times_stay_where_they_are(catalog: Catalog, view: str) -> None:
     middle = T0_NS + HOUR_NS
 
@@ -191,9 +194,9 @@ async def test_needs_of_one_statement_are_joined(catalog: Catalog) -> None:
     assert len(catalog.read("SELECT 1 FROM streams", await catalog.export(one, two, need("streams")))) == 3
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", TABLES)
 async def test_no_text_of_a_statement_gets_into_a_condition(catalog: Catalog, view: str) -> None:
-    hostile = dict.fromkeys(VIEWS[view].schema.names, HOSTILE)
+    hostile = dict.fromkeys(TABLES[view].schema.names, HOSTILE)
 
     assert copy_queries([need(view, hostile)]) == copy_queries([need(view, dict.fromkeys(hostile, ()))])
     assert await catalog.hours(view, hostile) == []

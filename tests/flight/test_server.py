@@ -15,10 +15,11 @@ from structlog.testing import capture_logs
 from lakeflight.wire.flight_sql import SQL, encode_statement_ticket, pack
 from lakehouse.errors import LimitExceededError
 from lakehouse.model import Caller, QueryOptions
-from server import query_service
 from server.flight import FlightLimits, FlightServer
-from server.flight.running import RunningStatements
-from server.query_service import LakeQueryStream
+from server.flight.streams import ReadyFrames
+from server.query import Query, RunningStatements
+from server.query import query as life_of_a_query
+from server.query.statement import Statement
 from tests.support.fake_query_service import FakeQueryService
 from tests.support.flight_server import KEY, LoopThread, ServerInThread, descriptor, flight_server, ticket
 
@@ -136,12 +137,12 @@ def test_identities_do_not_use_up_each_others_limit() -> None:
             stall_limit_while_awaited_s=30,
             somebody_waits=lambda: False,
         )
-        first = running.enter("1", Caller("ada"), b"SELECT 1")
-        running.enter("2", Caller("bob"), b"SELECT 1")
+        first = running.enter("1", Caller("ada"), b"SELECT 1", ReadyFrames([]))
+        running.enter("2", Caller("bob"), b"SELECT 1", ReadyFrames([]))
         with pytest.raises(LimitExceededError, match="ada runs 1 statements already"):
-            running.enter("3", Caller("ada"), b"SELECT 1")
+            running.enter("3", Caller("ada"), b"SELECT 1", ReadyFrames([]))
         running.leave(first)
-        running.enter("4", Caller("ada"), b"SELECT 1")
+        running.enter("4", Caller("ada"), b"SELECT 1", ReadyFrames([]))
 
     asyncio.run(enter_and_leave())
 
@@ -157,7 +158,7 @@ async def test_readers_that_stopped_reading_lose_their_places_sooner_once_their_
     loop = asyncio.get_running_loop()
 
     async def stop_reading(query_id: str, caller: Caller) -> None:
-        statement = running.enter(query_id, caller, b"")
+        statement = running.enter(query_id, caller, b"", ReadyFrames([]))
         statement.blocked_since = loop.time()
         try:
             await asyncio.sleep(60)
@@ -172,23 +173,18 @@ async def test_readers_that_stopped_reading_lose_their_places_sooner_once_their_
     assert len(running) == 3  # nobody asked for a place
 
     with pytest.raises(LimitExceededError):
-        running.enter("refused", Caller("ada"), b"")
+        running.enter("refused", Caller("ada"), b"", ReadyFrames([]))
     await asyncio.wait_for(asyncio.gather(*stopped), 2)
-    running.leave(running.enter("welcome", Caller("ada"), b""))
+    running.leave(running.enter("welcome", Caller("ada"), b"", ReadyFrames([])))
     assert not other.done()
     for task in (other, watch):
         task.cancel()
 
 
 def test_a_refused_statement_leaves_the_log_line_of_every_statement(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = LakeQueryStream(
-        None,  # type: ignore[arg-type]  # nothing of the service is asked
-        "SELECT 1",
-        Caller("ada"),
-        QueryOptions(query_id="7"),
-        None,
-    )
-    monkeypatch.setattr(query_service, "log", structlog.get_logger())  # one that no test has bound yet
+    statement = Statement("SELECT 1", None, Caller("ada"), QueryOptions(query_id="7"))
+    stream = Query(statement, None)  # type: ignore[arg-type]  # nothing that it could be made with is asked
+    monkeypatch.setattr(life_of_a_query, "log", structlog.get_logger())  # one that no test has bound yet
     with capture_logs() as lines:
         stream.refuse(LimitExceededError("ada runs 64 statements already"))
 
@@ -207,9 +203,9 @@ async def test_a_refusal_is_forgotten_after_a_while() -> None:
         somebody_waits=lambda: False,
     )
     watch = asyncio.create_task(running.watch())
-    statement = running.enter("1", Caller("ada"), b"")
+    statement = running.enter("1", Caller("ada"), b"", ReadyFrames([]))
     with pytest.raises(LimitExceededError):
-        running.enter("2", Caller("ada"), b"")
+        running.enter("2", Caller("ada"), b"", ReadyFrames([]))
     await asyncio.sleep(0.3)
 
     statement.blocked_since = asyncio.get_running_loop().time()

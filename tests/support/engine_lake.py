@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from lakehouse.engine import DeclaredRelation, EngineCatalog, Relation, relation_name
 from lakehouse.engine.engine import QueryEngine
 from lakehouse.model import EVERYTHING, TimeRange
-from lakehouse.registry import MetadataView, declaration
 from views import default_registry
 
 TIME: Final = pa.timestamp("ns")
@@ -47,8 +46,9 @@ SPANS: Final = pa.schema(
         ("name", pa.string()),
     ]
 )
+METADATA_NAMES: Final = ("processes", "streams", "blocks", "quarantined_blocks")
 METADATA: Final = {
-    view.view_set: declaration(view) for view in default_registry().views if isinstance(view, MetadataView)
+    name: declared for name, declared in default_registry().declarations.items() if name in METADATA_NAMES
 }
 CATALOG: Final = EngineCatalog(
     tables={

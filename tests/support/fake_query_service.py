@@ -116,16 +116,6 @@ class FakeQueryService:
             for name, kind in kinds.items()
         ]
 
-    def cancel(self, caller: Caller, sql_or_query_id: str) -> int:
-        self.calls["cancel"] += 1
-        hit = [s for i, s in self.open_streams.items() if sql_or_query_id in (i, s.sql)]
-        for stream in hit:
-            stream.cancel()
-        return len(hit)
-
-    def progress(self, query_id: str) -> Mapping[str, object] | None:
-        return {"rows": 0, "query_id": query_id} if query_id in self.open_streams else None
-
 
 class Stream:
     """One execution. The engine's work happens on a thread; ``cancel`` interrupts it."""
@@ -171,6 +161,10 @@ class Stream:
             self._service.open_streams.pop(self._options.query_id, None)
             raise StopAsyncIteration
         return frame
+
+    @property
+    def progress(self) -> Mapping[str, object]:
+        return {"rows": 0, "query_id": self._options.query_id}
 
     def refuse(self, error: LakeflightError) -> None:
         self._service.refused.append((self.sql, error))

@@ -13,7 +13,7 @@ import uvloop
 
 from lakeflight.wire.flight_sql import FLIGHT, SQL, pack, parse
 from server.flight import FlightLimits, FlightServer
-from server.flight.ports import QueryService
+from server.query.ports import QueryService
 
 T = TypeVar("T")
 KEY = b"a key for tests only, 32 bytes.."

@@ -19,7 +19,6 @@ from lakehouse.jobs.build import BuildJob, LocalBuild
 from lakehouse.jobs.executor import LocalExecutor, WorkerCrashedError
 from lakehouse.model import EVERYTHING
 from lakehouse.ports import View
-from lakehouse.registry import MetadataView
 from lakehouse.storage import LocalStore
 from lakehouse.storage.paths import blob_key
 from tests.support.fixtures import Request
@@ -128,6 +127,4 @@ class Lake:
 
 
 def view_of(name: str) -> View:
-    view = default_registry().find(name)
-    assert not isinstance(view, MetadataView)
-    return view
+    return default_registry().view(name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
 import pytest
 
-from lakehouse.errors import UnknownViewError
-from lakehouse.model import ViewKey
-from lakehouse.registry import MetadataView, ViewRegistry
+from lakehouse.catalog.tables import CatalogTable
+from lakehouse.errors import UnknownViewError, UnsupportedError
+from lakehouse.sources import CatalogSource, SourceRegistry
 from views import default_registry
 
 PROCESS = "0a1b2c3d-0000-4000-8000-00000000000f"
@@ -18,27 +20,23 @@ def test_the_offer() -> None:
     assert REGISTRY.names == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "thread_spans",
     )  # fmt: skip
-    assert [view.view_set for view in REGISTRY.global_tables] == [
-        "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures",
-    ]  # fmt: skip
-    assert REGISTRY.global_table("thread_spans") is None
-    assert REGISTRY.global_table("pg_class") is None
+    assert REGISTRY.tables == ("processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures")
+    assert [view.view_set for view in REGISTRY.views] == ["log_entries", "measures", "thread_spans"]
 
 
 @pytest.mark.parametrize(
     "view_set", ["processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures"]
 )
-def test_views_with_a_global_table_have_it_as_an_instance_too(view_set: str) -> None:
-    view, key = REGISTRY.view_instance(view_set, "global")
+def test_a_table_is_the_same_as_its_global_instance(view_set: str) -> None:
+    source = REGISTRY.find(view_set)
 
-    assert view is REGISTRY.global_table(view_set)
-    assert key == ViewKey(view_set, "global")
+    assert source.resolve(()) == source.resolve(("global",)) == ("global",)
 
 
 @pytest.mark.parametrize("view_set", ["log_entries", "measures", "thread_spans"])
 def test_ids_are_taken_in_any_spelling(view_set: str) -> None:
     for text in (PROCESS, PROCESS.upper(), "{" + PROCESS + "}", PROCESS.replace("-", "")):
-        assert REGISTRY.view_instance(view_set, text)[1] == ViewKey(view_set, PROCESS)
+        assert REGISTRY.find(view_set).resolve((text,)) == (PROCESS,)
 
 
 @pytest.mark.parametrize(
@@ -56,37 +54,45 @@ def test_ids_are_taken_in_any_spelling(view_set: str) -> None:
 )
 def test_what_does_not_exist_is_refused_by_name(view_set: str, instance: str, reason: str) -> None:
     with pytest.raises(UnknownViewError, match=reason):
-        REGISTRY.view_instance(view_set, instance)
+        REGISTRY.find(view_set).resolve((instance,))
 
 
 TIMES = pa.schema([("id", pa.string()), ("t", pa.timestamp("ns"))])
-A = MetadataView("a", TIMES, ("id",), "t", "t")
+A = CatalogTable("a", TIMES, ("id",), "t", "t")
 
 
 @pytest.mark.parametrize(
-    ("view", "mistake"),
+    ("declare", "mistake"),
     [
-        (A, "two views are called a"),
-        (MetadataView("b", TIMES, (), "t", "u"), "b has no column u"),
-        (MetadataView("b", TIMES, ("no_id",), "t", "t"), "b has no column no_id"),
-        (MetadataView("b", TIMES, (), "t", "t", {"no_id": A}), "b has no column no_id"),
+        (lambda: A, "two views are called a"),
+        (lambda: CatalogTable("b", TIMES, (), "t", "u"), "b has no column u"),
+        (lambda: CatalogTable("b", TIMES, ("no_id",), "t", "t"), "b has no column no_id"),
+        (lambda: CatalogTable("b", TIMES, (), "t", "t", {"no_id": A}), "b has no column no_id"),
         (
-            MetadataView("b", TIMES.append(pa.field("a.t", pa.int64())), (), "t", "t"),
+            lambda: CatalogTable("b", TIMES.append(pa.field("a.t", pa.int64())), (), "t", "t"),
             "b joins no view before it that has a.t",
         ),
         (
-            MetadataView("b", TIMES.append(pa.field("a.u", pa.int64())), (), "t", "t", {"id": A}),
+            lambda: CatalogTable("b", TIMES.append(pa.field("a.u", pa.int64())), (), "t", "t", {"id": A}),
             "b joins no view before it that has a.u",
         ),
     ],
 )
-def test_a_view_that_contradicts_itself_or_another_is_refused(view: MetadataView, mistake: str) -> None:
+def test_a_table_that_contradicts_itself_or_another_is_refused(
+    declare: Callable[[], CatalogTable], mistake: str
+) -> None:
     with pytest.raises(ValueError, match=mistake):
-        ViewRegistry([A, view])
+        SourceRegistry([CatalogSource(A), CatalogSource(declare())])
+
+
+def test_what_is_not_made_from_blocks_is_nothing_to_build() -> None:
+    assert REGISTRY.view("log_entries").view_set == "log_entries"
+    with pytest.raises(UnsupportedError, match="processes is not made from blocks"):
+        REGISTRY.view("processes")
 
 
 def described(view_set: str) -> list[str]:
-    return [f"{f.name} {f.type}{'?' if f.nullable else ''}" for f in REGISTRY.find(view_set).schema]
+    return [f"{f.name} {f.type}{'?' if f.nullable else ''}" for f in REGISTRY.find(view_set).declaration.schema]
 
 
 SOURCE = [
@@ -143,7 +149,7 @@ def test_columns(view_set: str) -> None:
 
 
 def test_rows_are_in_a_range_by_the_time_columns_of_their_view() -> None:
-    assert {v.view_set: (v.begin_column, v.end_column) for v in REGISTRY.views} == {
+    assert {name: (declared.begin_column, declared.end_column) for name, declared in REGISTRY.declarations.items()} == {
         "processes": ("insert_time", "last_update_time"),
         "streams": ("insert_time", "last_update_time"),
         "blocks": ("begin_time", "insert_time"),

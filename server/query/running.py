@@ -1,6 +1,6 @@
-"""The DoGet calls that run in this process: how many a caller has, who may be cancelled, and who stopped reading.
+"""The statements that run in this process: how many a caller has, how far each is, who may be cancelled, who stopped reading.
 
-gRPC tells neither: a reader that does not read only makes a write wait. One task looks at all streams now and then,
+gRPC tells none of it: a reader that does not read only makes a write wait. One task looks at all streams now and then,
 which costs a stream two assignments per frame, where a timer per write would cost more than the write itself.
 """
 
@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lakehouse.errors import LakeflightError, LimitExceededError, QueryCancelledError
 from lakehouse.model import Caller
+from server.query.ports import QueryStream
 
 FINISHED_REMEMBERED_MAX: Final = 4_096
 
 
 @dataclass(slots=True, eq=False)
 class RunningStatement:
-    """One DoGet. ``cut`` is set before its task is cancelled by us; a cancel without it came from the client."""
+    """One result on its way. ``cut`` is set before its task is cancelled by us; a cancel without it came from the client."""
 
     query_id: str
     caller: Caller
     handle: bytes
+    stream: QueryStream
     task: asyncio.Task[Any]
     counted: bool  # against what one identity may run at once
     blocked_since: float | None = None  # loop time at which the write that still waits was begun
@@ -59,10 +61,13 @@ class RunningStatements:
     def __len__(self) -> int:
         return len(self._running)
 
-    def enter(self, query_id: str, caller: Caller, handle: bytes, *, counted: bool = True) -> RunningStatement:
-        """Take note of a statement before it starts.
+    def enter(
+        self, query_id: str, caller: Caller, handle: bytes, stream: QueryStream, *, counted: bool = True
+    ) -> RunningStatement:
+        """Take note of a statement before it starts; the current task is the one that passes its frames on.
 
         Args:
+            handle: What a client names it by when it cancels a FlightInfo.
             counted: Whether it takes one of the caller's places; answers that are made already take none.
         Raises:
             LimitExceededError: The caller has as many as one may have at once.
@@ -77,7 +82,7 @@ class RunningStatements:
             self._of_identity[caller.name] += 1
         task = asyncio.current_task()
         assert task is not None
-        statement = self._running[query_id] = RunningStatement(query_id, caller, handle, task, counted)
+        statement = self._running[query_id] = RunningStatement(query_id, caller, handle, stream, task, counted)
         return statement
 
     def leave(self, statement: RunningStatement) -> None:
@@ -94,8 +99,17 @@ class RunningStatements:
         if len(self._finished) > FINISHED_REMEMBERED_MAX:
             self._finished.popitem(last=False)
 
-    def of_handle(self, caller: Caller, handle: bytes) -> list[RunningStatement]:
-        return [s for s in self._running.values() if s.handle == handle and s.caller.name == caller.name]
+    def cancel(self, caller: Caller, handle: bytes) -> int:
+        """Stop the caller's statements of this handle; how many there were. Their readers get CANCELLED."""
+        found = [s for s in self._running.values() if s.handle == handle and s.caller == caller]
+        for statement in found:
+            statement.stop(QueryCancelledError("cancelled by the caller"))
+        return len(found)
+
+    def progress(self, caller: Caller, query_id: str) -> Mapping[str, object] | None:
+        """What is known of a statement of this caller, as JSON values; ``None`` if it does not run."""
+        statement = self._running.get(query_id)
+        return None if statement is None or statement.caller != caller else statement.stream.progress
 
     def has_finished(self, caller: Caller, handle: bytes) -> bool:
         """Whether this caller ran the handle here lately; long handles are told apart by their beginning only."""
@@ -117,7 +131,3 @@ class RunningStatements:
                 blocked_since = statement.blocked_since
                 if blocked_since is not None and now - blocked_since > limit_s:
                     statement.stop(LimitExceededError(f"reader stalled: took no data for {limit_s:g} s"))
-
-
-def cancelled_by_caller() -> QueryCancelledError:
-    return QueryCancelledError("cancelled by the caller")

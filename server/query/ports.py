@@ -1,6 +1,6 @@
-"""What the Flight edge asks of the rest: somebody who prepares and runs statements.
+"""What an edge asks of the rest: somebody who prepares and runs statements.
 
-The edge itself runs no SQL and decodes no block. Everything here may be called from the event loop only.
+An edge itself runs no SQL and decodes no block. Everything here may be called from the event loop only.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ class QueryStream(Protocol):
         """Valid after the end."""
         ...
 
+    @property
+    def progress(self) -> Mapping[str, object]:
+        """How far it is, as JSON values."""
+        ...
+
     def refuse(self, error: LakeflightError) -> None:
         """It will not run, for this reason; in place of the first frame. Leaves the log line of every statement."""
         ...
@@ -86,12 +91,4 @@ class QueryService(Protocol):
 
     async def tables(self, caller: Caller) -> Sequence[TableDescription]:
         """The tables this caller may read."""
-        ...
-
-    def cancel(self, caller: Caller, sql_or_query_id: str) -> int:
-        """Stop the caller's running statements of this text or id; how many there were."""
-        ...
-
-    def progress(self, query_id: str) -> Mapping[str, object] | None:
-        """What is known of a running statement, as JSON values; ``None`` if it does not run."""
         ...

@@ -1,0 +1,27 @@
+"""What a statement can read from. ``port`` says what a source is; every other file is one kind of them."""
+
+from lakehouse.sources.blocks import BlocksSource
+from lakehouse.sources.catalog_rows import CatalogSource
+from lakehouse.sources.port import (
+    Arguments,
+    Freshening,
+    PartitionMaker,
+    Read,
+    RelationSource,
+    Rows,
+    Use,
+)
+from lakehouse.sources.registry import SourceRegistry
+
+__all__ = [
+    "Arguments",
+    "BlocksSource",
+    "CatalogSource",
+    "Freshening",
+    "PartitionMaker",
+    "Read",
+    "RelationSource",
+    "Rows",
+    "SourceRegistry",
+    "Use",
+]

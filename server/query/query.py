@@ -1,0 +1,150 @@
+"""The life of one query, start to finish.
+
+    inspect    the engine judges and binds the text; the answer is remembered for texts that are not about "now"
+    resolve    names and their arguments become sources
+    freshen    the partitions it may read are made, each range as narrow as headers and the SQL's own predicates allow
+    run        an executor runs the unchanged text over what the sources named, and nothing else; its frames pass through
+    audit      one log line, however it ended
+
+Runs no SQL of a user and opens no file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from lakeflight.wire.flight_data import schema_frame
+from lakehouse.buckets.materialize import Materializer
+from lakehouse.buckets.sharing import Progress
+from lakehouse.errors import IncompleteDataError, InternalError, LakeflightError, QueryTimeoutError
+from lakehouse.jobs.run import Frames, QueryExecutor, RunJob
+from server.query.inspections import Inspections
+from server.query.relations import Readable, Relations
+from server.query.statement import Statement
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What queries are made with, the same for all of them."""
+
+    inspections: Inspections
+    relations: Relations
+    materializer: Materializer
+    executor: QueryExecutor
+    statement_timeout_s: float
+
+
+class Query:
+    """One execution of a statement: frames as they come. Nothing runs before the first is asked for."""
+
+    def __init__(self, statement: Statement, means: Means) -> None:
+        self.statement = statement
+        self.stage = "waiting"
+        self.missing_blocks = 0
+        self._progress = Progress()
+        self._means = means
+        self._frames = self._run()
+        self._running: Frames | None = None
+
+    def __aiter__(self) -> Query:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._frames)
+
+    @property
+    def progress(self) -> Mapping[str, object]:
+        return {"stage": self.stage, **self._progress.as_dict()}
+
+    def refuse(self, error: LakeflightError) -> None:
+        """It never starts; all that is left of it is its log line."""
+        self._audit(type(error).__name__, 0.0, 0)
+
+    async def aclose(self) -> None:
+        """Stop the statement if it still runs; may be called at any time, and twice."""
+        await self._frames.aclose()
+
+    async def _run(self) -> AsyncGenerator[bytes, None]:
+        started = time.monotonic()
+        outcome, sent = "incomplete", 0
+        try:
+            self.stage = "inspecting"
+            statement, means = self.statement, self._means
+            inspection, planned_s = await means.inspections.inspect(statement.sql, statement.values, statement.caller)
+            readable = Readable()
+            declared = schema_frame(inspection.schema)
+            if inspection.needs_relations:
+                yield declared  # before the partitions are made: a client that has the schema can watch the progress
+                self.stage = "materializing"
+                readable = await means.relations.freshen(
+                    inspection,
+                    statement.caller,
+                    statement.options,
+                    means.materializer.allowance(self._progress),
+                )
+                self.missing_blocks = readable.missing_blocks
+                if self.missing_blocks and statement.options.strict:
+                    raise IncompleteDataError(
+                        f"{self.missing_blocks} blocks that this statement reads could not be decoded;"
+                        " quarantined blocks keep their bytes and are tried again by newer versions"
+                    )
+            self.stage = "running"
+            self._running = means.executor.run(
+                RunJob(
+                    statement.sql,
+                    statement.values,
+                    statement.caller,
+                    readable.relations,
+                    readable.needs,
+                    statement.options.row_limit,
+                    inspection.now_ns if inspection.volatile else None,
+                    # What planning took of the engine is part of its time, of which half stays in any case.
+                    max(means.statement_timeout_s / 2, means.statement_timeout_s - planned_s),
+                )
+            )
+            if await anext(self._running, None) != declared:
+                raise InternalError("the engine's schema is not the one that was declared")
+            if not inspection.needs_relations:
+                yield declared
+            async for frame in self._running:
+                sent += len(frame)
+                yield frame
+            outcome = "ok"
+        except QueryTimeoutError as error:
+            outcome = type(error).__name__
+            if self._running is None:
+                raise
+            # The executor knows what planning had left of the time; the user knows the setting.
+            limit_s = self._means.statement_timeout_s
+            raise QueryTimeoutError(f"the statement took more than {limit_s:g} s of engine time") from error
+        except LakeflightError as error:
+            outcome = type(error).__name__
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            if self._running is not None:
+                await self._running.aclose()
+            self._audit(outcome, time.monotonic() - started, sent)
+
+    def _audit(self, outcome: str, elapsed_s: float, sent_bytes: int) -> None:
+        statement = self.statement
+        log.info(
+            "query.done",
+            query_id=statement.options.query_id,
+            caller=statement.caller.name,
+            outcome=outcome,
+            elapsed_ms=round(elapsed_s * 1e3, 1),
+            sent_bytes=sent_bytes,
+            buckets_made=self._progress.buckets_done,
+            missing_blocks=self.missing_blocks,
+            sql=statement.sql[:200],
+        )

@@ -1,0 +1,88 @@
+"""Jobs in worker processes of this machine: keys become local files and rows of the catalog a snapshot, here.
+
+Implements ``lakehouse.jobs.run.QueryExecutor``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from lakehouse.catalog.metadata import MetadataExport
+from lakehouse.catalog.tables import RowsNeed
+from lakehouse.engine import DeclaredRelation
+from lakehouse.jobs.run import Frames, JobRelation, Planned, RunJob
+from lakehouse.model import Caller
+from lakehouse.ports import ObjectStore
+from server.workers.engine_messages import catalog_message, inspection_of, relation_message
+from server.workers.pool import QueryWorkerPool, Statement
+
+
+class LocalQueryExecutor:
+    """Every job in a worker of its own, over files that the store keeps on this machine meanwhile."""
+
+    def __init__(
+        self,
+        pool: QueryWorkerPool,
+        store: ObjectStore,
+        catalog: MetadataExport,
+        scratch: Path,
+        *,
+        tables: Mapping[str, DeclaredRelation],
+        sources: Mapping[str, DeclaredRelation],
+    ) -> None:
+        """``tables`` are the relations that can be named without arguments, ``sources`` all of them."""
+        self._pool, self._store, self._catalog, self._scratch = pool, store, catalog, scratch
+        pool.describe(catalog_message(tables, sources))
+
+    async def inspect(self, sql: str, values: bytes | None, caller: Caller) -> Planned:
+        planned = await self._pool.inspect(Statement(sql, values))
+        return Planned(inspection_of(planned.inspection), planned.engine_s)
+
+    async def run(self, job: RunJob) -> Frames:
+        """The job's frames; nothing is fetched before the first is asked for."""
+        keys = sorted({key for relation in job.relations for key in (*relation.keys, *relation.keys_inside)})
+        async with AsyncExitStack() as held:
+            paths = await held.enter_async_context(self._store.localize(keys)) if keys else []
+            snapshot = await held.enter_async_context(self._snapshot(job.needs)) if job.needs else {}
+            local = dict(zip(keys, map(str, paths), strict=True))
+            stream = self._pool.run(
+                Statement(
+                    job.sql,
+                    job.values,
+                    {
+                        "identity": job.caller.name,
+                        "row_limit": job.row_limit,
+                        "now_ns": job.now_ns,
+                        "metadata": {name: str(path) for name, path in snapshot.items()},
+                    },
+                ),
+                [_relation(relation, local) for relation in job.relations],
+                affinity="\n".join([job.caller.name, *sorted(local.values())]),
+                timeout_s=job.timeout_s,
+            )
+            held.push_async_callback(stream.aclose)
+            async for frame in stream:
+                yield frame
+
+    @asynccontextmanager
+    async def _snapshot(self, needs: Sequence[RowsNeed]) -> AsyncIterator[Mapping[str, Path]]:
+        """Files with the rows of the catalog that the needs choose, all of one moment."""
+        folder = self._scratch / f"run-{uuid.uuid4().hex}"
+        folder.mkdir(parents=True)
+        try:
+            yield await self._catalog.write(needs, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # a file per table
+
+
+def _relation(relation: JobRelation, paths: Mapping[str, str]) -> dict[str, Any]:
+    return relation_message(
+        relation,
+        files=[paths[key] for key in relation.keys],
+        files_inside=[paths[key] for key in relation.keys_inside],
+    )
