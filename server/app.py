@@ -227,6 +227,10 @@ async def running(
             limits=FlightLimits(
                 stalled_reader_s=settings.stall_timeout_s,
                 statements_per_identity_max=settings.statements_per_identity_max,
+                silent_call_s=settings.silent_call_timeout_s,
+                idle_connection_s=settings.idle_connection_timeout_s,
+                calls_per_connection_max=settings.calls_per_connection_max,
+                calls_max=settings.calls_max,
             ),
             somebody_waits=lambda: queries_pool.waiting > 0,
         )

@@ -106,6 +106,16 @@ class Settings(BaseSettings):
         64, ge=1, le=1_000, description="Statements of one identity at once, each until its result is read."
     )
     stall_timeout_s: float = Field(300.0, gt=0, description="A reader that takes nothing for this long is cut off.")
+    silent_call_timeout_s: float = Field(
+        30.0, gt=0, description="A call whose client neither sends what it owes nor takes its answer ends after this."
+    )
+    idle_connection_timeout_s: float = Field(
+        1800.0, gt=0, description="A Flight connection without a call is closed after this; clients open a new one."
+    )
+    calls_per_connection_max: int = Field(
+        256, ge=1, le=4_000, description="Flight calls that one connection may have open at once."
+    )
+    calls_max: int = Field(2_000, ge=1, description="Flight calls of all connections at once; health is not one.")
     metadata_bytes_max: int = Field(
         256 << 20, ge=1 << 20, description="Rows of processes, streams and blocks one statement may read, as text."
     )

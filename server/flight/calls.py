@@ -1,4 +1,7 @@
-"""One RPC in progress: who calls, under which id, with which options."""
+"""One RPC in progress: who calls, under which id, with which options.
+
+Every message from and to the client passes here, so that the time it takes the client is known: see ``open_calls``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import grpc.aio
 
 from lakehouse.model import Caller, QueryOptions
 from server.flight.headers import query_options
+from server.flight.open_calls import OpenCall, OpenCalls
 from server.flight.sessions import read_session
 
 Authenticate = Callable[[Mapping[str, str]], Caller]
@@ -29,10 +33,11 @@ class ReaderGoneError(Exception):
 class Call:
     """Made at the beginning of every RPC; cheap, because options are bound only when asked for."""
 
-    __slots__ = ("caller", "context", "metadata", "query_id")
+    __slots__ = ("_calls", "_place", "caller", "context", "metadata", "query_id")
 
-    def __init__(self, context: Any, authenticate: Authenticate) -> None:
+    def __init__(self, context: Any, authenticate: Authenticate, calls: OpenCalls, place: OpenCall) -> None:
         self.context = context
+        self._calls, self._place = calls, place
         self.metadata: dict[str, str] = dict(context.invocation_metadata())
         self.query_id = os.urandom(16).hex()
         self.caller = authenticate(self.metadata)
@@ -57,14 +62,18 @@ class Call:
 
     async def read(self) -> bytes | None:
         """The next message, ``None`` at the end."""
+        self._place.wait_begins(self._calls.now())
         try:
             message = await self.context.read()
         except Exception as error:
             raise ReaderGoneError from error
+        self._place.wait_ends(self._calls.now())
         return None if message is grpc.aio.EOF else message
 
     async def write(self, message: bytes) -> None:
+        self._place.wait_begins(self._calls.now())
         try:
             await self.context.write(message)
         except Exception as error:
             raise ReaderGoneError from error
+        self._place.wait_ends(self._calls.now())

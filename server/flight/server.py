@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import grpc.aio
 from server.flight.calls import Authenticate, anonymous
 from server.flight.handles import HandleSealer
 from server.flight.health import Health
+from server.flight.open_calls import OpenCalls
 from server.flight.service import FlightService
 from server.query.ports import QueryService
 from server.query.running import RunningStatements
@@ -25,8 +25,10 @@ class FlightLimits:
 
     message_bytes_max: int = 16 << 20  # of a received message
     metadata_bytes_max: int = 64 << 10  # of a request's headers: room for a fat token, refused above
-    streams_per_connection_max: int = 100
-    rpcs_max: int = 1_000  # at once, stalled readers included
+    calls_per_connection_max: int = 256  # at once, those included whose results are half read
+    calls_max: int = 2_000  # the same, of all connections
+    silent_call_s: float = 30.0  # a client that owes a message, or does not take its answer, is waited for so long
+    idle_connection_s: float = 1_800.0  # a connection without a call is closed; clients open a new one by themselves
     statements_per_identity_max: int = 64  # results that one caller reads, or waits for, at once
     stalled_reader_s: float = 300.0  # a write that waits longer ends the statement
     stalled_reader_while_awaited_s: float = 30.0  # the same, while another statement waits for a slot
@@ -35,6 +37,9 @@ class FlightLimits:
 _KEEPALIVE_MS: Final = 60_000  # load balancers cut idle connections after 4 to 6 minutes
 _KEEPALIVE_TIMEOUT_MS: Final = 20_000
 _CLIENT_PING_INTERVAL_MIN_MS: Final = 10_000  # stock servers cut a client that pings more often than every 5 minutes
+_HANDSHAKE_TIMEOUT_MS: Final = 20_000  # of a connection that never begins to speak HTTP/2
+# Above what one connection may have open: a call beyond HTTP/2's own limit would wait in the client without a word.
+_STREAMS_PER_CONNECTION_MAX: Final = 4_096
 _CONNECTION_AGE_MAX_MS: Final = 3_600_000  # so that balancers may rebalance; running calls finish
 
 
@@ -66,18 +71,22 @@ class FlightServer:
             stall_limit_while_awaited_s=limits.stalled_reader_while_awaited_s,
             somebody_waits=somebody_waits,
         )
+        self._calls = OpenCalls(
+            per_peer_max=limits.calls_per_connection_max, all_max=limits.calls_max, silence_s=limits.silent_call_s
+        )
         self._service = FlightService(
             queries,
             HandleSealer(handle_key),
             self._running,
+            self._calls,
             product_version=product_version,
             authenticate=authenticate,
         )
         self._limits = limits
         self._reuse_port = reuse_port
-        self._health = Health()
+        self._health = Health(limits.silent_call_s)
         self._server: Any = None
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         self._port = 0
 
     @property
@@ -86,19 +95,24 @@ class FlightServer:
         return self._port
 
     @property
+    def open_calls(self) -> int:
+        return len(self._calls)
+
+    @property
     def running_statements(self) -> int:
         return len(self._running)
 
     async def start(self) -> None:
         """Listen. Health says "not serving" until ``set_serving``."""
-        self._server = grpc.aio.server(
-            options=_grpc_options(self._limits, reuse_port=self._reuse_port),
-            maximum_concurrent_rpcs=self._limits.rpcs_max,
-        )
+        self._server = grpc.aio.server(options=_grpc_options(self._limits, reuse_port=self._reuse_port))
         self._server.add_generic_rpc_handlers((self._service.handler(), self._health.handler()))
         self._port = self._server.add_insecure_port(self._address)
         await self._server.start()
-        self._watch = asyncio.create_task(self._running.watch(), name="flight-stalled-readers")
+        self._watches = [
+            asyncio.create_task(self._running.watch(), name="flight-stalled-readers"),
+            asyncio.create_task(self._calls.watch(), name="flight-silent-calls"),
+            asyncio.create_task(self._health.watch_clients(), name="flight-silent-health-calls"),
+        ]
 
     def set_serving(self, serving: bool) -> None:
         """What health says: true once everything a query needs answers."""
@@ -113,10 +127,9 @@ class FlightServer:
             return
         self._health.set_serving(False)
         await self._server.stop(grace_s)
-        if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
         await self._service.closed()
 
 
@@ -126,11 +139,13 @@ def _grpc_options(limits: FlightLimits, *, reuse_port: bool) -> list[tuple[str, 
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", limits.metadata_bytes_max),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max * 2),
-        ("grpc.max_concurrent_streams", limits.streams_per_connection_max),
+        ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION_MAX),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _CLIENT_PING_INTERVAL_MIN_MS),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
+        ("grpc.max_connection_idle_ms", max(1, round(limits.idle_connection_s * 1e3))),
         ("grpc.max_connection_age_ms", _CONNECTION_AGE_MAX_MS),
         ("grpc.so_reuseport", int(reuse_port)),
     ]

@@ -34,6 +34,7 @@ from server.flight.calls import Authenticate, Call, ReaderGoneError
 from server.flight.commands import Query, command_of, read_descriptor, read_ticket, refusal, resolve
 from server.flight.handles import BOUND_VALUES_BYTES_MAX, HandleSealer, Statement
 from server.flight.metadata import metadata_batch, metadata_schema, needs_tables
+from server.flight.open_calls import OpenCalls
 from server.flight.sql_info import sql_info
 from server.flight.status import refuse
 from server.flight.streams import ReadyFrames, RepeatedQuery
@@ -47,27 +48,55 @@ MISSING_BLOCKS: Final = "missing_blocks"  # trailer of DoGet, and key in FlightI
 UPLOAD_BYTES_MAX: Final = 2 * BOUND_VALUES_BYTES_MAX  # the stream around the values
 _EMPTY_HANDSHAKE_RESPONSE: Final = b""
 
-_Rpc = Callable[["FlightService", Any, Call], Awaitable[Any]]
+_Rpc = Callable[["FlightService", Any, Call], Awaitable[bytes | None]]
 
 
-def _answered(rpc: _Rpc) -> Callable[[FlightService, Any, Any], Awaitable[Any]]:
-    """Wrap a method so that it gets a ``Call``, and every error it raises becomes the one status for it."""
+def _answered(rpc: _Rpc, *, reads: bool) -> Callable[[FlightService, Any, Any], Awaitable[None]]:
+    """Wrap a method so that it gets a ``Call``, and every error it raises becomes the one status for it.
+
+    All methods are streams in both directions to gRPC, also those with one request: it would wait for that request
+    itself, without a deadline and before anybody knows whose it is.
+    """
 
     @functools.wraps(rpc)
-    async def handler(self: FlightService, request: Any, context: Any) -> Any:
-        query_id = ""
+    async def handler(self: FlightService, _: Any, context: Any) -> None:
+        query_id, place = "", None
         try:
-            call = Call(context, self._authenticate)
+            place = self._calls.enter(context.peer())
+            call = Call(context, self._authenticate, self._calls, place)
             query_id = call.query_id
-            return await rpc(self, request, call)
+            answer = await rpc(self, await _request(call) if reads else None, call)
+            if answer is not None:
+                await call.write(answer)
+            return
         except ReaderGoneError:
-            return None
+            if place is None or place.cut is None:
+                return
+            problem: Exception = place.cut
+        except asyncio.CancelledError:
+            if place is None or place.cut is None:
+                raise  # the client cancelled, its deadline passed, or it is gone
+            place.task.uncancel()
+            problem = place.cut
         except Exception as error:
             problem = error
+        finally:
+            if place is not None:
+                self._calls.leave(place)
         await refuse(context, problem, query_id)
-        return None
 
     return handler
+
+
+_one_request = functools.partial(_answered, reads=True)
+_its_own_reads = functools.partial(_answered, reads=False)
+
+
+async def _request(call: Call) -> bytes:
+    message = await call.read()
+    if message is None:
+        raise MalformedRequestError("the call has no message")
+    return message
 
 
 class FlightService:
@@ -78,6 +107,7 @@ class FlightService:
         queries: QueryService,
         sealer: HandleSealer,
         running: RunningStatements,
+        calls: OpenCalls,
         *,
         product_version: str,
         authenticate: Authenticate,
@@ -85,6 +115,7 @@ class FlightService:
         self._queries = queries
         self._sealer = sealer
         self._running = running
+        self._calls = calls
         self._authenticate = authenticate
         self._actions = Actions(queries, sealer, running)
         self._sql_info = sql_info(product_version)
@@ -92,29 +123,25 @@ class FlightService:
 
     def handler(self) -> Any:
         """All RPCs, for ``grpc.aio.Server.add_generic_rpc_handlers``."""
-        unary, to_stream, both = (
-            grpc.unary_unary_rpc_method_handler,
-            grpc.unary_stream_rpc_method_handler,
-            grpc.stream_stream_rpc_method_handler,
-        )
+        methods = {
+            "Handshake": self.handshake,
+            "GetFlightInfo": self.get_flight_info,
+            "GetSchema": self.get_schema,
+            "PollFlightInfo": self.poll_flight_info,
+            "DoGet": self.do_get,
+            "DoPut": self.do_put,
+            "DoAction": self.do_action,
+            "ListActions": self.list_actions,
+            "ListFlights": self.list_flights,
+            "DoExchange": self.do_exchange,
+        }
         return grpc.method_handlers_generic_handler(
             f"{FLIGHT_PACKAGE}.FlightService",
-            {
-                "Handshake": both(self.handshake),
-                "GetFlightInfo": unary(self.get_flight_info),
-                "GetSchema": unary(self.get_schema),
-                "PollFlightInfo": unary(self.poll_flight_info),
-                "DoGet": to_stream(self.do_get),
-                "DoPut": both(self.do_put),
-                "DoAction": to_stream(self.do_action),
-                "ListActions": to_stream(self.list_actions),
-                "ListFlights": to_stream(self.list_flights),
-                "DoExchange": both(self.do_exchange),
-            },
+            {name: grpc.stream_stream_rpc_method_handler(method) for name, method in methods.items()},
         )
 
-    @_answered
-    async def handshake(self, requests: Any, call: Call) -> None:
+    @_its_own_reads
+    async def handshake(self, _: None, call: Call) -> None:
         """Answer before reading: some clients send nothing, others wait for the answer first."""
         if call.metadata.get("authorization", "")[:6].lower() == "basic ":
             # Clients that log in fail without a token; nothing is looked up under it while everybody is anonymous.
@@ -122,19 +149,19 @@ class FlightService:
             await call.send_initial_metadata("authorization", f"Bearer {token}")
         await call.write(_EMPTY_HANDSHAKE_RESPONSE)
 
-    @_answered
+    @_one_request
     async def get_flight_info(self, request: bytes, call: Call) -> bytes:
         info: bytes = (await self._flight_info(request, call)).SerializeToString()
         return info
 
-    @_answered
+    @_one_request
     async def poll_flight_info(self, request: bytes, call: Call) -> bytes:
         """Always finished: planning is all there is to wait for."""
         info = await self._flight_info(request, call)
         poll: bytes = FLIGHT["PollInfo"](info=info, progress=1.0).SerializeToString()
         return poll
 
-    @_answered
+    @_one_request
     async def get_schema(self, request: bytes, call: Call) -> bytes:
         _, command = read_descriptor(request)
         target = resolve(command, self._sealer, call.caller)
@@ -146,7 +173,7 @@ class FlightService:
         result: bytes = FLIGHT["SchemaResult"](schema=schema).SerializeToString()
         return result
 
-    @_answered
+    @_one_request
     async def do_get(self, request: bytes, call: Call) -> None:
         # At once, before anything is made ready: progress and cancellation go by this id.
         await call.send_initial_metadata(QUERY_ID_HEADER, call.query_id)
@@ -157,8 +184,8 @@ class FlightService:
         else:
             await self._send(await self._metadata(target, call), ticket, call)
 
-    @_answered
-    async def do_put(self, requests: Any, call: Call) -> None:
+    @_its_own_reads
+    async def do_put(self, _: None, call: Call) -> None:
         """Bind values to a prepared statement. Whatever is refused is refused at the first message: a client may wait
         for the answer before it ends its stream."""
         first = await call.read()
@@ -180,24 +207,24 @@ class FlightService:
         result = SQL["DoPutPreparedStatementResult"](prepared_statement_handle=bound).SerializeToString()
         await call.write(FLIGHT["PutResult"](app_metadata=result).SerializeToString())
 
-    @_answered
+    @_one_request
     async def do_action(self, request: bytes, call: Call) -> None:
         action = parse(FLIGHT["Action"], request)
         body = await self._actions.run(action.type, call, action.body)
         if body is not None:
             await call.write(FLIGHT["Result"](body=body).SerializeToString())
 
-    @_answered
+    @_one_request
     async def list_actions(self, request: bytes, call: Call) -> None:
         for name, action in self._actions.table.items():
             await call.write(FLIGHT["ActionType"](type=name, description=action.description).SerializeToString())
 
-    @_answered
+    @_one_request
     async def list_flights(self, request: bytes, call: Call) -> None:
         raise UnsupportedError("ListFlights is not supported: list tables with GetTables")
 
-    @_answered
-    async def do_exchange(self, requests: Any, call: Call) -> None:
+    @_its_own_reads
+    async def do_exchange(self, _: None, call: Call) -> None:
         raise UnsupportedError("DoExchange is not supported")
 
     async def _flight_info(self, request: bytes, call: Call) -> Any:

@@ -54,11 +54,11 @@ STATUS: Final[Mapping[type[Exception], Any]] = {
 }
 
 
-def status_of(error: BaseException, query_id: str) -> tuple[Any, str]:
+def status_of(error: BaseException, query_id: str = "") -> tuple[Any, str]:
     """Code and message for the client. What is not in the tree is a fault of ours, and its text stays here."""
     code = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
     sentence = "internal error" if code is grpc.StatusCode.INTERNAL else str(error)
-    suffix = f" (query_id={query_id})"
+    suffix = f" (query_id={query_id})" if query_id else ""  # a call that was refused at the door has none
     return code, _one_line(sentence, MESSAGE_BYTES_MAX - len(suffix)) + suffix
 
 

@@ -98,7 +98,7 @@ def test_stalled_readers_do_not_hold_up_others(loop_thread: LoopThread, queries:
 
         began = time.monotonic()
         assert len(list(server.stream("DoGet", SELECT_1))) == 2
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5  # on a loaded machine; a stalled reader would hold it up for minutes
 
         for call in stalled:
             call.cancel()
@@ -231,7 +231,7 @@ def test_fat_tokens_are_taken_and_fatter_headers_refused(flight: ServerInThread)
 
 
 def test_more_calls_than_the_limit_are_refused_not_queued(loop_thread: LoopThread, queries: FakeQueryService) -> None:
-    with flight_server(loop_thread, queries, FlightLimits(rpcs_max=2)) as server:
+    with flight_server(loop_thread, queries, FlightLimits(calls_per_connection_max=2)) as server:
         running = [server.stream("DoGet", ticket(encode_statement_ticket(b"stall"))) for _ in range(2)]
         wait_until(lambda: len(queries.open_streams) == 2)
 
@@ -241,6 +241,7 @@ def test_more_calls_than_the_limit_are_refused_not_queued(loop_thread: LoopThrea
             call.cancel()
 
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "this connection has 2 calls open, as many as one may have at once: end some" in caught.value.details()
 
 
 def test_draining_lets_running_queries_end_and_refuses_new_ones(
