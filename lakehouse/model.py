@@ -132,6 +132,7 @@ class TimeRange:
 
 
 EVERYTHING: Final = TimeRange()
+NEVER: Final = TimeRange(1, 0)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -6,13 +6,14 @@ executes a statement has passed it through the gate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 
+from lakehouse.engine.gate import InstanceCall
 from lakehouse.engine.limits import EngineLimits
 from lakehouse.engine.metadata_relations import files_of, read_csv, select_of
 from lakehouse.engine.names import (
@@ -24,16 +25,13 @@ from lakehouse.engine.names import (
     raw_table,
     view_set_table,
 )
+from lakehouse.engine.plan import planning_setting
 from lakehouse.engine.relations import EngineCatalog, Relation
 from lakehouse.engine.sql_types import literal, quoted, sql_type
 from lakehouse.errors import InternalError
 from lakehouse.model import TimeRange
 
 _MACROS: Final = files("lakehouse.engine").joinpath("macros.sql").read_text(encoding="utf-8")
-_BY_VIEW_SET: Final = f"""
-CREATE OR REPLACE MACRO view_instance(view_set, instance) AS TABLE
-SELECT * FROM query_table('{view_set_table("")}' || view_set);
-"""
 
 
 def settings(limits: EngineLimits) -> tuple[str, ...]:
@@ -66,13 +64,16 @@ class Database:
     One query at a time. Relations may be replaced between queries; files may not.
     """
 
-    def __init__(self, limits: EngineLimits, extra_settings: Iterable[str] = ()) -> None:
+    def __init__(self, limits: EngineLimits, extra_settings: Iterable[str] = (), *, plans: bool = False) -> None:
+        """``plans``: it is asked for plans that hold for any rows, see ``lakehouse.engine.plan``."""
         self.connection: Any = duckdb.connect()
         self.locked = False
         self._views: dict[str, str] = {}
         self._has_information = False
+        self._instances: list[str] = []
         try:
-            self._run("; ".join(f"SET {setting}" for setting in (*settings(limits), *extra_settings)))
+            planning = [planning_setting(self.connection)] if plans else []
+            self._run("; ".join(f"SET {setting}" for setting in (*settings(limits), *extra_settings, *planning)))
             self._run(f"ATTACH ':memory:' AS {CATALOG_NAME}; USE {CATALOG_NAME}; DETACH memory")
             self._run(_MACROS)
         except duckdb.Error as error:
@@ -106,12 +107,29 @@ class Database:
                 self._views[name] = text
 
     def declare(self, catalog: EngineCatalog) -> None:
-        """Typed empty tables for everything a caller may name; ``view_instance`` then ignores the instance."""
+        """Typed empty tables for everything a caller may name; ``stand_ins`` says which instance is which."""
         for name, relation in catalog.tables.items():
             self._run(f"CREATE TABLE {quoted(name)} AS {_empty_select(relation.schema)}")
         for name, relation in catalog.view_sets.items():
             self._run(f"CREATE TABLE {quoted(view_set_table(name))} AS {_empty_select(relation.schema)}")
-        self._run(_BY_VIEW_SET)
+        self._run(_by_view_set([]))
+
+    def stand_ins(self, calls: Collection[InstanceCall]) -> dict[str, InstanceCall]:
+        """Tables that stand for these instances from here on; where a view set has several, each has its own."""
+        instances: list[str] = []
+        if len({call.view_set for call in calls}) < len(calls):
+            instances = sorted({str(call.instance) for call in calls})
+        if instances != self._instances:
+            self._run(_by_view_set(instances))
+            self._instances = instances
+        tables = {}
+        for call in calls:
+            place = instances.index(str(call.instance)) + 1 if instances else 1
+            table = view_set_table(call.view_set, place)
+            if place > 1:
+                self._run(f"CREATE TABLE IF NOT EXISTS {quoted(table)} AS FROM {quoted(view_set_table(call.view_set))}")
+            tables[table] = call
+        return tables
 
     def describe(self, catalog: EngineCatalog) -> None:
         """The stand-in of ``information_schema``: what the caller may see, and nothing of the engine's own."""
@@ -140,6 +158,18 @@ class Database:
 
     def _run(self, statements: str) -> None:
         self.connection.execute(statements)
+
+
+def _by_view_set(instances: Sequence[str]) -> str:
+    """``view_instance`` over stand-ins: the n-th of these instances has the n-th table of its view set, others the first."""
+    place = "''"
+    if instances:
+        listed = ", ".join(literal(instance) for instance in instances)
+        spelled = "coalesce(CAST(try_cast(instance AS UUID) AS VARCHAR), instance)"  # as in macros.sql
+        place = f"coalesce(nullif(list_position([{listed}], {spelled}), 1) || '_', '')"
+    return f"""
+        CREATE OR REPLACE MACRO view_instance(view_set, instance) AS TABLE
+        SELECT * FROM query_table('{view_set_table("")}' || {place} || view_set)"""
 
 
 def _empty_select(schema: Any) -> str:

@@ -20,19 +20,21 @@ from typing import Any, Final, Generic, TypeVar
 import duckdb
 import pyarrow as pa
 
-from lakehouse.engine.bounds import find_bounds
+from lakehouse.engine.bounds import ALL_ROWS, NO_ROWS, find_rows, reference
 from lakehouse.engine.database import Database
 from lakehouse.engine.functions import VIEW_INSTANCE
-from lakehouse.engine.gate import Checked, judge
+from lakehouse.engine.gate import Checked, InstanceCall, judge
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.names import INFORMATION_STAND_IN, NIL_INSTANCE
 from lakehouse.engine.output import EdgeConverter, edge_schema, overflow_guard, shows_stored_columns, split_by_bytes
 from lakehouse.engine.parameters import parameter_schema
 from lakehouse.engine.parse import Parser
-from lakehouse.engine.relations import EngineCatalog, Inspection, Relation
+from lakehouse.engine.plan import plan_of
+from lakehouse.engine.relations import EngineCatalog, Inspection, Reference, Relation
 from lakehouse.engine.translate import poisons, translate
 from lakehouse.engine.tree import function_name, nodes, parameter_number
 from lakehouse.errors import LakeflightError, QueryCancelledError, QueryError
+from lakehouse.model import EVERYTHING
 
 _T = TypeVar("_T")
 _INSPECTIONS_MAX: Final = 4
@@ -151,13 +153,6 @@ class QueryEngine:
             database.describe(catalog)
         values = self._values(checked, parameters)
         reads = checked.kind not in ("describe", "show_tables") and bool(checked.tables or checked.calls)
-        bounds = find_bounds(
-            checked,
-            catalog,
-            lambda serialized: _evaluate(database, serialized),
-            parameters=parameters,
-            limits=self._limits,
-        )
         parameter_types = self._parameter_schemas.get((catalog.digest, sql, None))  # values do not matter to them
         if parameter_types is None:
             parameter_types = parameter_schema(
@@ -167,16 +162,37 @@ class QueryEngine:
                 _instance_parameters(checked),
             )
             self._parameter_schemas.put((catalog.digest, sql, None), parameter_types)
+        schema = _serialized(self._schema(database, checked, values))
+        references = self._references(database, checked, catalog, parameters) if reads else ()
+        is_bounded = any(reference.range != EVERYTHING or reference.equals for reference in references)
         return Inspection(
             kind=checked.kind,
-            references=bounds.references if reads else (),
+            references=references,
             parameters=checked.parameters,
-            volatile=bounds.volatile and reads,
-            schema=_serialized(self._schema(database, checked, values)),
+            volatile=checked.reads_clock and is_bounded,
+            schema=schema,
             parameter_schema=_serialized(parameter_types),
             now_ns=now_ns,
             needs_relations=reads,
         )
+
+    def _references(
+        self, database: Database, checked: Checked, catalog: EngineCatalog, parameters: Sequence[Any] | None
+    ) -> tuple[Reference, ...]:
+        """What the statement reads, and which rows of it can matter. Without values for its parameters that is all."""
+        calls = database.stand_ins(checked.calls)
+        tables: dict[str, InstanceCall | str] = {name: name for name in checked.tables} | calls
+        declared = {name: catalog.tables[name] for name in checked.tables}
+        declared |= {table: catalog.view_sets[call.view_set] for table, call in calls.items()}
+        plan = None
+        if parameters or not checked.parameters:
+            plan = plan_of(database.connection, checked, parameters or (), self._limits)
+        self._check_interrupt()  # the engine answers with a plan's error, not with this one
+        try:
+            rows = find_rows(plan, declared) if plan is not None else dict.fromkeys(tables, ALL_ROWS)
+        except RecursionError:
+            rows = dict.fromkeys(tables, ALL_ROWS)
+        return tuple(reference(named, rows.get(table, NO_ROWS)) for table, named in sorted(tables.items()))
 
     def _schema(self, database: Database, checked: Checked, values: list[Any]) -> Any:
         if checked.kind == "explain":
@@ -224,7 +240,7 @@ class QueryEngine:
         if known is not None:
             self._inspectors.move_to_end(catalog.digest)
             return known
-        database = Database(self._limits, ["explain_output = 'all'"])
+        database = Database(self._limits, ["explain_output = 'all'"], plans=True)
         database.declare(catalog)
         database.lock([])
         made = _Inspector(database, Parser(database.connection, self._limits))
@@ -499,13 +515,6 @@ def _shown(key: str) -> bool:
 def _fact(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return " ".join(text.split())
-
-
-def _evaluate(database: Database, serialized: str) -> Sequence[Any]:
-    """The only row of a serialized SELECT. It runs on this connection: variables, so the clock, belong to it alone."""
-    text = database.connection.execute("SELECT json_deserialize_sql(?::JSON)", [serialized]).fetchall()[0][0]
-    row: tuple[Any, ...] = database.connection.execute(text).fetchall()[0]
-    return row
 
 
 def _logical_plan(database: Database, text: str, values: Sequence[Any]) -> str:

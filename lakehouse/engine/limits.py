@@ -23,8 +23,7 @@ class EngineLimits:
     json_structure_bytes_max: int = 64 << 10  # as much as a statement: every name in it makes a column
     parameters_max: int = 1_000
     repairs_max: int = 64  # words of the other dialect that are mended in one statement
-    bound_expansions_max: int = 256  # uses of CTEs that are followed for time bounds; past it nothing is bounded
-    bound_constants_max: int = 512  # constants that are evaluated for time bounds
+    plan_chars_max: int = 4 << 20  # of a plan that is read for time bounds, as JSON; past it nothing is bounded
 
     memory_bytes_max: int = 1 << 30
     threads: int = 2

@@ -19,13 +19,14 @@ NIL_INSTANCE: Final = "00000000-0000-0000-0000-000000000000"  # of a call whose 
 _OURS: Final = "lakeflight_"
 INFORMATION_STAND_IN: Final = f"{_OURS}information"  # our tables; DuckDB's own would show more than ours
 NOW_VARIABLE: Final = f"{_OURS}now"  # what the clock of a statement shows: macros.sql reads it
+BOUND_VARIABLE: Final = f"{_OURS}bound"  # values of the statement that is being planned
 INCOMING: Final = f"{_OURS}incoming"
 _VIEW_SET: Final = f"{_OURS}set_"
 _RAW: Final = f"{_OURS}raw_"
 _INSTANCE: Final = "vi_"
 
 _FOREIGN: Final = re.compile(rf"(duckdb_|pg_|pragma_|sqlite_|{_INSTANCE}|__|{_OURS})|[/\\*?.:]", re.IGNORECASE)
-_IN_MESSAGES: Final = re.compile(rf"\b{_INSTANCE}[0-9a-f]{{64}}\b|\b{_OURS}(?:raw_|set_)?(?=[a-z])")
+_IN_MESSAGES: Final = re.compile(rf"\b{_INSTANCE}[0-9a-f]{{64}}\b|\b{_OURS}(?:raw_|set_(?:[0-9]+_)?)?(?=[a-z])")
 _INFORMATION: Final = re.compile(rb'("?lakeflight"?\s*\.\s*)?("?information_schema"?)(?=\s*\.)', re.IGNORECASE)
 
 
@@ -34,9 +35,9 @@ def relation_name(view_set: str, instance: str) -> str:
     return _INSTANCE + hashlib.sha256(f"{view_set}/{instance}".encode()).hexdigest()
 
 
-def view_set_table(view_set: str) -> str:
-    """What stands for every instance of a view set while a statement is inspected."""
-    return _VIEW_SET + view_set
+def view_set_table(view_set: str, place: int = 1) -> str:
+    """What stands for an instance of a view set while a statement is inspected: the ``place``-th that it names."""
+    return f"{_VIEW_SET}{view_set}" if place == 1 else f"{_VIEW_SET}{place}_{view_set}"
 
 
 def raw_table(view_set: str) -> str:
