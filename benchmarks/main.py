@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import growth, ingestion, queries, starting, workload
+from benchmarks import foreign_sender, growth, ingestion, queries, starting, workload
 from benchmarks.figures import Figure, table, write_into
 from benchmarks.sizes import FULL, QUICK
 
@@ -80,6 +80,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
         telemetry = recorded or workload.made_up(size.events, size.event_blocks)
         note("ingestion")
         figures += ingestion.measure(server, size, folder)
+        note("ingestion by a program that is not Python")
+        figures += foreign_sender.measure(server, size, folder)
         note("decoding")
         from benchmarks import decoding  # late: it loads the kernels
 
@@ -88,6 +90,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
         note("cold queries")
         found, thread = queries.ask_cold(server, telemetry, size, decoding_s)
         figures += found
+        note("first queries of small logs")
+        figures += queries.ask_small_log(server, size)
         note("warm queries")
         figures += queries.ask_warm(server, thread, size)
         note("all rows")

@@ -21,11 +21,12 @@ from benchmarks.memory import watching
 from benchmarks.replay import replaying
 from benchmarks.serving import Sender, Server
 from benchmarks.sizes import Size
-from benchmarks.workload import Telemetry
+from benchmarks.workload import Telemetry, logs
 
 DUCKDB_THREADS: Final = 2
 ARROW_BATCH_ROWS: Final = 65_536
 CLIENTS: Final = 16
+SMALL_LOG_LINES: Final = 400
 STREAM_COPIES: Final = 4  # of all rows, to see whether memory grows with the answer
 _NS_PER_S: Final = 1_000_000_000
 
@@ -104,6 +105,34 @@ def ask_cold(server: Server, telemetry: Telemetry, size: Size, decoding_s: float
         ),
     ]
     return figures, made
+
+
+def ask_small_log(server: Server, size: Size) -> list[Figure]:
+    """The first query of a process that has logged little: what making a partition costs beside its blocks."""
+    client, sender = Raw(server.flight), Sender(server)
+    taken: list[float] = []
+    for _ in range(size.rounds * size.samples):
+        telemetry = logs(1, SMALL_LOG_LINES)
+        sender.send_all(telemetry.requests())
+        sql = f"SELECT count(*) FROM view_instance('log_entries', '{telemetry.process.process_id}')"
+        started = time.perf_counter()
+        rows = client.integer(sql)
+        taken.append((time.perf_counter() - started) * 1e3)
+        if rows != SMALL_LOG_LINES:
+            raise RuntimeError(f"{SMALL_LOG_LINES} lines gave {rows} rows")
+    client.close()
+    p50 = median(taken)
+    return [
+        Figure(
+            "first_small_log_ms",
+            f"first query of a process with one block of {SMALL_LOG_LINES} log lines: p50",
+            p50,
+            "ms",
+            (min(taken), max(taken)),
+            targets=(at_most(p50, 30, "30 ms"),),
+            original=23,
+        )
+    ]
 
 
 def ask_warm(server: Server, thread: Thread, size: Size) -> list[Figure]:

@@ -170,8 +170,12 @@ def log_block(
 
 def block_of(process: ProcessRequest, stream: StreamRequest, payload_bytes: int) -> BlockRequest:
     """A block of spans whose payload has about so many bytes."""
+    guessed = _block_of_events(process, stream, payload_bytes // 5)
+    return _block_of_events(process, stream, payload_bytes // 5 * payload_bytes // len(guessed.payload))
+
+
+def _block_of_events(process: ProcessRequest, stream: StreamRequest, events: int) -> BlockRequest:
     scopes, kinds, codes = _frame()
-    events = payload_bytes // 5  # what an event comes to, compressed
     repeated = np.resize(np.arange(kinds.size), events)
     ticks = _START_TICKS + np.cumsum(_gaps(events))
     builder = SpanBlockBuilder()

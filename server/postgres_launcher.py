@@ -17,10 +17,13 @@ from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_KEEPCAPS: Final = 8
+PR_SET_SECUREBITS: Final = 28
+SECBIT_NO_SETUID_FIXUP: Final = 1 << 2
 PR_CAP_AMBIENT: Final = 47
 PR_CAP_AMBIENT_RAISE: Final = 2
 CAP_DAC_OVERRIDE: Final = 1
 CAP_DAC_READ_SEARCH: Final = 2
+CAP_SETPCAP: Final = 8
 CAPABILITY_VERSION_3: Final = 0x20080522
 
 LAUNCH_FAILED: Final = 71  # the exit code that says: this script failed, not the program
@@ -71,8 +74,10 @@ def _drop_root(uid: int, gid: int, folder: str, program: str) -> None:
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    _set_capabilities((CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH))
+    _set_capabilities((CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SETPCAP))
     needed = _needed_capabilities(folder, program)
+    if needed:  # else access() would ignore them, by which these programs find each other
+        _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     _set_capabilities(needed)
     for capability in needed:
         _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -344,3 +345,22 @@ def test_a_data_folder_has_one_owner(tmp_path: Path) -> None:
     owner.release()
     DataFolder(tmp_path / "lake").acquire()
     assert list(owner.scratch.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives itself up")
+def test_a_program_below_a_private_home_of_root_finds_its_neighbours(tmp_path: Path) -> None:
+    """An environment in root's home: initdb asks with access() whether it may run the server beside it."""
+    tmp_path.chmod(0o700)
+    tested, neighbour = tmp_path / "test", tmp_path / "neighbour"
+    for copy in (tested, neighbour):
+        copy.write_bytes(Path("/usr/bin/test").read_bytes())
+        copy.chmod(0o755)
+    nobody = pwd.getpwnam("nobody")
+
+    def ask(*question: str) -> int:
+        launcher = str(Path(embedded_postgres.__file__).with_name("postgres_launcher.py"))
+        who = (str(nobody.pw_uid), str(nobody.pw_gid), "0", str(tmp_path), str(tested))
+        return subprocess.run([sys.executable, "-I", "-S", launcher, *who, *question], timeout=20).returncode
+
+    assert ask("-x", str(neighbour)) == 0
+    assert ask("-x", str(tmp_path / "absent")) == 1

@@ -115,6 +115,21 @@ def both(wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     return _environment(tmp_path_factory.mktemp("server") / "env", wheels)
 
 
+@pytest.fixture(scope="module", params=["library", "both"])
+def from_registry(
+    request: pytest.FixtureRequest, wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Installed:
+    """As a user installs: an empty environment, and whatever the wheels say that they need."""
+    folder = tmp_path_factory.mktemp(request.param) / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
+    locked = folder / "constraints.txt"
+    locked.write_text("\n".join(re.findall(r"^[a-z0-9._-]+==[^\\\n]+", (ROOT / "requirements.lock").read_text(), re.M)))
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+    chosen = wheels[:1] if request.param == "library" else wheels
+    subprocess.run([*pip, "--constraint", str(locked), *map(str, chosen)], check=True, timeout=500)
+    return Installed(folder, Path(os.environ.get("NUMBA_CACHE_DIR", folder / "kernels")))
+
+
 @pytest.fixture
 def crowded(tmp_path: Path) -> Path:
     """A folder of a user's whose files have the names of ours, and break whoever imports them."""
@@ -240,6 +255,26 @@ def test_the_demo_runs_from_the_installed_server_among_a_users_files(
     assert "Where its main thread spent its time" in shown
     assert answer == "has_rows\ntrue\n"
     assert "has stopped" in stopped
+
+
+@pytest.mark.needs("registry")
+def test_empty_environments_get_all_that_the_wheels_need(from_registry: Installed, tmp_path: Path) -> None:
+    """The server's own needs are declared, and nothing of the server's comes with the library."""
+    source = (
+        "import json, importlib.metadata as m; print(json.dumps(sorted(d.name.lower() for d in m.distributions())))"
+    )
+    has = set(json.loads(from_registry.run(["python", "-c", source], tmp_path)))
+
+    from_registry.run(["python", "-c", "import lakeflight.connection, lakeflight.telemetry"], tmp_path)
+    if "lakeflight-server" not in has:
+        assert has == {re.split(r"[<>=]", requirement)[0] for requirement in LIBRARY["dependencies"]} | {"lakeflight"}
+        return
+    lake = str(tmp_path / "lake")
+    try:
+        shown = from_registry.run(["lakeflight", "demo", "--data-dir", lake], tmp_path)
+    finally:
+        from_registry.run(["lakeflight", "demo", "--data-dir", lake, "--stop"], tmp_path)
+    assert "Where its main thread spent its time" in shown
 
 
 def _version() -> str:

@@ -1,0 +1,3 @@
+module lakeflight.dev/sender
+
+go 1.21
