@@ -12,14 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from lakehouse.engine.functions import VIEW_INSTANCE
-from lakehouse.engine.gate import InstanceCall
+from lakehouse.engine.functions import reference_of
 from lakehouse.engine.names import CATALOG_NAME, SCHEMA_NAME
-from lakehouse.engine.relations import DeclaredRelation, Reference
+from lakehouse.engine.relations import Call, DeclaredRelation, Reference
 from lakehouse.engine.tree import Node, nodes
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, NEVER, TimeRange
 
-Named = InstanceCall | str  # a view instance, or the name of a global table
+Named = Call | str  # of a relation function, or the name of a global table
 
 _INT64_MIN: Final = -(1 << 63)
 _INT64_MAX: Final = (1 << 63) - 1
@@ -115,8 +114,8 @@ def reference(named: Named, rows: Rows) -> Reference:
     """What the engine's caller is told about a relation."""
     equals = {c: tuple(sorted(v)) for c, v in sorted(rows.equals.items()) if len(v) <= _IDS_MAX}
     if isinstance(named, str):
-        return Reference(named, named, GLOBAL_INSTANCE, rows.range, equals)
-    return Reference(VIEW_INSTANCE, named.view_set, named.instance, rows.range, equals)
+        return Reference(named, named, (GLOBAL_INSTANCE,), rows.range, equals)
+    return reference_of(named, range=rows.range, equals=equals)
 
 
 def _scanned(scan: Node) -> str:

@@ -7,13 +7,19 @@ executes a statement has passed it through the gate.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import duckdb
 
-from lakehouse.engine.gate import InstanceCall
+from lakehouse.engine.functions import (
+    ArrowFunction,
+    Macro,
+    RelationFunction,
+    own_functions,
+    read_by,
+    relation_functions,
+)
 from lakehouse.engine.limits import EngineLimits
 from lakehouse.engine.metadata_relations import files_of, read_csv, select_of
 from lakehouse.engine.names import (
@@ -23,15 +29,14 @@ from lakehouse.engine.names import (
     NOW_VARIABLE,
     SCHEMA_NAME,
     raw_table,
+    relation_name_sql,
     view_set_table,
 )
 from lakehouse.engine.plan import planning_setting
-from lakehouse.engine.relations import EngineCatalog, Relation
+from lakehouse.engine.relations import Call, EngineCatalog, Relation
 from lakehouse.engine.sql_types import literal, quoted, sql_type
 from lakehouse.errors import InternalError
 from lakehouse.model import TimeRange
-
-_MACROS: Final = files("lakehouse.engine").joinpath("macros.sql").read_text(encoding="utf-8")
 
 
 def settings(limits: EngineLimits) -> tuple[str, ...]:
@@ -51,7 +56,7 @@ def settings(limits: EngineLimits) -> tuple[str, ...]:
         "parquet_metadata_cache = true",
         "enable_external_file_cache = false",
         "validate_external_file_cache = 'NO_VALIDATION'",
-        # the dialect: see macros.sql for the clock
+        # the dialect: see functions/ for the clock
         "TimeZone = 'UTC'",
         "default_null_order = 'NULLS_LAST_ON_ASC_FIRST_ON_DESC'",
         "integer_division = true",
@@ -70,15 +75,27 @@ class Database:
         self.locked = False
         self._views: dict[str, str] = {}
         self._has_information = False
-        self._instances: list[str] = []
+        self._asked: list[str] = []
         try:
             planning = [planning_setting(self.connection)] if plans else []
             self._run("; ".join(f"SET {setting}" for setting in (*settings(limits), *extra_settings, *planning)))
             self._run(f"ATTACH ':memory:' AS {CATALOG_NAME}; USE {CATALOG_NAME}; DETACH memory")
-            self._run(_MACROS)
+            self._add_functions()
         except duckdb.Error as error:
             self.connection.close()
             raise InternalError(f"the engine does not start: {error}") from error
+
+    def _add_functions(self) -> None:
+        """Those of our own; a relation that the gate has not resolved does not exist under its name."""
+        functions = own_functions()
+        macros = [function.text for function in functions if isinstance(function, Macro)]
+        relations = [f"CREATE {_relation_macro(function)}" for function in relation_functions().values()]
+        self._run(";\n".join(text.rstrip(";") for text in (*macros, *relations)))
+        for function in functions:
+            if isinstance(function, ArrowFunction):
+                self.connection.create_function(
+                    function.name, function.function, list(function.types), function.result, type="arrow"
+                )
 
     def lock(self, paths: Sequence[str]) -> None:
         """From here on only ``paths`` can be opened, and no setting can be changed."""
@@ -112,24 +129,29 @@ class Database:
             self._run(f"CREATE TABLE {quoted(name)} AS {_empty_select(relation.schema)}")
         for name, relation in catalog.view_sets.items():
             self._run(f"CREATE TABLE {quoted(view_set_table(name))} AS {_empty_select(relation.schema)}")
-        self._run(_by_view_set([]))
+        self._answer_calls([])
 
-    def stand_ins(self, calls: Collection[InstanceCall]) -> dict[str, InstanceCall]:
-        """Tables that stand for these instances from here on; where a view set has several, each has its own."""
-        instances: list[str] = []
-        if len({call.view_set for call in calls}) < len(calls):
-            instances = sorted({str(call.instance) for call in calls})
-        if instances != self._instances:
-            self._run(_by_view_set(instances))
-            self._instances = instances
+    def stand_ins(self, calls: Collection[Call]) -> dict[str, Call]:
+        """Tables that stand for these calls from here on; where a source is asked several times, each has its own."""
+        asked = {call: read_by(call) for call in calls}
+        keys: list[str] = []
+        if len({source for source, _ in asked.values()}) < len(calls):
+            keys = sorted({_key(arguments) for _, arguments in asked.values()})
+        if keys != self._asked:
+            self._answer_calls(keys)
+            self._asked = keys
         tables = {}
-        for call in calls:
-            place = instances.index(str(call.instance)) + 1 if instances else 1
-            table = view_set_table(call.view_set, place)
+        for call, (source, arguments) in asked.items():
+            place = keys.index(_key(arguments)) + 1 if keys else 1
+            table = view_set_table(source, place)
             if place > 1:
-                self._run(f"CREATE TABLE IF NOT EXISTS {quoted(table)} AS FROM {quoted(view_set_table(call.view_set))}")
+                self._run(f"CREATE TABLE IF NOT EXISTS {quoted(table)} AS FROM {quoted(view_set_table(source))}")
             tables[table] = call
         return tables
+
+    def _answer_calls(self, keys: Sequence[str]) -> None:
+        for function in relation_functions().values():
+            self._run(f"CREATE OR REPLACE {_stand_in_macro(function, keys)}")
 
     def describe(self, catalog: EngineCatalog) -> None:
         """The stand-in of ``information_schema``: what the caller may see, and nothing of the engine's own."""
@@ -160,16 +182,35 @@ class Database:
         self.connection.execute(statements)
 
 
-def _by_view_set(instances: Sequence[str]) -> str:
-    """``view_instance`` over stand-ins: the n-th of these instances has the n-th table of its view set, others the first."""
+def _relation_macro(function: RelationFunction) -> str:
+    """A relation function as a table macro over hashed names: a relation that nobody has resolved does not exist."""
+    source, arguments = _in_sql(function)
+    return _table_macro(function, relation_name_sql(source, *arguments))
+
+
+def _stand_in_macro(function: RelationFunction, keys: Sequence[str]) -> str:
+    """The same over stand-ins: what is asked with the n-th of the keys has the n-th table of its source, else the first."""
+    source, arguments = _in_sql(function)
     place = "''"
-    if instances:
-        listed = ", ".join(literal(instance) for instance in instances)
-        spelled = "coalesce(CAST(try_cast(instance AS UUID) AS VARCHAR), instance)"  # as in macros.sql
+    if keys:
+        listed, spelled = ", ".join(literal(key) for key in keys), " || '/' || ".join(arguments) or "''"
         place = f"coalesce(nullif(list_position([{listed}], {spelled}), 1) || '_', '')"
-    return f"""
-        CREATE OR REPLACE MACRO view_instance(view_set, instance) AS TABLE
-        SELECT * FROM query_table('{view_set_table("")}' || {place} || view_set)"""
+    return _table_macro(function, f"{literal(view_set_table(''))} || {place} || {source}")
+
+
+def _in_sql(function: RelationFunction) -> tuple[str, list[str]]:
+    """The source and the arguments that it is asked with, of a call, as SQL over the parameters of its macro."""
+    spelled = [argument.canonical_sql.format(argument.name) for argument in function.arguments]
+    return (spelled[0], spelled[1:]) if function.source is None else (literal(function.source), spelled)
+
+
+def _table_macro(function: RelationFunction, table: str) -> str:
+    names = ", ".join(argument.name for argument in function.arguments)
+    return f"MACRO {function.name}({names}) AS TABLE SELECT * FROM query_table({table})"
+
+
+def _key(arguments: Sequence[str | None]) -> str:
+    return "/".join(map(str, arguments))
 
 
 def _empty_select(schema: Any) -> str:

@@ -22,15 +22,15 @@ import pyarrow as pa
 
 from lakehouse.engine.bounds import ALL_ROWS, NO_ROWS, find_rows, reference
 from lakehouse.engine.database import Database
-from lakehouse.engine.functions import VIEW_INSTANCE
-from lakehouse.engine.gate import Checked, InstanceCall, judge
+from lakehouse.engine.functions import read_by, relation_functions
+from lakehouse.engine.gate import Checked, judge
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.names import INFORMATION_STAND_IN, NIL_INSTANCE
 from lakehouse.engine.output import EdgeConverter, edge_schema, overflow_guard, shows_stored_columns, split_by_bytes
 from lakehouse.engine.parameters import parameter_schema
 from lakehouse.engine.parse import Parser
 from lakehouse.engine.plan import plan_of
-from lakehouse.engine.relations import EngineCatalog, Inspection, Reference, Relation
+from lakehouse.engine.relations import Call, EngineCatalog, Inspection, Reference, Relation
 from lakehouse.engine.translate import poisons, translate
 from lakehouse.engine.tree import function_name, nodes, parameter_number
 from lakehouse.errors import LakeflightError, QueryCancelledError, QueryError
@@ -181,9 +181,9 @@ class QueryEngine:
     ) -> tuple[Reference, ...]:
         """What the statement reads, and which rows of it can matter. Without values for its parameters that is all."""
         calls = database.stand_ins(checked.calls)
-        tables: dict[str, InstanceCall | str] = {name: name for name in checked.tables} | calls
+        tables: dict[str, Call | str] = {name: name for name in checked.tables} | calls
         declared = {name: catalog.tables[name] for name in checked.tables}
-        declared |= {table: catalog.view_sets[call.view_set] for table, call in calls.items()}
+        declared |= {table: catalog.view_sets[read_by(call)[0]] for table, call in calls.items()}
         plan = None
         if parameters or not checked.parameters:
             plan = plan_of(database.connection, checked, parameters or (), self._limits)
@@ -525,7 +525,9 @@ def _logical_plan(database: Database, text: str, values: Sequence[Any]) -> str:
 def _instance_parameters(checked: Checked) -> frozenset[int]:
     """Numbers of the parameters that name an instance."""
     calls = [node["function"] for node in nodes(checked.tree) if node.get("type") == "TABLE_FUNCTION"]
-    arguments = [a for call in calls if function_name(call) == VIEW_INSTANCE for a in call.get("arguments") or []]
+    arguments = [
+        a for call in calls if function_name(call) in relation_functions() for a in call.get("arguments") or []
+    ]
     numbers = [parameter_number(argument.get("expression")) for argument in arguments]
     return frozenset(number for number in numbers if number is not None)
 

@@ -14,17 +14,16 @@ from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any, Final
 
-from lakeflight.wire.errors import WireError
-from lakeflight.wire.identifiers import canonical_uuid
 from lakehouse.engine.functions import (
     CALLS_BY_NAME,
     CALLS_BY_STRUCTURE,
     CLOCK_FUNCTIONS,
     CLOCK_KEYWORDS,
     PLAIN_NAME,
-    VIEW_INSTANCE,
     Verdict,
     function_rules,
+    read_by,
+    relation_functions,
     words,
 )
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
@@ -37,7 +36,7 @@ from lakehouse.engine.names import (
     find_information_schema,
     is_foreign,
 )
-from lakehouse.engine.relations import StatementKind
+from lakehouse.engine.relations import Call, StatementKind
 from lakehouse.engine.tree import Node, Parsed, bound_value, string_literal
 from lakehouse.errors import (
     ForbiddenSqlError,
@@ -83,19 +82,9 @@ _ORDER_COMPARISONS: Final = frozenset(
         "COMPARE_GREATERTHANOREQUALTO",
     }
 )
-_INSTANCE_TEXT: Final = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
-_UUID_TEXT: Final = re.compile(r"[0-9A-Fa-f]{32}\Z|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 _OFFSET_LITERAL: Final = re.compile(
     r"\s*(\d{4}-\d\d?-\d\d?)(?:[T ]\s*(\d\d?:\d\d(?::\d\d(?:\.\d+)?)?))?\s*([+-])(\d\d?)(?::?(\d\d))?(?::\d\d)?\s*\Z"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceCall:
-    """One ``view_instance`` call. ``instance`` is ``None`` while its parameter has no value."""
-
-    view_set: str
-    instance: str | None
 
 
 @dataclass(slots=True)
@@ -108,49 +97,11 @@ class Checked:
     tree: Node  # the query node at the top
     parameters: int
     tables: frozenset[str] = frozenset()  # lower-case names of global tables
-    calls: frozenset[InstanceCall] = frozenset()
+    calls: frozenset[Call] = frozenset()
     reads_information: bool = False
     reads_clock: bool = False
     functions: frozenset[str] = frozenset()
     splices: list[tuple[int, int, str]] = field(default_factory=list)
-
-
-def canonical_instance(text: str) -> str:
-    """One spelling per instance, before it becomes a name, a key or a path."""
-    if not _INSTANCE_TEXT.match(text):
-        raise ForbiddenSqlError("the instance of view_instance must be 'global' or an id")
-    if _UUID_TEXT.match(text):
-        try:
-            return canonical_uuid(text)
-        except WireError as error:
-            raise ForbiddenSqlError("the instance of view_instance must be 'global' or an id") from error
-    return text
-
-
-def resolve_call(arguments: Sequence[Node], parameters: Sequence[Any] | None) -> InstanceCall:
-    """The view instance that a call names. Only literals and bound strings: nothing is computed from the user's text."""
-    if len(arguments) != 2:
-        raise ForbiddenSqlError(f"view_instance takes a view set and an instance, not {len(arguments)} arguments")
-    if any(argument.get("name") for argument in arguments):
-        raise ForbiddenSqlError("view_instance takes its arguments by position")
-    first, second = (argument.get("expression") or {} for argument in arguments)
-    view_set = string_literal(first)
-    if view_set is None:
-        raise ForbiddenSqlError("the first argument of view_instance must be a string literal")
-    instance = string_literal(second)
-    if instance is not None:
-        return InstanceCall(view_set, canonical_instance(instance))
-    if second.get("class") != "PARAMETER":
-        raise ForbiddenSqlError(
-            "the second argument of view_instance must be a string literal or a parameter: "
-            "it cannot depend on rows or expressions"
-        )
-    if parameters is None:
-        return InstanceCall(view_set, None)
-    value = bound_value(second, parameters)
-    if not isinstance(value, str):
-        raise ForbiddenSqlError("the instance of view_instance must be bound to a string")
-    return InstanceCall(view_set, canonical_instance(value))
 
 
 def judge(
@@ -236,7 +187,7 @@ class _Walk:
         self._references = 0
         self._ctes = 0
         self._tables: set[str] = set()
-        self._calls: set[InstanceCall] = set()
+        self._calls: set[Call] = set()
         self._functions: set[str] = set()
         self._reads_clock = False
 
@@ -380,10 +331,12 @@ class _Walk:
         name = str(call.get("function_name", "")).lower()
         if call.get("class") != "FUNCTION" or len(path) != 1:
             raise ForbiddenSqlError(f"table function {'.'.join(map(str, path))!r} is not allowed")
-        if name == VIEW_INSTANCE:
-            resolved = resolve_call(call.get("arguments") or [], self._parameters)
-            if resolved.view_set not in self._view_sets:
-                raise UnknownViewError(f"view set {resolved.view_set!r} not found")
+        function = relation_functions().get(name)
+        if function is not None:
+            resolved = function.call(call.get("arguments") or [], self._parameters)
+            source, _ = read_by(resolved)
+            if source not in self._view_sets:
+                raise UnknownViewError(f"view set {source!r} not found")
             self._calls.add(resolved)
             return
         rule = self._rules.get(name)

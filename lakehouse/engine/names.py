@@ -30,9 +30,15 @@ _IN_MESSAGES: Final = re.compile(rf"\b{_INSTANCE}[0-9a-f]{{64}}\b|\b{_OURS}(?:ra
 _INFORMATION: Final = re.compile(rb'("?lakeflight"?\s*\.\s*)?("?information_schema"?)(?=\s*\.)', re.IGNORECASE)
 
 
-def relation_name(view_set: str, instance: str) -> str:
-    """The name under which ``view_instance(view_set, instance)`` is looked for. Nobody can write it by accident."""
-    return _INSTANCE + hashlib.sha256(f"{view_set}/{instance}".encode()).hexdigest()
+def relation_name(source: str, *arguments: str) -> str:
+    """The name under which the rows of a source with arguments are looked for. Nobody can write it by accident."""
+    return _INSTANCE + hashlib.sha256("/".join((source, *arguments)).encode()).hexdigest()
+
+
+def relation_name_sql(source: str, *arguments: str) -> str:
+    """The same as a SQL expression over SQL expressions."""
+    joined = " || '/' || ".join((source, *arguments))
+    return f"'{_INSTANCE}' || sha256({joined})"
 
 
 def view_set_table(view_set: str, place: int = 1) -> str:

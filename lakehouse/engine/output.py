@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.engine.functions import VIEW_INSTANCE
+from lakehouse.engine.functions import relation_functions
 from lakehouse.engine.sql_types import literal
 from lakehouse.engine.tree import Node, nodes
 from lakehouse.errors import QueryError, UnsupportedError
@@ -194,8 +194,8 @@ def shows_stored_columns(tree: Node | None) -> bool:
     if tree is None or tree.get("type") != "SELECT_NODE" or (tree.get("cte_map") or {}).get("map"):
         return False
     source = tree.get("from_table") or {}
-    instance = str((source.get("function") or {}).get("function_name")).lower() == VIEW_INSTANCE
-    if source.get("type") != "BASE_TABLE" and not instance:
+    call = str((source.get("function") or {}).get("function_name")).lower()
+    if source.get("type") != "BASE_TABLE" and call not in relation_functions():
         return False
     return all(
         item.get("class") == "COLUMN_REF"

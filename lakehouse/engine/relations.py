@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from lakehouse.engine.names import relation_name
 from lakehouse.model import EVERYTHING, TimeRange
 
 StatementKind = Literal["query", "explain", "describe", "show_tables"]
@@ -82,14 +83,39 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A relation function as a statement calls it: its name, and its arguments in their one spelling."""
+
+    name: str
+    literals: tuple[str | None, ...]  # ``None``: a parameter without a value yet
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A relation that a statement reads, and what its own predicates say about the rows it needs."""
 
-    relation: str  # the table's name, or ``view_instance``
-    view_set: str
-    instance: str | None  # ``None``: a parameter without a value yet
+    relation: str  # the table's name, or the function that was called
+    view_set: str  # the source that has the rows
+    arguments: tuple[str | None, ...]  # what it is asked with; ``None``: a parameter without a value yet
     range: TimeRange = EVERYTHING
     equals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # id column -> the only values it may have
+    is_call: bool = False  # of a relation function; else a table by its name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an argument is not known yet."""
+        return None in self.arguments
+
+    @property
+    def instance(self) -> str | None:
+        return self.arguments[0]
+
+    @property
+    def bound_name(self) -> str:
+        """The name under which the engine looks for the rows."""
+        if not self.is_call:
+            return self.relation
+        return relation_name(self.view_set, *(argument or "" for argument in self.arguments))
 
 
 @dataclass(frozen=True, slots=True)

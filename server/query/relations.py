@@ -9,10 +9,10 @@ from typing import Final
 
 from lakehouse.buckets.sharing import Allowance, together
 from lakehouse.catalog.tables import RowsNeed
-from lakehouse.engine import Inspection, Reference, relation_name
+from lakehouse.engine import Inspection, Reference
 from lakehouse.errors import QueryError
 from lakehouse.jobs.run import JobRelation
-from lakehouse.model import GLOBAL_INSTANCE, Caller, QueryOptions, TimeRange
+from lakehouse.model import Caller, QueryOptions, TimeRange
 from lakehouse.sources import (
     Arguments,
     Freshening,
@@ -65,7 +65,7 @@ class Relations:
             UnknownViewError: A reference names no source, or cannot be one of its instances.
         """
         for reference in inspection.references:
-            if reference.instance is not None:
+            if not reference.is_open:
                 self._resolve(reference)
 
     async def freshen(
@@ -86,7 +86,7 @@ class Relations:
 
     async def known_missing(self, inspection: Inspection, caller: Caller, options: QueryOptions) -> int:
         """What the catalog knows of blocks that are missing from what the statement reads."""
-        if any(reference.instance is None for reference in inspection.references):
+        if any(reference.is_open for reference in inspection.references):
             return 0
         named = self._named(inspection, options)
         if not named or time.monotonic() < self._none_missing_until:
@@ -97,10 +97,11 @@ class Relations:
         return sum(count or 0 for count in counts)
 
     def _resolve(self, reference: Reference) -> tuple[RelationSource, Arguments]:
-        if reference.instance is None:
-            raise QueryError("the instance of view_instance is a parameter without a value")
+        arguments = tuple(argument for argument in reference.arguments if argument is not None)
+        if reference.is_open:
+            raise QueryError(f"an argument of {reference.relation} is a parameter without a value")
         source = self._registry.find(reference.view_set)
-        return source, source.resolve((reference.instance,))
+        return source, source.resolve(arguments)
 
     def _named(self, inspection: Inspection, options: QueryOptions) -> Sequence[_Named]:
         """The sources of a statement, each with all of its uses."""
@@ -108,11 +109,7 @@ class Relations:
         for reference in inspection.references:
             source, arguments = self._resolve(reference)
             named = found.setdefault((source.name, arguments), _Named(source, arguments))
-            named.names.add(
-                relation_name(reference.view_set, reference.instance or GLOBAL_INSTANCE)
-                if reference.relation == "view_instance"
-                else reference.relation
-            )
+            named.names.add(reference.bound_name)
             wanted = Read(reference.range.intersect(options.time_range), reference.equals)
             named.reads.append(wanted if self._prune else Read())
         return list(found.values())

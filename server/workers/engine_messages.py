@@ -65,7 +65,8 @@ def inspection_message(inspection: Inspection) -> dict[str, Any]:
             {
                 "relation": reference.relation,
                 "view_set": reference.view_set,
-                "instance": reference.instance,
+                "arguments": list(reference.arguments),
+                "is_call": reference.is_call,
                 "begin_ns": reference.range.begin_ns,
                 "end_ns": reference.range.end_ns,
                 "equals": {name: list(values) for name, values in reference.equals.items()},
@@ -109,7 +110,8 @@ def _reference(message: Mapping[str, Any]) -> Reference:
     return Reference(
         relation=_typed(message["relation"], str),
         view_set=_typed(message["view_set"], str),
-        instance=_typed(message["instance"], str | None),
+        arguments=tuple(_typed(argument, str | None) for argument in message["arguments"]),
+        is_call=_typed(message["is_call"], bool),
         range=TimeRange(_typed(message["begin_ns"], int | None), _typed(message["end_ns"], int | None)),
         equals={
             _typed(name, str): tuple(_typed(value, str) for value in values)

@@ -252,7 +252,9 @@ def test_bound_parameters_bound_as_literals_do(engine: QueryEngine) -> None:
     bound = references(engine, sql, ["2024-01-01T00:00:00Z", "2024-01-02", "p"])["log_entries"]
     unbound = references(engine, sql)["log_entries"]
 
-    assert bound == Reference("log_entries", "log_entries", "global", TimeRange(JAN1, JAN2 - 1), {"process_id": ("p",)})
+    assert bound == Reference(
+        "log_entries", "log_entries", ("global",), TimeRange(JAN1, JAN2 - 1), {"process_id": ("p",)}
+    )
     assert unbound.range == EVERYTHING and unbound.equals == {}
 
 

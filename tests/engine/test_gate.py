@@ -11,9 +11,11 @@ import pytest
 from lakehouse.engine import DEFAULT_LIMITS
 from lakehouse.engine.database import Database
 from lakehouse.engine.functions import Verdict, function_rules
-from lakehouse.engine.gate import Checked, InstanceCall, canonical_instance, judge
+from lakehouse.engine.functions.view_instance import canonical_instance
+from lakehouse.engine.gate import Checked, judge
 from lakehouse.engine.names import relation_name
 from lakehouse.engine.parse import Parser
+from lakehouse.engine.relations import Call
 from lakehouse.errors import ForbiddenSqlError, LakeflightError, LimitExceededError, SqlSyntaxError, UnsupportedError
 from tests.support.engine_lake import CATALOG, STREAM
 from tests.support.hostile_sql import ATTACKS, BOMBS, HARMLESS, fill
@@ -38,8 +40,8 @@ def check(parser: Parser, sql: str, parameters: list[object] | None = None) -> C
     )
 
 
-def calls(*pairs: tuple[str, str | None]) -> frozenset[InstanceCall]:
-    return frozenset(InstanceCall(view_set, instance) for view_set, instance in pairs)
+def calls(*pairs: tuple[str, str | None]) -> frozenset[Call]:
+    return frozenset(Call("view_instance", pair) for pair in pairs)
 
 
 A, B, C = ("thread_spans", "a"), ("log_entries", "b"), ("thread_spans", "c")
@@ -92,7 +94,7 @@ A, B, C = ("thread_spans", "a"), ("log_entries", "b"), ("thread_spans", "c")
     ],
 )  # fmt: skip
 def test_view_instances_are_found_wherever_they_stand(
-    parser: Parser, sql: str, parameters: list[object] | None, expected: frozenset[InstanceCall]
+    parser: Parser, sql: str, parameters: list[object] | None, expected: frozenset[Call]
 ) -> None:
     assert check(parser, sql, parameters).calls == expected
 

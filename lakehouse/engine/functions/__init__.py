@@ -1,0 +1,48 @@
+"""SQL functions: which of DuckDB's may be called, and our own, a file each.
+
+Importing this loads no DuckDB: the Flight edge lists functions and has no engine.
+"""
+
+from lakehouse.engine.functions.declare import Argument, ArrowFunction, Macro, OwnFunction, RelationFunction
+from lakehouse.engine.functions.registry import (
+    listed_functions,
+    own_functions,
+    read_by,
+    reference_of,
+    relation_functions,
+)
+from lakehouse.engine.functions.verdicts import (
+    CALLS_BY_NAME,
+    CALLS_BY_STRUCTURE,
+    CLOCK_FUNCTIONS,
+    CLOCK_KEYWORDS,
+    CONSTANT_FUNCTIONS,
+    PLAIN_NAME,
+    FunctionRule,
+    Verdict,
+    function_rules,
+    words,
+)
+
+__all__ = [
+    "CALLS_BY_NAME",
+    "CALLS_BY_STRUCTURE",
+    "CLOCK_FUNCTIONS",
+    "CLOCK_KEYWORDS",
+    "CONSTANT_FUNCTIONS",
+    "PLAIN_NAME",
+    "Argument",
+    "ArrowFunction",
+    "FunctionRule",
+    "Macro",
+    "OwnFunction",
+    "RelationFunction",
+    "Verdict",
+    "function_rules",
+    "listed_functions",
+    "own_functions",
+    "read_by",
+    "reference_of",
+    "relation_functions",
+    "words",
+]

@@ -1,0 +1,3 @@
+-- ago(span INTERVAL) -> TIMESTAMP_NS
+-- The moment so long before the statement began.
+CREATE MACRO ago(span) AS CAST(getvariable('lakeflight_now') AS TIMESTAMP_NS) - span;

@@ -1,0 +1,156 @@
+"""What a SQL function of our own declares, in one value: its gate verdict, its body, its types and its documentation.
+
+A scalar or aggregate function is a ``.sql`` file with a macro, or a module with an ``ArrowFunction``; a table function
+whose rows come from the lake is a module with a ``RelationFunction``. Each is one file of this folder, and nothing else
+names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from lakehouse.engine.relations import Call
+from lakehouse.engine.tree import Node, bound_value, parameter_number, string_literal
+from lakehouse.errors import ForbiddenSqlError
+
+OUR_PREFIX: Final = "lakeflight_"  # of helpers of other functions: no statement may call them
+Listing = Literal["numeric", "string", "system", "datetime"]
+Kind = Literal["scalar", "aggregate"]
+
+_SIGNATURE: Final = re.compile(r"([a-z_][a-z0-9_]*)\(([^)]*)\) -> (\S.*)")
+_ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFunction:
+    """What is common to all of them."""
+
+    signature: str  # bin_center(value DOUBLE, size DOUBLE) -> DOUBLE
+    documentation: str
+    listing: Listing | None = None  # the list of SqlInfo that has it; drivers know four
+    kind: Kind = "scalar"
+    examples: tuple[tuple[str, str], ...] = ()  # a call, and its answer as text: a test runs them
+
+    def __post_init__(self) -> None:
+        if _SIGNATURE.fullmatch(self.signature) is None:
+            raise ValueError(f"a signature looks like name(parameter TYPE, …) -> TYPE, not {self.signature!r}")
+        if not self.documentation:
+            raise ValueError(f"{self.name} has no documentation")
+
+    @property
+    def name(self) -> str:
+        return self.signature.partition("(")[0]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """``name TYPE`` of each."""
+        inside = self.signature[len(self.name) + 1 : self.signature.rindex(") -> ")]
+        return tuple(part.strip() for part in _split_types(inside) if part.strip())
+
+    @property
+    def result(self) -> str:
+        return self.signature.rpartition(" -> ")[2]
+
+    @property
+    def is_private(self) -> bool:
+        return self.name.startswith(OUR_PREFIX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Macro(OwnFunction):
+    """A body in SQL. A macro shadows the engine's function of its name, which stays ``system.main.<name>``."""
+
+    text: str  # CREATE MACRO …
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrowFunction(OwnFunction):
+    """A body over whole Arrow arrays, of the types of the signature. Rows with a NULL do not reach it and give NULL."""
+
+    function: Callable[..., Any]
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return tuple(parameter.partition(" ")[2] for parameter in self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a relation function: text that is known before anything runs."""
+
+    name: str
+    noun: str  # in messages: an instance
+    is_open: bool = True  # may be a parameter; else only a literal
+    canonical: Callable[[str], str] = str  # one spelling for each; raises ``ForbiddenSqlError``
+    canonical_sql: str = "{}"  # the same in SQL
+
+
+@dataclass(frozen=True, slots=True)
+class RelationFunction:
+    """A table function whose rows a source of the lake has. Its arguments are literals or bound text, never computed."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+    documentation: str
+    source: str | None = None  # the source that has its rows; ``None``: the first argument names it
+
+    def call(self, given: Sequence[Node], parameters: Sequence[Any] | None) -> Call:
+        """What a call in a statement means.
+
+        Args:
+            given: Argument nodes of the parse tree.  parameters: Bound values; ``None`` at prepare.
+        Raises:
+            ForbiddenSqlError: It has other arguments, or one that is not known before the statement runs.
+        """
+        if len(given) != len(self.arguments):
+            takes = " and ".join(argument.noun for argument in self.arguments) or "nothing"
+            raise ForbiddenSqlError(f"{self.name} takes {takes}, not {len(given)} arguments")
+        if any(argument.get("name") for argument in given):
+            raise ForbiddenSqlError(f"{self.name} takes its arguments by position")
+        return Call(
+            self.name,
+            tuple(
+                self._literal(argument, _ORDINALS[position], node.get("expression") or {}, parameters)
+                for position, (argument, node) in enumerate(zip(self.arguments, given, strict=True))
+            ),
+        )
+
+    def _literal(self, argument: Argument, ordinal: str, node: Node, parameters: Sequence[Any] | None) -> str | None:
+        text = string_literal(node)
+        if text is not None:
+            return argument.canonical(text)
+        if not argument.is_open:
+            raise ForbiddenSqlError(f"the {ordinal} argument of {self.name} must be a string literal")
+        if parameter_number(node) is None:
+            raise ForbiddenSqlError(
+                f"the {ordinal} argument of {self.name} must be a string literal or a parameter: "
+                "it cannot depend on rows or expressions"
+            )
+        if parameters is None:
+            return None
+        value = bound_value(node, parameters)
+        if not isinstance(value, str):
+            noun = argument.noun.partition(" ")[2]
+            raise ForbiddenSqlError(f"the {noun} of {self.name} must be bound to a string")
+        return argument.canonical(value)
+
+    def read_by(self, call: Call) -> tuple[str, tuple[str | None, ...]]:
+        """The source that a call reads, and the arguments that it is asked with."""
+        if self.source is not None:
+            return self.source, call.literals
+        return str(call.literals[0]), call.literals[1:]
+
+
+def _split_types(text: str) -> list[str]:
+    """At the commas that stand outside of brackets: ``a DECIMAL(18, 3), b INTEGER``."""
+    parts, depth = [""], 0
+    for mark in text:
+        depth += (mark in "([") - (mark in ")]")
+        if mark == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += mark
+    return parts
