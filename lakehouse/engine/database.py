@@ -94,7 +94,7 @@ class Database:
         for function in functions:
             if isinstance(function, ArrowFunction):
                 self.connection.create_function(
-                    function.name, function.function, list(function.types), function.result, type="arrow"
+                    function.name, function, list(function.types), function.result, type="arrow"
                 )
 
     def lock(self, paths: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """GetSqlInfo: what this server is and can do, each answer in the union member that drivers cast it from.
 
 With an empty list of codes exactly the standard ones are sent: the JDBC driver loses all metadata over a code that its
-enum lacks. Function lists are written out, because the edge has no engine to ask; a test compares them with DuckDB.
+enum lacks. The engine's functions are written out, because the edge has no engine to ask; a test compares them with
+DuckDB. Our own come from their registry.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from lakehouse.engine.functions import listed_functions
 from server.flight.handles import HANDLE_LIFETIME_S
 
 _UNION_FIELDS: Final = (
@@ -104,10 +106,10 @@ def sql_info(product_version: str) -> dict[int, Answer]:
         506: True,  # all listed tables may be read
         507: Bits(3),  # nulls at the end
         508: KEYWORDS,
-        509: NUMERIC_FUNCTIONS,
-        510: STRING_FUNCTIONS,
-        511: SYSTEM_FUNCTIONS,
-        512: DATETIME_FUNCTIONS,
+        509: (*NUMERIC_FUNCTIONS, *listed_functions("numeric")),
+        510: (*STRING_FUNCTIONS, *listed_functions("string")),
+        511: (*SYSTEM_FUNCTIONS, *listed_functions("system")),
+        512: (*DATETIME_FUNCTIONS, *listed_functions("datetime")),
         513: "\\",
         514: "",
         517: _CONVERSIONS,

@@ -1,4 +1,3 @@
 -- current_localtimestamp() -> TIMESTAMP_NS
--- The moment at which the statement began, UTC; it stands still while the statement runs, and so do bounds made of it.
--- Keywords such as current_timestamp arrive here too. The engine's own cannot be compared with the time columns.
+-- The same as now().
 CREATE MACRO current_localtimestamp() AS CAST(getvariable('lakeflight_now') AS TIMESTAMP_NS);

@@ -1,8 +1,8 @@
 """What a SQL function of our own declares, in one value: its gate verdict, its body, its types and its documentation.
 
-A scalar or aggregate function is a ``.sql`` file with a macro, or a module with an ``ArrowFunction``; a table function
-whose rows come from the lake is a module with a ``RelationFunction``. Each is one file of this folder, and nothing else
-names it.
+A function that is SQL over its arguments is a ``.sql`` file with a macro; one over Arrow arrays is a module with an
+``ArrowFunction``; a table function whose rows come from the lake is a module with a ``RelationFunction``. Each is one
+file of this folder, and nothing else names it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from lakehouse.errors import ForbiddenSqlError
 
 OUR_PREFIX: Final = "lakeflight_"  # of helpers of other functions: no statement may call them
 Listing = Literal["numeric", "string", "system", "datetime"]
-Kind = Literal["scalar", "aggregate"]
+Kind = Literal["scalar", "aggregate", "table"]
 
-_SIGNATURE: Final = re.compile(r"([a-z_][a-z0-9_]*)\(([^)]*)\) -> (\S.*)")
+_SIGNATURE: Final = re.compile(r"([a-z_][a-z0-9_]*)\((.*)\) -> (\S.*)")
 _ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
@@ -63,7 +63,7 @@ class OwnFunction:
 class Macro(OwnFunction):
     """A body in SQL. A macro shadows the engine's function of its name, which stays ``system.main.<name>``."""
 
-    text: str  # CREATE MACRO …
+    text: str  # CREATE MACRO …; of kind table: … AS TABLE SELECT …
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,10 @@ class ArrowFunction(OwnFunction):
     @property
     def types(self) -> tuple[str, ...]:
         return tuple(parameter.partition(" ")[2] for parameter in self.parameters)
+
+    def __call__(self, *arrays: Any) -> Any:
+        """What the engine calls: it counts parameters, and functions of Arrow have optional ones."""
+        return self.function(*arrays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class RelationFunction:
             return None
         value = bound_value(node, parameters)
         if not isinstance(value, str):
-            noun = argument.noun.partition(" ")[2]
+            noun = argument.noun.removeprefix("an ").removeprefix("a ")
             raise ForbiddenSqlError(f"the {noun} of {self.name} must be bound to a string")
         return argument.canonical(value)
 

@@ -25,7 +25,7 @@ def macro(name: str, text: str) -> Macro:
     """The declaration at the top of a ``.sql`` file, and the macro below it.
 
     Lines of the comment: the signature, then the documentation; ``list: numeric`` (or string, system, datetime),
-    ``kind: aggregate``, and any number of ``example: call = answer``.
+    ``kind: aggregate`` (or table), and any number of ``example: call = answer``.
 
     Raises:
         ValueError: It is declared in another way.
@@ -60,7 +60,7 @@ def _example(name: str, text: str) -> tuple[str, str]:
 
 @cache
 def own_functions() -> tuple[OwnFunction, ...]:
-    """Scalar and aggregate functions, by name."""
+    """All but those whose rows come from the lake, by name."""
     macros = [
         macro(entry.name.removesuffix(".sql"), entry.read_text(encoding="utf-8"))
         for entry in files(_PACKAGE).iterdir()

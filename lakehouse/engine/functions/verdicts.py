@@ -15,6 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
+from lakehouse.engine.functions.declare import Kind
 from lakehouse.engine.functions.registry import own_functions
 
 
@@ -67,6 +68,13 @@ class Verdict(Enum):
     REFUSE = "refuse"
 
 
+_OWN_RULES: Final[Mapping[Kind, tuple[str, Verdict]]] = {
+    "scalar": ("macro", Verdict.ALLOW),
+    "aggregate": ("aggregate", Verdict.ALLOW),
+    "table": ("table_macro", Verdict.TABLE),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionRule:
     """The verdict on one name, and the reason where it is a refusal."""
@@ -97,6 +105,6 @@ def function_rules() -> Mapping[str, FunctionRule]:
         rules[name] = FunctionRule(name, frozenset({"syntax"}), known.verdict if known else Verdict.ALLOW, "")
     for function in own_functions():
         if not function.is_private:
-            kind = "macro" if function.kind == "scalar" else "aggregate"
-            rules[function.name] = FunctionRule(function.name, frozenset({kind}), Verdict.ALLOW, "")
+            kind, verdict = _OWN_RULES[function.kind]
+            rules[function.name] = FunctionRule(function.name, frozenset({kind}), verdict, "")
     return rules
