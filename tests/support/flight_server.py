@@ -36,27 +36,13 @@ class LoopThread:
         self.loop.close()
 
 
-class ServerInThread:
-    """One started server, with a raw client for odd bytes."""
+class RawCalls:
+    """A client of bytes, for messages that no driver would send and moments that none would show."""
 
-    def __init__(self, thread: LoopThread, queries: QueryService, limits: FlightLimits) -> None:
-        self.thread = thread
-
-        async def start() -> FlightServer:
-            server = FlightServer(
-                queries, address="127.0.0.1:0", handle_key=KEY, product_version="1.2.3", limits=limits
-            )
-            await server.start()
-            server.set_serving(True)
-            return server
-
-        self.server = thread.run(start())
-        self.address = f"127.0.0.1:{self.server.port}"
-        self.uri = f"grpc://{self.address}"
-        self.channel = grpc.insecure_channel(self.address, options=[("grpc.max_receive_message_length", -1)])
-
-    def stop(self, grace_s: float = 0) -> None:
-        self.thread.run(self.server.stop(grace_s))
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.uri = f"grpc://{address}"
+        self.channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
 
     def unary(self, method: str, request: bytes, metadata: Sequence[tuple[str, str]] = ()) -> bytes:
         call = self.channel.unary_unary(f"/arrow.flight.protocol.FlightService/{method}")
@@ -78,6 +64,27 @@ class ServerInThread:
     def action(self, name: str, body: bytes, metadata: Sequence[tuple[str, str]] = ()) -> list[bytes]:
         request = FLIGHT["Action"](type=name, body=body).SerializeToString()
         return [parse(FLIGHT["Result"], reply).body for reply in self.stream("DoAction", request, metadata)]
+
+
+class ServerInThread(RawCalls):
+    """One started server, with a raw client for odd bytes."""
+
+    def __init__(self, thread: LoopThread, queries: QueryService, limits: FlightLimits) -> None:
+        self.thread = thread
+
+        async def start() -> FlightServer:
+            server = FlightServer(
+                queries, address="127.0.0.1:0", handle_key=KEY, product_version="1.2.3", limits=limits
+            )
+            await server.start()
+            server.set_serving(True)
+            return server
+
+        self.server = thread.run(start())
+        super().__init__(f"127.0.0.1:{self.server.port}")
+
+    def stop(self, grace_s: float = 0) -> None:
+        self.thread.run(self.server.stop(grace_s))
 
 
 @contextmanager
