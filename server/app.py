@@ -26,8 +26,9 @@ from typing import Any, Final
 import structlog
 
 from lakeflight.version import VERSION
-from lakehouse.buckets.materialize import Materializer, MaterializerLimits
-from lakehouse.catalog.connect import Limits, database_errors, open_pool
+from lakehouse.buckets.freshen import MaterializerLimits
+from lakehouse.buckets.materialize import Materializer
+from lakehouse.catalog.connect import database_errors, open_pool
 from lakehouse.catalog.metadata import MetadataExport
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
@@ -57,11 +58,10 @@ from views import default_registry
 
 log = structlog.get_logger(__name__)
 
-BUILDERS_AT_ONCE_MAX: Final = 8  # buckets under construction; each holds one connection for its lock
+BUILDERS_AT_ONCE_MAX: Final = 8  # buckets under construction
 QUERY_CONNECTIONS_MAX: Final = 16
 HANDLE_KEY_BYTES: Final = 32
 PLANNING_TIMEOUT_MAX_S: Final = 10.0
-NO_TIMEOUT: Final = Limits(statement_timeout_s=0, lock_timeout_s=0, idle_in_transaction_timeout_s=0)
 _MALLOC_OPTIONS: Final = {-3: 32 << 20, -1: 128 << 20, -2: 16 << 20, -8: 2}  # mmap and trim threshold, top pad, arenas
 WARM_UP_NOTICE_S: Final = 1.5  # a start that takes longer says why
 
@@ -187,9 +187,7 @@ async def running(
         connections = await open_pool(database_url, connections_max=QUERY_CONNECTIONS_MAX, connections_min=2)
         closing.push_async_callback(_closed_soon, connections)
         buckets_at_once = min(BUILDERS_AT_ONCE_MAX, settings.build_workers + 2)
-        locks = await open_pool(database_url, connections_max=buckets_at_once, limits=NO_TIMEOUT)
-        closing.push_async_callback(_closed_soon, locks)
-        catalog = PartitionCatalog(connections, locks, store.name)
+        catalog = PartitionCatalog(connections, store.name)
         prune = os.environ.get("LAKEFLIGHT_TEST_UNPRUNED") != "1"
         materializer = Materializer(
             catalog,

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import structlog
 
+from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.materialize import Materializer
 from lakehouse.buckets.model import InstanceGoneError, InstanceId, ViewVersion
 from lakehouse.buckets.planning import version_of
-from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import LakeflightError
 from lakehouse.failpoints import failpoint
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
@@ -38,7 +38,7 @@ class Maintenance:
     """The steps of one round, and the loop that repeats them."""
 
     registry: SourceRegistry
-    catalog: PartitionCatalog
+    catalog: BucketCatalog
     materializer: Materializer
     store: ObjectStore
     interval_s: float

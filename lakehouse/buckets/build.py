@@ -19,9 +19,15 @@ from lakehouse.errors import BackendUnavailableError
 from lakehouse.jobs.build import ERROR_CHARACTERS_MAX, BuildJob, BuildResult, BuiltFile, LocalBuild
 from lakehouse.model import Block, BlockId, LastTiming, Process, ProcessId, Stream, StreamId
 from lakehouse.ports import View
+from lakehouse.storage.digests import file_digests
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from lakehouse.parquet import FileSummary
+    from lakehouse.storage.digests import FileDigests
+
+    Written: TypeAlias = tuple[Path, FileSummary, FileDigests]
 
 BYTES_PER_FILE_MAX: Final = 128 << 20  # of rows in memory: long messages make a file full before its rows do
 
@@ -37,9 +43,9 @@ def build_bucket(view: View, build: LocalBuild) -> BuildResult:
     """
     job = build.job
     source = _JobSource(job, build.payloads)
-    written: list[Future[tuple[Path, FileSummary]]] = []
+    written: list[Future[Written]] = []
     with ThreadPoolExecutor(max(1, job.writers_max), thread_name_prefix="parquet") as writers:
-        running: deque[Future[tuple[Path, FileSummary]]] = deque()
+        running: deque[Future[Written]] = deque()
         try:
             for batches in _files_worth(view.build(source), job.rows_per_file_max):
                 path = build.output / f"{len(written):05}.parquet"
@@ -55,17 +61,18 @@ def build_bucket(view: View, build: LocalBuild) -> BuildResult:
         done = [future.result() for future in written]
     return BuildResult(
         files=tuple(
-            BuiltFile(path, s.rows, s.size_bytes, s.min_event_ns, s.max_event_ns, s.max_sort_key_ns) for path, s in done
+            BuiltFile(path, s.rows, s.size_bytes, s.min_event_ns, s.max_event_ns, s.max_sort_key_ns, *digests)
+            for path, s, digests in done
         ),
         quarantined=tuple(source.quarantined.items()),
         repaired_events=source.repaired_events,
     )
 
 
-def _write(path: Path, view: View, batches: list[pa.RecordBatch]) -> tuple[Path, FileSummary]:
+def _write(path: Path, view: View, batches: list[pa.RecordBatch]) -> Written:
     from lakehouse.parquet import write_file  # the edge reads this module's values, and writes no file
 
-    return path, write_file(path, view.schema, batches, view.begin_column, view.end_column)
+    return path, write_file(path, view.schema, batches, view.begin_column, view.end_column), file_digests(path)
 
 
 def _files_worth(batches: Iterator[pa.RecordBatch], rows_max: int) -> Iterator[list[pa.RecordBatch]]:

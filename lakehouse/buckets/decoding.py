@@ -15,10 +15,10 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.model import Source
 from lakehouse.buckets.planning import metadata_bytes, split_jobs
 from lakehouse.buckets.sharing import together
-from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import InternalError
 from lakehouse.jobs.build import BuildJob, BuildResult
 from lakehouse.jobs.executor import Executor, WorkerCrashedError
@@ -66,7 +66,7 @@ class _Job:
 class BucketDecoder:
     """Cuts blocks into jobs and runs them."""
 
-    def __init__(self, catalog: PartitionCatalog, executor: Executor, limits: JobLimits, at_once: int) -> None:
+    def __init__(self, catalog: BucketCatalog, executor: Executor, limits: JobLimits, at_once: int) -> None:
         """``at_once``: jobs of one bucket that are prepared or run; the others leave room for those of other buckets."""
         self._catalog = catalog
         self._executor = executor

@@ -9,50 +9,36 @@ intents committed, objects written, catalog rows swapped. A crash in between lea
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import shutil
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from functools import partial
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from lakehouse.buckets.decoding import BucketDecoder, JobLimits
+from lakehouse.buckets.bucket import Bucket, scope_of
+from lakehouse.buckets.catalog import BucketCatalog
+from lakehouse.buckets.freshen import BucketMaker, MaterializerLimits
 from lakehouse.buckets.model import (
     InstanceGoneError,
     InstanceId,
     InstanceScope,
-    NewPartition,
-    Source,
     StoredBucket,
     StoredPartition,
-    Swap,
-    SwapConflictError,
     ViewVersion,
 )
 from lakehouse.buckets.planning import (
     TIMING_SHIFT_NS_MAX,
-    Action,
-    BucketPlan,
     is_stale_by_timing,
-    latest_timing,
-    plan_bucket,
     version_of,
 )
-from lakehouse.buckets.sharing import Allowance, Progress, SharedBuild, together
-from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.buckets.sharing import Allowance, Progress, together
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
-from lakehouse.failpoints import failpoint
-from lakehouse.jobs.build import BuildResult, BuiltFile
 from lakehouse.jobs.executor import Executor
-from lakehouse.model import GLOBAL_INSTANCE, Block, BlockOrder, LastTiming, TimeRange, ViewKey
+from lakehouse.model import GLOBAL_INSTANCE, BlockOrder, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore, View
-from lakehouse.storage.paths import partition_key
 
 log = structlog.get_logger(__name__)
 
@@ -64,20 +50,6 @@ SIZES_AT_ONCE: Final = 16  # requests for the sizes of objects, when some of the
 LOCK_PAUSE_MIN_S: Final = 0.02  # between attempts to get a bucket that another server builds …
 LOCK_PAUSE_MAX_S: Final = 0.5  # … which may take minutes
 _ATTEMPTS_MAX: Final = 4  # a swap is repeated when another server was faster
-
-
-@dataclass(frozen=True, slots=True)
-class MaterializerLimits:
-    """What one query may cause to be built, and how."""
-
-    buckets_at_once: int = 4  # of one query, and of all together; each holds a database connection for its lock
-    freshen_bytes_max: int = 16 << 30  # payload bytes per query; committed buckets survive the error
-    freshen_s_max: float = 600.0
-    abandoned_s_max: float = 60.0  # how long a bucket is decoded that nobody waits for, while nobody waits for another
-    deltas_max: int = 16  # partitions of an open bucket before it is made whole again
-    margin_s: float = 300.0  # how far an event may lie outside what its block claims
-    lease_s: float = 900.0  # how long a write intent protects its object
-    jobs: JobLimits = field(default_factory=JobLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +73,7 @@ class Materializer:
 
     def __init__(
         self,
-        catalog: PartitionCatalog,
+        catalog: BucketCatalog,
         store: ObjectStore,
         executor: Executor,
         scratch: Path,
@@ -111,14 +83,10 @@ class Materializer:
     ) -> None:
         self._catalog = catalog
         self._store = store
-        self._decoder = BucketDecoder(catalog, executor, limits.jobs, limits.buckets_at_once)
-        self._scratch = scratch
+        self._maker = BucketMaker(catalog, store, executor, scratch, limits)
         self._limits = limits
         self._prune = prune  # a switch for tests: the choice of partitions must never change a result
         self._instances: dict[tuple[ViewKey, ViewVersion], InstanceId] = {}
-        self._running: dict[tuple[int, datetime], SharedBuild] = {}
-        self._slots = asyncio.Semaphore(limits.buckets_at_once)
-        self._owner = f"{os.uname().nodename}/{os.getpid()}"
 
     def allowance(self, progress: Progress) -> Allowance:
         """What one query may have built, to be shared by all that it reads."""
@@ -223,13 +191,17 @@ class Materializer:
 
     async def compact(self, view: View, stored: InstanceId, bucket_begin: datetime) -> None:
         """Build a bucket whole, so that its deltas become as few files as they can be."""
-        build = SharedBuild(whole=True, under_way=True)
-        await self._build(view, stored, _scope(view, stored.key.instance), bucket_begin, build)
+        await self._maker.compact(Bucket(view, stored, bucket_begin))
+
+    @property
+    def under_way(self) -> int:
+        """Buckets that are being made, or wait for it."""
+        return self._maker.under_way
 
     async def _find_fresh(
         self, view: View, instance: str, wanted: TimeRange, allowance: Allowance, lost: Sequence[str]
     ) -> tuple[InstanceId, list[StoredBucket]]:
-        scope = _scope(view, instance)
+        scope = scope_of(view, instance)
         for _ in range(_ATTEMPTS_MAX):
             stored = await self._instance(view, instance)
             try:
@@ -239,7 +211,7 @@ class Materializer:
                 buckets = await self._look(stored, scope, wanted)
                 stale |= {bucket.begin for bucket in buckets if bucket.dirty and bucket.claimed_in_range}
                 if stale:
-                    await self._freshen_all(view, stored, scope, stale, allowance, lost)
+                    await self._maker.freshen((Bucket(view, stored, begin) for begin in stale), allowance, lost)
                     buckets = await self._look(stored, scope, wanted)
             except InstanceGoneError as gone:
                 log.info("instance.gone", view_set=view.view_set, instance=instance, reason=str(gone))
@@ -308,172 +280,6 @@ class Materializer:
         lost = damaged() if len(paths) <= STATS_INLINE_MAX else await asyncio.to_thread(damaged)
         return dict(zip(keys, paths, strict=True)), lost
 
-    async def _freshen_all(
-        self,
-        view: View,
-        stored: InstanceId,
-        scope: InstanceScope,
-        begins: Collection[datetime],
-        allowance: Allowance,
-        lost: Sequence[str],
-    ) -> None:
-        async def one(begin: datetime) -> None:
-            await self._freshen(view, stored, scope, begin, allowance, lost)
-            allowance.progress.buckets_done += 1
-
-        allowance.progress.buckets += len(begins)
-        # A query asks for a few buckets at a time, so however many it needs, the next query's are soon in turn.
-        await together((one(begin) for begin in sorted(begins)), allowance.places)
-
-    async def _freshen(
-        self,
-        view: View,
-        stored: InstanceId,
-        scope: InstanceScope,
-        begin: datetime,
-        allowance: Allowance,
-        lost: Sequence[str],
-    ) -> None:
-        """Build a bucket, or wait for whoever is at it; a cancelled query does not stop what others wait for."""
-        key = (stored.vid, begin)
-        while (build := self._running.get(key)) is not None and build.has_read:
-            # It may have read its source before this query's blocks came; building again finds out. All who wait here
-            # wake together, before the next build reads anything: nobody waits twice.
-            await build.outlast()
-        if build is None:
-            for other in list(self._running.values()):
-                other.give_up()  # if nobody waits for it
-            build = self._running[key] = SharedBuild()
-            build.start(
-                self._build(view, stored, scope, begin, build), partial(self._leave, key, build), self._patience_s
-            )
-        build.lost_keys.update(lost)
-        await build.wait(allowance)
-
-    def _leave(self, key: tuple[int, datetime], build: SharedBuild) -> None:
-        if self._running.get(key) is build:
-            del self._running[key]
-
-    def _patience_s(self) -> float:
-        """How long a build goes on that nobody waits for: it keeps a worker from those that somebody does."""
-        return 0.0 if any(build.is_wanted for build in self._running.values()) else self._limits.abandoned_s_max
-
-    async def _build(
-        self, view: View, stored: InstanceId, scope: InstanceScope, begin: datetime, build: SharedBuild
-    ) -> None:
-        pause_s = LOCK_PAUSE_MIN_S
-        while True:
-            async with self._slots, self._catalog.bucket_lock(stored, begin) as locked:
-                if locked:
-                    await self._build_locked(view, stored, scope, begin, build)
-                    return
-            # Another server is at it. Neither a slot nor a connection waits with us: other buckets can use them.
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LOCK_PAUSE_MAX_S)
-
-    async def _build_locked(
-        self, view: View, stored: InstanceId, scope: InstanceScope, begin: datetime, build: SharedBuild
-    ) -> None:
-        for _ in range(_ATTEMPTS_MAX):
-            build.has_read = True
-            lost = bool(build.lost_keys) and begin in await self._catalog.buckets_of(stored, list(build.lost_keys))
-            source = await self._catalog.read_source(stored, scope, begin)
-            if not (source.state.dirty or build.whole or lost):
-                return
-            try:
-                await self._make(view, stored, begin, source, build, lost=lost)
-            except SwapConflictError as conflict:
-                log.info("bucket.conflict", view_set=view.view_set, reason=str(conflict))
-            else:
-                return
-        raise BackendUnavailableError(f"a bucket of {view.view_set} changed {_ATTEMPTS_MAX} times while it was built")
-
-    async def _make(
-        self, view: View, stored: InstanceId, begin: datetime, source: Source, build: SharedBuild, *, lost: bool
-    ) -> None:
-        timing = latest_timing(source.timings, view.block_order)
-        whole = build.whole or lost
-        plan = plan_bucket(source, view.block_order, view.writer_version, timing, self._limits.deltas_max, whole=whole)
-        if plan.action is Action.KEEP:
-            await self._catalog.mark_clean(stored, begin, source.state)
-            return
-        if lost:
-            _require_all_blocks(source)
-        if not build.under_way and not build.charge(view.view_set, plan.blocks):
-            return  # nobody who waits for it may ask for so much
-        build.under_way, build.sees_through = True, False
-        scratch = self._scratch / f"build-{secrets.token_hex(8)}"
-        scratch.mkdir(parents=True)
-        try:
-            built = await self._decoder.decode(view, stored.key, source, plan.blocks, scratch, build.see_through)
-            build.see_through()
-            await self._publish(view, stored, begin, source, plan, timing, built)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
-
-    async def _publish(
-        self,
-        view: View,
-        stored: InstanceId,
-        begin: datetime,
-        source: Source,
-        plan: BucketPlan,
-        timing: LastTiming | None,
-        built: Sequence[tuple[Sequence[Block], BuildResult]],
-    ) -> None:
-        """Move the files into the store and swap the catalog rows; on failure the objects go again."""
-        blocks: dict[str, Block] = {block.block_id: block for block in source.blocks}
-        files = [file for _, result in built for file in result.files]
-        begin_ns = int(begin.timestamp()) * 1_000_000_000
-        keys = [partition_key(stored.key.view_set, stored.key.instance, begin_ns) for _ in files]
-        quarantined = [(blocks[block_id], error) for _, result in built for block_id, error in result.quarantined]
-        replaces = plan.action is not Action.EXTEND
-        intents = await self._catalog.reserve(keys, timedelta(seconds=self._limits.lease_s), self._owner)
-        failpoint("reserve")
-        try:
-            for file, key in zip(files, keys, strict=True):
-                await self._store.put_file(key, file.path)
-                failpoint("write")
-            failpoint("seal")
-            await self._catalog.commit(
-                Swap(
-                    instance=stored,
-                    bucket_begin=begin,
-                    state=source.state,
-                    replace=replaces,
-                    partitions=tuple(
-                        _partitions(built, dict(zip([f.path for f in files], keys, strict=True)), plan.first_ordinal)
-                    ),
-                    intents=intents,
-                    digest=plan.digest,
-                    blocks=len(source.blocks),
-                    objects=sum(block.nb_objects for block in source.blocks),
-                    max_insert_ns=max((block.insert_time_ns for block in source.blocks), default=None),
-                    timing=timing,
-                    missing_blocks=len(quarantined),
-                    repaired_events=sum(result.repaired_events for _, result in built),
-                    quarantined=tuple(quarantined),
-                    sort_order=(view.begin_column,) if view.block_order is BlockOrder.EVENT_TIME else (),
-                )
-            )
-            failpoint("commit")
-        except SwapConflictError:
-            await self._store.delete(keys)
-            raise
-        log.info(
-            "bucket.committed",
-            view_set=view.view_set,
-            instance=stored.key.instance,
-            bucket=begin.isoformat(),
-            action=plan.action.value,
-            blocks=sum(len(run) for run, _ in built),
-            rows=sum(file.rows for file in files),
-            size_bytes=sum(file.size_bytes for file in files),
-            missing_blocks=len(quarantined),
-        )
-        for block, error in quarantined:
-            log.warning("block.quarantined", block_id=block.block_id, view_set=view.view_set, error=error)
-
 
 def _has_size(path: Path, size_bytes: int) -> bool:
     try:
@@ -491,47 +297,3 @@ def _not_made_again(view: View, instance: str, begins: Sequence[datetime], reaso
         f"the files of {view.view_set} of {instance} with what came in the hour from {hours}{more} (UTC) are lost or"
         f" damaged and could not be made again: {reason}"
     )
-
-
-def _require_all_blocks(source: Source) -> None:
-    """Before partitions are made again only because a file is lost: they must not come out with fewer rows."""
-    included = frozenset[str]().union(*source.included.values())
-    gone = included - {block.block_id for block in source.blocks}
-    if gone:
-        raise BackendUnavailableError(
-            f"{len(gone)} of the blocks that they were made from are not kept any more; restore the files from a backup,"
-            " or ask for a time range without them"
-        )
-
-
-def _partitions(
-    built: Sequence[tuple[Sequence[Block], BuildResult]], keys: Mapping[Path, str], first_ordinal: int
-) -> list[NewPartition]:
-    """Each run's blocks are named by its first partition; a run without rows leaves an empty one that names them."""
-    found: list[NewPartition] = []
-    for run, result in built:
-        block_ids = tuple(block.block_id for block in run)
-        missing = len(result.quarantined)
-        files: Sequence[BuiltFile | None] = result.files or (None,)
-        for file in files:
-            found.append(
-                NewPartition(
-                    ordinal=first_ordinal + len(found),
-                    key=None if file is None else keys[file.path],
-                    size_bytes=0 if file is None else file.size_bytes,
-                    rows=0 if file is None else file.rows,
-                    min_event_ns=None if file is None else file.min_event_ns,
-                    max_event_ns=None if file is None else file.max_event_ns,
-                    max_sort_key_ns=None if file is None else file.max_sort_key_ns,
-                    block_ids=block_ids,
-                    missing_blocks=missing,
-                )
-            )
-            block_ids, missing = (), 0
-    return found
-
-
-def _scope(view: View, instance: str) -> InstanceScope:
-    if instance == GLOBAL_INSTANCE:
-        return InstanceScope(None, None, view.stream_tag)
-    return InstanceScope(view.instance_kind, instance, view.stream_tag)

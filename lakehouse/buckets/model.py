@@ -50,10 +50,6 @@ class InstanceScope:
     instance: str | None
     tag: str | None
 
-    @property
-    def suffix(self) -> str:
-        return "global" if self.kind is None else self.kind.value
-
 
 @dataclass(frozen=True, slots=True)
 class StoredPartition:
@@ -64,6 +60,7 @@ class StoredPartition:
     rows: int
     min_event_ns: int
     max_event_ns: int
+    tail_digest: bytes | None = None  # of what was written, by ``lakehouse.storage.digests``; None: it was not kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +101,7 @@ class BucketState:
     marks: int
     generation: int
     digest: bytes | None  # None: nothing is made of it yet, or some of that was removed
+    frozen: bool = False  # never made again from blocks: it keeps its rows when theirs go
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +137,17 @@ class NewPartition:
     max_sort_key_ns: int | None
     block_ids: tuple[BlockId, ...]
     missing_blocks: int
+    sha256: bytes | None = None  # of the whole file
+    tail_digest: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to make a bucket, for as long as it is renewed."""
+
+    instance: InstanceId
+    bucket_begin: datetime
+    token: uuid.UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +156,7 @@ class Swap:
 
     instance: InstanceId
     bucket_begin: datetime
+    lease: Lease  # ends with it
     state: BucketState
     replace: bool  # retire what is there; otherwise add to it
     partitions: tuple[NewPartition, ...]
@@ -164,6 +174,10 @@ class Swap:
 
 class SwapConflictError(Exception):
     """The bucket changed or went since its source was read, or a write intent is gone: read again and start over."""
+
+
+class LeaseLostError(SwapConflictError):
+    """The lease was not renewed in time, and may be another's: hold the bucket again before anything else."""
 
 
 class InstanceGoneError(Exception):

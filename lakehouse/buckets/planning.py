@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -11,7 +11,7 @@ from typing import Final
 from lakeflight.wire.errors import CorruptPayloadError
 from lakeflight.wire.ticks import frequency
 from lakehouse.buckets.model import EstimatedBucket, Source, UnknownClock, ViewVersion
-from lakehouse.model import Block, BlockOrder, LastTiming, ProcessId, TimeRange
+from lakehouse.model import Block, BlockOrder, LastTiming, ProcessId, StreamId, TimeRange
 from lakehouse.ports import View
 
 TIMING_SHIFT_NS_MAX: Final = (
@@ -22,7 +22,7 @@ TIMING_SHIFT_NS_MAX: Final = (
 class Action(Enum):
     """How a bucket becomes fresh."""
 
-    KEEP = "keep"  # its partitions hold exactly its blocks
+    KEEP = "keep"  # its partitions hold its blocks, or it is frozen and stays as it is
     EXTEND = "extend"  # new blocks become one more partition
     REPLACE = "replace"  # all its partitions are made anew
 
@@ -35,11 +35,16 @@ class BucketPlan:
     blocks: tuple[Block, ...]
     first_ordinal: int
     digest: bytes
+    timing: LastTiming | None = None  # the estimate that it rests on
+    missing_blocks: int | None = None  # of a bucket that is kept: those that it will never have
 
 
-def source_digest(source: Source, writer_version: int, timing: LastTiming | None) -> bytes:
+def source_digest(source: Source, writer_version: int, block_order: BlockOrder) -> bytes:
     """16 bytes over everything that the rows of a bucket depend on: equal digests, equal rows."""
     digest = hashlib.blake2b(digest_size=16)
+    timings = estimates(source.timings, block_order)
+    # None, one, or several: a bucket of one process has the digest that it always had.
+    timing = next(iter(timings.values())) if len(timings) == 1 else sorted(timings.items()) or None
     digest.update(f"{writer_version}\0{timing}\0".encode())
     for stream_id in sorted(source.streams):
         digest.update(stream_id.encode() + source.streams[stream_id].digest)
@@ -53,26 +58,30 @@ def plan_bucket(
     source: Source,
     block_order: BlockOrder,
     writer_version: int,
-    timing: LastTiming | None,
     deltas_max: int,
     *,
     whole: bool = False,
 ) -> BucketPlan:
     """Choose the cheapest change that makes a bucket hold exactly the blocks of ``source``.
 
+    A frozen bucket is kept whatever its blocks are: their rows may be gone, and what it holds is all there will be.
+
     Args:
         block_order: Only blocks that stand alone can be added; a chain of blocks is always built whole.
         deltas_max: With this many partitions the bucket is built whole, so that readers do not open ever more files.
         whole: Build it whole in any case.
     """
-    digest = source_digest(source, writer_version, timing)
-    if whole:
-        return BucketPlan(Action.REPLACE, source.blocks, 0, digest)
+    digest = source_digest(source, writer_version, block_order)
+    timing = latest_timing(source.timings, block_order)
     included = frozenset[str]().union(*source.included.values())
     present = {block.block_id for block in source.blocks}
     missing = tuple(block for block in source.blocks if block.block_id not in included)
+    if source.state.frozen:
+        return BucketPlan(Action.KEEP, (), 0, digest, timing, len(missing))
+    if whole:
+        return BucketPlan(Action.REPLACE, source.blocks, 0, digest, timing)
     if digest == source.state.digest and not missing and included == present:
-        return BucketPlan(Action.KEEP, (), 0, digest)
+        return BucketPlan(Action.KEEP, (), 0, digest, timing)
     can_extend = (
         block_order is BlockOrder.INSERT_TIME
         and source.included
@@ -81,8 +90,8 @@ def plan_bucket(
         and len(source.included) < deltas_max
     )
     if can_extend:
-        return BucketPlan(Action.EXTEND, missing, max(source.included) + 1, digest)
-    return BucketPlan(Action.REPLACE, source.blocks, 0, digest)
+        return BucketPlan(Action.EXTEND, missing, max(source.included) + 1, digest, timing)
+    return BucketPlan(Action.REPLACE, source.blocks, 0, digest, timing)
 
 
 def metadata_bytes(source: Source, block: Block) -> int:
@@ -99,37 +108,48 @@ def split_jobs(
     blocks_max: int,
     metadata_bytes_max: int,
 ) -> Iterator[tuple[Block, ...]]:
-    """Cut blocks that stand alone into runs that several workers can decode; chains stay together.
+    """Cut blocks into runs that several workers can decode. A chain, which is the blocks of one stream, is never cut.
 
     Args:
-        metadata_bytes_max: Of the processes and streams of a run, each counted once. A block may be over it alone.
+        metadata_bytes_max: Of the processes and streams of a run, each counted once. A block, or a chain, may be over it, and
+            over the other limits, alone.
     """
-    if block_order is BlockOrder.EVENT_TIME:
-        if blocks:
-            yield tuple(blocks)
-        return
     run: list[Block] = []
     named: set[str] = set()
     size = metadata = 0
-    for block in blocks:
+    for piece in _pieces(blocks, block_order):
+        first = piece[0]
+        piece_bytes = sum(block.payload_size for block in piece)
         added = 0
-        if block.process_id not in named:
-            added += source.processes[block.process_id].size_bytes
-        if block.stream_id not in named:
-            added += source.streams[block.stream_id].size_bytes
+        if first.process_id not in named:
+            added += source.processes[first.process_id].size_bytes
+        if first.stream_id not in named:
+            added += source.streams[first.stream_id].size_bytes
         is_full = (
-            size + block.payload_size > bytes_max or metadata + added > metadata_bytes_max or len(run) >= blocks_max
+            size + piece_bytes > bytes_max
+            or metadata + added > metadata_bytes_max
+            or len(run) + len(piece) > blocks_max
         )
         if run and is_full:
             yield tuple(run)
             run, named, size, metadata = [], set(), 0, 0
-            added = metadata_bytes(source, block)
-        run.append(block)
-        named |= {block.process_id, block.stream_id}
-        size += block.payload_size
+            added = metadata_bytes(source, first)
+        run += piece
+        named |= {first.process_id, first.stream_id}
+        size += piece_bytes
         metadata += added
     if run:
         yield tuple(run)
+
+
+def _pieces(blocks: Sequence[Block], block_order: BlockOrder) -> Iterable[Sequence[Block]]:
+    """What has to be decoded together: a block, or the chain of a stream."""
+    if block_order is BlockOrder.INSERT_TIME:
+        return ((block,) for block in blocks)
+    chains: dict[StreamId, list[Block]] = {}
+    for block in blocks:
+        chains.setdefault(block.stream_id, []).append(block)
+    return chains.values()
 
 
 def is_stale_by_timing(bucket: EstimatedBucket, clock: UnknownClock, wanted: TimeRange) -> bool:
@@ -165,11 +185,18 @@ def _ticks_per_s(start_ns: int, timing: LastTiming) -> int | None:
         return None
 
 
+def estimates(timings: Mapping[ProcessId, LastTiming], block_order: BlockOrder) -> Mapping[ProcessId, LastTiming]:
+    """Those of unknown clocks that rows of chains depend on. Blocks that stand alone are not made again for a better one."""
+    return {} if block_order is BlockOrder.INSERT_TIME else timings
+
+
 def latest_timing(timings: Mapping[ProcessId, LastTiming], block_order: BlockOrder) -> LastTiming | None:
-    """The estimate that a bucket of chains depends on: its one process's, if the clock is unknown."""
-    if block_order is BlockOrder.INSERT_TIME or not timings:
-        return None
-    return next(iter(timings.values()))
+    """The estimate that is kept with a bucket: that of its process, however many streams it has. ``None``: it rests on none.
+
+    Of a bucket of several processes there is no single one; their estimates are in its digest.
+    """
+    found = estimates(timings, block_order)
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def version_of(view: View) -> ViewVersion:

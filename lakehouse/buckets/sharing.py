@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -74,21 +75,30 @@ class Allowance:
             )
 
 
+class Stage(Enum):
+    """How far a build has come, and so who may join it and who may stop it."""
+
+    WAITING = auto()  # for its turn, or for another server: others join, and it ends with the last who waits
+    READING = auto()  # blocks that come from now on are not in it: nobody joins any more
+    DECODING = auto()  # it is paid for, and may go on for a while when nobody waits any more
+    FINISHING = auto()  # it is committed, or looks for the block that its decoder dies of: nobody stops it
+    OVER = auto()  # or it has been told to end
+
+
 @dataclass(slots=True, eq=False)
 class SharedBuild:
     """The making of one bucket."""
 
     whole: bool = False  # decode all of its blocks, whatever is there already
-    under_way: bool = False  # blocks are being decoded
-    # It is being committed, or looks for the block that its decoder dies of, which the next build would look for again.
-    sees_through: bool = False
-    has_read: bool = False  # its source is read: blocks that come from now on are not in it
+    is_paid: bool = False  # somebody's allowance was charged, or it is nobody's query
+    stage: Stage = Stage.WAITING
     lost_keys: set[str] = field(default_factory=set)  # files that the store has lost: if they are its, make it whole
     _waiting: dict[asyncio.Future[None], Allowance | None] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
-    _is_over: bool = False  # or will be: nobody stops it once more
     _on_end: Callable[[], None] = lambda: None
     _patience_s: Callable[[], float] = lambda: 0.0
+
+    # what queries see of it
 
     def start(
         self, work: Coroutine[Any, Any, None], on_end: Callable[[], None], patience_s: Callable[[], float]
@@ -97,11 +107,21 @@ class SharedBuild:
 
         Args:
             on_end: Called as soon as nobody can join any more.
-            patience_s: How long it may go on, once it is under way, when nobody waits for it any more.
+            patience_s: How long it may go on, once it is paid for, when nobody waits for it any more.
         """
         self._on_end, self._patience_s = on_end, patience_s
         self._task = asyncio.create_task(work)
         self._task.add_done_callback(self._end)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it will have all blocks that there are now."""
+        return self.stage is Stage.WAITING
+
+    @property
+    def is_wanted(self) -> bool:
+        """Somebody waits for it."""
+        return bool(self._waiting)
 
     async def wait(self, allowance: Allowance) -> None:
         """Until it is done. Its error is raised here, and the one about ``allowance`` to nobody else."""
@@ -112,8 +132,33 @@ class SharedBuild:
         with suppress(Exception):
             await self._wait(None)
 
-    def charge(self, view_set: str, blocks: Sequence[Block]) -> bool:
+    def give_up(self) -> None:
+        """Stop it, unless somebody waits for it or it is to be seen through."""
+        if not self._waiting and self.stage not in (Stage.FINISHING, Stage.OVER) and self._task is not None:
+            self.stage = Stage.OVER
+            self._task.cancel()
+            self._on_end()
+
+    # what its own task says of it
+
+    def reads(self) -> None:
+        """Its source is about to be read: the first time, or again because the bucket was changed meanwhile."""
+        if self.stage is Stage.WAITING:
+            self.stage = Stage.READING
+
+    def decodes(self, view_set: str, blocks: Sequence[Block]) -> bool:
         """Take ``blocks`` from the allowance of each query that waits; false if none is left that has enough."""
+        if not self.is_paid and not self._charge(view_set, blocks):
+            return False
+        self.is_paid = True
+        self.stage = Stage.DECODING
+        return True
+
+    def sees_through(self) -> None:
+        """From now on it goes on whoever leaves."""
+        self.stage = Stage.FINISHING
+
+    def _charge(self, view_set: str, blocks: Sequence[Block]) -> bool:
         paid = False
         for waiter, allowance in list(self._waiting.items()):
             if allowance is None or waiter.done():
@@ -125,22 +170,6 @@ class SharedBuild:
                 _settle(waiter, error)
         return paid
 
-    @property
-    def is_wanted(self) -> bool:
-        """Somebody waits for it."""
-        return bool(self._waiting)
-
-    def give_up(self) -> None:
-        """Stop it, unless somebody waits for it or it is to be seen through."""
-        if not self._waiting and not self.sees_through and not self._is_over and self._task is not None:
-            self._is_over = True
-            self._task.cancel()
-            self._on_end()
-
-    def see_through(self) -> None:
-        """From now on it goes on whoever leaves."""
-        self.sees_through = True
-
     async def _wait(self, allowance: Allowance | None) -> None:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
@@ -149,8 +178,8 @@ class SharedBuild:
             await waiter
         finally:
             del self._waiting[waiter]
-            if not self._waiting and not self._is_over:
-                if self.under_way:
+            if not self._waiting and self.stage is not Stage.OVER:
+                if self.is_paid:
                     loop.call_later(LEAVING_S, self._after_leaving)
                 else:
                     self.give_up()
@@ -163,7 +192,7 @@ class SharedBuild:
             self.give_up()
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._is_over = True
+        self.stage = Stage.OVER
         self._on_end()
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._waiting:

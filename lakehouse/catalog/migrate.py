@@ -15,7 +15,7 @@ from typing import Final
 import asyncpg
 
 from lakehouse.catalog.connect import MIGRATION_LIMITS, connect, database_errors
-from lakehouse.catalog.partitions import continue_ids
+from lakehouse.catalog.looks import continue_ids
 
 ADVISORY_LOCK_KEY: Final = 0x6C616B65666C6774  # "lakeflgt"; must be the same in every version
 FILE_NAME: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")

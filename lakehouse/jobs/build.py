@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from lakehouse.errors import InternalError
 from lakehouse.model import Block, BlockId, JsonProperties, LastTiming, Process, ProcessId, Stream
+from lakehouse.storage.digests import SHA256_BYTES, TAIL_DIGEST_BYTES
 
 ROWS_PER_FILE_MAX: Final = 1 << 19  # so that a large bucket is written by several threads, and read by several
 WRITERS_MAX: Final = 2  # files written at once; each holds its rows in memory
@@ -105,6 +106,8 @@ class BuiltFile:
     min_event_ns: int
     max_event_ns: int
     max_sort_key_ns: int
+    sha256: bytes
+    tail_digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ class BuildResult:
     def to_message(self) -> dict[str, Any]:
         return {
             "files": [
-                {"name": file.path.name} | {name: getattr(file, name) for name in _FILE_NUMBERS} for file in self.files
+                {"name": file.path.name} | {name: getattr(file, name) for name in (*_FILE_NUMBERS, *_FILE_DIGESTS)}
+                for file in self.files
             ],
             "quarantined": [list(pair) for pair in self.quarantined],
             "repaired_events": self.repaired_events,
@@ -150,6 +154,7 @@ class BuildResult:
 _T = TypeVar("_T", Process, Stream, Block)
 _GETTERS: Final = {kind: attrgetter(*(f.name for f in fields(kind))) for kind in (Process, Stream, Block)}
 _DECODERS: Final[Mapping[str, Callable[[Any], Any]]] = {"tags": tuple, "properties": JsonProperties}
+_FILE_DIGESTS: Final = {"sha256": SHA256_BYTES, "tail_digest": TAIL_DIGEST_BYTES}
 _FILE_NUMBERS: Final = ("rows", "size_bytes", "min_event_ns", "max_event_ns", "max_sort_key_ns")
 
 
@@ -178,8 +183,8 @@ def _believed_file(message: Any, output: Path) -> BuiltFile:
     path = output / name
     rows = _integer(_take(message, "rows"), 1)
     size_bytes = _integer(_take(message, "size_bytes"), 1)
-    times = [_integer(_take(message, key), -_INT64_MAX - 1) for key in _FILE_NUMBERS[2:]]
-    if times[0] > times[1]:
+    earliest, latest, sort_key = (_integer(_take(message, key), -_INT64_MAX - 1) for key in _FILE_NUMBERS[2:])
+    if earliest > latest:
         raise InternalError("a build worker sent bounds that are reversed")
     try:
         found = path.lstat()
@@ -187,7 +192,8 @@ def _believed_file(message: Any, output: Path) -> BuiltFile:
         raise InternalError("a build worker named a file that is not there") from error
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size != size_bytes:
         raise InternalError("a build worker named a file that is not as it says")
-    return BuiltFile(path, rows, size_bytes, *times)
+    sha256, tail_digest = (_digest(_take(message, key), size) for key, size in _FILE_DIGESTS.items())
+    return BuiltFile(path, rows, size_bytes, earliest, latest, sort_key, sha256, tail_digest)
 
 
 def _believed_pair(message: Any, block_ids: frozenset[str] | None) -> tuple[str, str]:
@@ -215,6 +221,12 @@ def _list(value: Any, length_max: int) -> list[Any]:
 def _text(value: Any, length_max: int) -> str:
     if not isinstance(value, str) or len(value) > length_max:
         raise InternalError(f"a build worker sent {type(value).__name__} where a short text was expected")
+    return value
+
+
+def _digest(value: Any, size: int) -> bytes:
+    if not isinstance(value, bytes) or len(value) != size:
+        raise InternalError(f"a build worker sent {type(value).__name__} where a digest was expected")
     return value
 
 

@@ -19,6 +19,7 @@ from lakehouse.buckets.model import (
     InstanceGoneError,
     InstanceId,
     InstanceScope,
+    Lease,
     NewPartition,
     Swap,
     SwapConflictError,
@@ -26,9 +27,11 @@ from lakehouse.buckets.model import (
     ViewVersion,
 )
 from lakehouse.buckets.planning import TIMING_SHIFT_NS_MAX, is_stale_by_timing
-from lakehouse.catalog import partitions
+from lakehouse.catalog import looks as looks_module
 from lakehouse.catalog.connect import Limits, open_pool
-from lakehouse.catalog.partitions import LOOK_BEHIND_MAX, PartitionCatalog, microseconds
+from lakehouse.catalog.looks import LOOK_BEHIND_MAX
+from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.catalog.parts import microseconds
 from lakehouse.model import EVERYTHING, InstanceKind, LastTiming, TimeRange, ViewKey
 
 PROCESS, STREAM, OTHER_STREAM = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
@@ -46,7 +49,7 @@ class Lake:
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
-        self.catalog = PartitionCatalog(pool, pool, "memory://")
+        self.catalog = PartitionCatalog(pool, "memory://")
 
     async def instance(self, version: ViewVersion = VERSION) -> InstanceId:
         return await self.catalog.add_instance(ViewKey("log_entries", str(uuid.uuid4())), version)
@@ -85,6 +88,15 @@ class Lake:
             end_ticks,
         )
         return block
+
+    async def commit(self, swap: Swap) -> None:
+        """Under a lease."""
+        lease = await self.catalog.take_lease(swap.instance, swap.bucket_begin, "test", timedelta(minutes=1))
+        assert lease is not None
+        try:
+            await self.catalog.commit(replace(swap, lease=lease))
+        finally:
+            await self.catalog.drop_lease(lease)
 
     async def dirty(self, instance: InstanceId, scope: InstanceScope) -> bool:
         return any(bucket.dirty for bucket in await self.catalog.look(instance, scope, EVERYTHING, 300))
@@ -255,13 +267,13 @@ async def test_a_look_waits_for_the_first_look_of_another_and_keeps_no_connectio
     lake: Lake, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It reads all blocks that there are, which takes longer than any lock is waited for."""
-    monkeypatch.setattr(partitions, "FIRST_LOOK_PAUSE_S", 0.05)
+    monkeypatch.setattr(looks_module, "FIRST_LOOK_PAUSE_S", 0.05)
     await lake.add_process()
     await lake.add_stream()
     await lake.add_block()
     instance = await lake.instance()
     pool = await open_pool(database_url, connections_max=1, limits=Limits(lock_timeout_s=0.1))
-    catalog = PartitionCatalog(pool, pool, "memory://")
+    catalog = PartitionCatalog(pool, "memory://")
     async with lake.pool.acquire() as other, other.transaction():
         await other.execute("SELECT FROM view_instances FOR UPDATE")
         looks = [asyncio.create_task(catalog.look(instance, BY_STREAM, EVERYTHING, 300)) for _ in range(3)]
@@ -397,6 +409,7 @@ def _swap(instance: InstanceId, source: Any, begin: datetime, keys: list[str], i
     return Swap(
         instance=instance,
         bucket_begin=begin,
+        lease=Lease(instance, begin, uuid.uuid4()),
         state=source.state,
         replace=True,
         partitions=tuple(
@@ -425,7 +438,7 @@ async def test_a_swap_replaces_all_partitions_and_releases_their_objects(lake: L
     for keys in (["a", "b"], ["c"]):
         source = await lake.catalog.read_source(instance, BY_STREAM, bucket.begin)
         intents = await lake.catalog.reserve(keys, timedelta(minutes=1), "test")
-        await lake.catalog.commit(_swap(instance, source, bucket.begin, keys, intents))
+        await lake.commit(_swap(instance, source, bucket.begin, keys, intents))
 
     (after,) = await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
 
@@ -449,10 +462,10 @@ async def test_of_two_builders_of_one_generation_only_the_first_commits(lake: La
     source = await lake.catalog.read_source(instance, BY_STREAM, bucket.begin)
     first = await lake.catalog.reserve(["a"], timedelta(minutes=1), "one")
     second = await lake.catalog.reserve(["b"], timedelta(minutes=1), "two")
-    await lake.catalog.commit(_swap(instance, source, bucket.begin, ["a"], first))
+    await lake.commit(_swap(instance, source, bucket.begin, ["a"], first))
 
     with pytest.raises(SwapConflictError):
-        await lake.catalog.commit(_swap(instance, source, bucket.begin, ["b"], second))
+        await lake.commit(_swap(instance, source, bucket.begin, ["b"], second))
 
     (after,) = await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
     assert [partition.key for partition in after.partitions] == ["a"]
@@ -475,7 +488,7 @@ async def test_a_builder_does_not_commit_into_a_bucket_that_was_removed_and_came
     assert await lake.dirty(instance, BY_STREAM)
 
     with pytest.raises(SwapConflictError):
-        await lake.catalog.commit(_swap(instance, source, bucket.begin, ["a"], intents))
+        await lake.commit(_swap(instance, source, bucket.begin, ["a"], intents))
     with pytest.raises(SwapConflictError):
         await lake.catalog.mark_clean(instance, bucket.begin, source.state)
 
@@ -507,7 +520,7 @@ async def test_an_intent_that_was_reaped_stops_its_commit(lake: Lake) -> None:
     assert [path for _, path in await lake.catalog.claim_expired_intents(10)] == ["a"]
 
     with pytest.raises(SwapConflictError):
-        await lake.catalog.commit(_swap(instance, source, bucket.begin, ["a"], intents))
+        await lake.commit(_swap(instance, source, bucket.begin, ["a"], intents))
 
     (after,) = await lake.catalog.look(instance, BY_STREAM, EVERYTHING, 300)
     assert after.partitions == ()
@@ -527,7 +540,7 @@ async def test_a_closed_bucket_is_made_whole_once(lake: Lake) -> None:
         keys = [f"{replace_all}-{number}" for number in range(6)]
         intents = await lake.catalog.reserve(keys, timedelta(minutes=1), "test")
         swap = replace(_swap(instance, source, START, keys, intents), replace=replace_all)
-        await lake.catalog.commit(swap)
+        await lake.commit(swap)
         await lake.catalog.seal_buckets()
 
         fragmented = await lake.catalog.fragmented_buckets([VERSION], 4, 10)
@@ -546,7 +559,7 @@ async def _fragment(lake: Lake, instance: InstanceId, begin: datetime) -> None:
     source = await lake.catalog.read_source(instance, BY_STREAM, begin)
     keys = [f"{instance.vid}-{begin}-{number}" for number in range(5)]
     intents = await lake.catalog.reserve(keys, timedelta(minutes=1), "test")
-    await lake.catalog.commit(replace(_swap(instance, source, begin, keys, intents), replace=False))
+    await lake.commit(replace(_swap(instance, source, begin, keys, intents), replace=False))
 
 
 async def test_buckets_of_another_version_are_not_the_server_s_to_compact(lake: Lake) -> None:
@@ -671,7 +684,7 @@ async def _store_estimated(lake: Lake, instance: InstanceId, bucket: EstimatedBu
         partition = NewPartition(0, keys[0], 10, 5, bucket.events.begin_ns, bucket.events.end_ns, None, (), 0)
     intents = await lake.catalog.reserve(keys, timedelta(minutes=1), "test")
     swap = _swap(instance, source, bucket.begin, [], intents)
-    await lake.catalog.commit(replace(swap, partitions=(partition,), timing=bucket.timing))
+    await lake.commit(replace(swap, partitions=(partition,), timing=bucket.timing))
 
 
 async def test_the_offer_is_of_a_few_buckets_however_many_hours_there_are(lake: Lake) -> None:
@@ -710,7 +723,7 @@ async def test_what_an_operator_removed_is_stale(lake: Lake, removal: str) -> No
     for keys in (["a", "b"], ["c"]):
         source = await lake.catalog.read_source(instance, BY_STREAM, bucket.begin)
         intents = await lake.catalog.reserve(keys, timedelta(minutes=1), "test")
-        await lake.catalog.commit(_swap(instance, source, bucket.begin, keys, intents))
+        await lake.commit(_swap(instance, source, bucket.begin, keys, intents))
     assert not await lake.dirty(instance, BY_STREAM), "replacing partitions is not removing them"
 
     await lake.pool.execute(removal)
@@ -732,10 +745,10 @@ async def test_a_delta_is_not_added_when_partitions_were_removed_while_it_was_ma
         intents = await lake.catalog.reserve([f"{number}"], timedelta(minutes=1), "test")
         delta = replace(_swap(instance, source, bucket.begin, [f"{number}"], intents), replace=False)
         if not number:
-            await lake.catalog.commit(delta)
+            await lake.commit(delta)
     await lake.pool.execute("DELETE FROM lakehouse_partitions")
 
     with pytest.raises(SwapConflictError):
-        await lake.catalog.commit(delta)
+        await lake.commit(delta)
 
     assert await lake.dirty(instance, BY_STREAM)

@@ -81,7 +81,7 @@ class Lake:
         """The blocks of all buckets that are not fresh; then they are."""
         found: set[str] = set()
         async with asyncpg.create_pool(dsn=self.connection.url, min_size=0, max_size=2) as pool:
-            catalog = PartitionCatalog(pool, pool, "memory://")
+            catalog = PartitionCatalog(pool, "memory://")
             instance = await self._instance(catalog, scope)
             for bucket in await catalog.look(instance, SCOPES[scope], EVERYTHING, 300):
                 if bucket.dirty:

@@ -109,7 +109,7 @@ async def _planned(catalog: PartitionCatalog) -> tuple[Action, set[str]]:
     source = await catalog.read_source(instance, SCOPE, bucket.begin)
     if not bucket.dirty:
         return Action.KEEP, set()
-    plan = plan_bucket(source, BlockOrder.INSERT_TIME, VERSION.writer_version, None, 16)
+    plan = plan_bucket(source, BlockOrder.INSERT_TIME, VERSION.writer_version, 16)
     await catalog.mark_clean(instance, bucket.begin, source.state)
     return plan.action, {block.block_id for block in plan.blocks}
 
@@ -127,7 +127,7 @@ async def test_blocks_that_the_older_version_did_not_see_are_seen_and_the_rest_i
 
         assert await migrate(empty_database_url) == len(migrations()) > LOOKS_WITH_LISTS
 
-        catalog = PartitionCatalog(pool, pool, "memory://")
+        catalog = PartitionCatalog(pool, "memory://")
         assert await _planned(catalog) == (Action.EXTEND, {str(unseen)})
         assert await _planned(catalog) == (Action.KEEP, set())
         later = await _add_block(pool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 
 from lakeflight.wire.ticks import TickClock, frequency
 from lakehouse.buckets.model import BucketState, EstimatedBucket, Registration, Source, UnknownClock
-from lakehouse.buckets.planning import TIMING_SHIFT_NS_MAX, Action, is_stale_by_timing, plan_bucket, source_digest
+from lakehouse.buckets.planning import (
+    TIMING_SHIFT_NS_MAX,
+    Action,
+    is_stale_by_timing,
+    plan_bucket,
+    source_digest,
+    split_jobs,
+)
 from lakehouse.model import EVERYTHING, Block, BlockId, BlockOrder, LastTiming, ProcessId, StreamId, TimeRange
 
 HOUR = datetime(2024, 5, 1, 10, 0, tzinfo=UTC)
@@ -56,9 +64,9 @@ def test_afterwards_the_bucket_holds_its_blocks_each_once(
     for numbers in included.values():  # partitions never share a block
         numbers -= taken
         taken |= numbers
-    source = _source(present, included, source_digest(_source(taken), 1, None))
+    source = _source(present, included, source_digest(_source(taken), 1, order))
 
-    plan = plan_bucket(source, order, 1, None, DELTAS_MAX)
+    plan = plan_bucket(source, order, 1, DELTAS_MAX)
 
     built = {block.block_id for block in plan.blocks}
     kept = set() if plan.action is Action.REPLACE else set().union(*source.included.values())
@@ -78,17 +86,66 @@ def test_a_bucket_that_lost_some_of_its_partitions_is_made_whole(
     """Several partitions can have rows of one block, so that those which are left do not say what they lack."""
     source = _source(present | more, {0: present}, digest=None)
 
-    assert plan_bucket(source, order, 1, None, DELTAS_MAX).action is Action.REPLACE
+    assert plan_bucket(source, order, 1, DELTAS_MAX).action is Action.REPLACE
 
 
 @given(present=block_numbers, extra=st.integers(31, 40))
 def test_a_digest_tells_every_difference_and_no_order(present: set[int], extra: int) -> None:
-    digest = source_digest(_source(present), 1, None)
+    def digest(source: Source, version: int = 1, order: BlockOrder = BlockOrder.EVENT_TIME) -> bytes:
+        return source_digest(source, version, order)
 
-    assert digest == source_digest(_source(sorted(present, reverse=True)), 1, None)
-    assert digest != source_digest(_source({*present, extra}), 1, None)
-    assert digest != source_digest(_source(present), 2, None)
-    assert digest != source_digest(_source(present), 1, LastTiming(1, START_NS))
+    source = _source(present)
+    estimated, otherwise = (replace(source, timings={PROCESS: LastTiming(ticks, START_NS)}) for ticks in (1, 2))
+    another = ProcessId("00000000-0000-4000-8000-000000000009")
+    of_two = replace(source, timings={PROCESS: LastTiming(1, START_NS), another: LastTiming(1, START_NS)})
+
+    assert digest(source) == digest(_source(sorted(present, reverse=True)))
+    assert len({digest(s) for s in (source, _source({*present, extra}), estimated, otherwise, of_two)}) == 5
+    assert digest(source) != digest(source, version=2)
+    assert digest(source, order=BlockOrder.INSERT_TIME) == digest(estimated, order=BlockOrder.INSERT_TIME)
+
+
+@given(present=block_numbers, included=block_numbers)
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("order", BlockOrder)
+def test_a_frozen_bucket_keeps_its_rows_whatever_its_blocks_are(
+    order: BlockOrder, whole: bool, present: set[int], included: set[int]
+) -> None:
+    """Retention takes the rows of its blocks; those that came too late for it are counted."""
+    source = _source(present, {0: included}, digest=bytes(16))
+    source = replace(source, state=replace(source.state, frozen=True))
+
+    plan = plan_bucket(source, order, 1, DELTAS_MAX, whole=whole)
+
+    assert (plan.action, plan.blocks, plan.missing_blocks) == (Action.KEEP, (), len(present - included))
+
+
+@given(drawn=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 150)), max_size=40), bytes_max=st.integers(1, 400))
+def test_chains_of_many_streams_go_to_several_jobs_and_none_is_cut(
+    drawn: list[tuple[int, int]], bytes_max: int
+) -> None:
+    """A process's async events come in as many streams as it has threads, and its clock is one."""
+    blocks = [
+        replace(_block(number), stream_id=StreamId(f"s{stream}"), payload_size=size)
+        for number, (stream, size) in enumerate(drawn)
+    ]
+    registration = Registration(10, bytes(32))
+    source = replace(_source([]), streams={StreamId(f"s{number}"): registration for number in range(6)})
+
+    runs = list(
+        split_jobs(
+            source, blocks, BlockOrder.EVENT_TIME, bytes_max=bytes_max, blocks_max=1000, metadata_bytes_max=1 << 20
+        )
+    )
+
+    assert sorted(block.block_id for run in runs for block in run) == [block.block_id for block in blocks]
+    streams = [{block.stream_id for block in run} for run in runs]
+    assert sum(map(len, streams)) == len(set().union(*streams))
+    for run, named in zip(runs, streams, strict=True):
+        assert [
+            block for stream in dict.fromkeys(b.stream_id for b in run) for block in blocks if block.stream_id == stream
+        ] == list(run)
+        assert len(named) == 1 or sum(block.payload_size for block in run) <= bytes_max
 
 
 def _row_ns(ticks: int, timing: LastTiming) -> int:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
 from lakehouse.buckets.build import build_bucket
 from lakehouse.buckets.decoding import JobLimits
-from lakehouse.buckets.materialize import Freshened, LocalPartitions, Materializer, MaterializerLimits
+from lakehouse.buckets.freshen import MaterializerLimits
+from lakehouse.buckets.materialize import Freshened, LocalPartitions, Materializer
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.catalog.telemetry import BlockRows, insert_process, insert_stream
 from lakehouse.jobs.build import BuildJob, LocalBuild
@@ -76,7 +77,7 @@ class Lake:
     def __init__(self, pool: Any, locks: Any, url: str, folder: Path) -> None:
         self.pool, self.rows, self.builder = pool, BlockRows(url), Builder()
         self.store = LocalStore(folder / "store")
-        self.catalog = PartitionCatalog(pool, locks, self.store.name)
+        self.catalog = PartitionCatalog(pool, self.store.name)
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
 

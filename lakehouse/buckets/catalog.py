@@ -1,0 +1,195 @@
+"""What the making of buckets asks of a catalog: the port. ``lakehouse.catalog`` has it in Postgres and in memory.
+
+Every method may raise ``BackendUnavailableError``. Buckets begin at whole hours, UTC.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from lakehouse.buckets.model import (
+    BucketState,
+    EstimatedBucket,
+    InstanceId,
+    InstanceScope,
+    Lease,
+    Source,
+    StoredBucket,
+    StoredPartition,
+    Swap,
+    UnknownClock,
+    ViewVersion,
+)
+from lakehouse.model import Block, InstanceKind, Process, ProcessId, Stream, StreamId, TimeRange, ViewKey
+
+
+class Looks(Protocol):
+    """What there is of a view instance, and what of it is stale."""
+
+    async def find_entity(self, kind: InstanceKind, instance: str) -> bool:
+        """Whether the process or stream that an instance id names is registered."""
+        ...
+
+    async def find_instance(self, key: ViewKey, version: ViewVersion) -> InstanceId | None: ...
+
+    async def add_instance(self, key: ViewKey, version: ViewVersion) -> InstanceId:
+        """The one that there is, or a new one."""
+        ...
+
+    async def look(
+        self, instance: InstanceId, scope: InstanceScope, wanted: TimeRange, margin_s: float
+    ) -> list[StoredBucket]:
+        """Take note of blocks that came since the last look, then list the buckets that a reader of ``wanted`` needs.
+
+        Args:
+            margin_s: How far outside its claims an event of a block may lie that is not materialized yet.
+
+        Raises:
+            InstanceGoneError: Without its row nothing would be found, which is not the answer.
+        """
+        ...
+
+    async def known_missing(
+        self, uses: Sequence[tuple[ViewKey, ViewVersion, TimeRange]], margin_s: float
+    ) -> int | None:
+        """Blocks that the last builds had to leave out of these instances and ranges; ``None``: none of the lake's."""
+        ...
+
+    async def all_partitions(self, instance: InstanceId) -> list[StoredPartition]:
+        """Every partition of an instance, unpruned (tests compare with this)."""
+        ...
+
+    async def unknown_clock(self, scope: InstanceScope) -> UnknownClock | None:
+        """That of the instance's process, if its tick frequency is unknown and it has blocks."""
+        ...
+
+    async def estimated_buckets(
+        self, instance: InstanceId, clock: UnknownClock, wanted: TimeRange, shift_ns: int
+    ) -> list[EstimatedBucket]:
+        """Those that a reader of ``wanted`` may find too far from where ``clock`` has them: by more than ``shift_ns``.
+
+        Frozen ones are not among them.
+        """
+        ...
+
+    async def mark(self, instance: InstanceId, bucket_begin: datetime) -> None:
+        """Make a bucket dirty by hand."""
+        ...
+
+
+class Rows(Protocol):
+    """What programs sent."""
+
+    async def read_source(self, instance: InstanceId, scope: InstanceScope, bucket_begin: datetime) -> Source:
+        """Everything a builder needs, in one snapshot.
+
+        Raises:
+            InstanceGoneError: There is no such bucket.
+        """
+        ...
+
+    async def registrations(self, blocks: Sequence[Block]) -> tuple[dict[ProcessId, Process], dict[StreamId, Stream]]:
+        """What ``blocks`` refer to. It is what it was when their source was read: a registration never changes."""
+        ...
+
+
+class Buckets(Protocol):
+    """How a bucket is held and replaced, and what becomes of it."""
+
+    async def take_lease(
+        self, instance: InstanceId, bucket_begin: datetime, owner: str, lasts: timedelta
+    ) -> Lease | None:
+        """The right to make a bucket; ``None`` while somebody else has it. Waits for nobody.
+
+        Who does not renew it in time loses it to the next who asks, and cannot commit any more.
+        """
+        ...
+
+    async def lease_owner(self, instance: InstanceId, bucket_begin: datetime) -> str | None: ...
+
+    async def renew_leases(self, leases: Sequence[Lease], lasts: timedelta) -> None:
+        """Those that are still ours; of the others a swap will say so."""
+        ...
+
+    async def drop_lease(self, lease: Lease) -> None: ...
+
+    async def buckets_of(self, instance: InstanceId, keys: Sequence[str]) -> list[datetime]:
+        """The buckets whose partitions are in these objects."""
+        ...
+
+    async def commit(self, swap: Swap) -> None:
+        """Replace or extend a bucket in one transaction, and give up its lease.
+
+        Raises:
+            SwapConflictError: Somebody else changed the bucket, or an intent was reaped; ``LeaseLostError`` if the lease is
+                somebody else's. Nothing has happened.
+            BackendUnavailableError: Also when the outcome cannot be found out; then the intents decide later.
+        """
+        ...
+
+    async def mark_clean(
+        self, instance: InstanceId, bucket_begin: datetime, state: BucketState, missing_blocks: int | None = None
+    ) -> None:
+        """The bucket's partitions hold the blocks that there are, but for ``missing_blocks`` of them, if given.
+
+        Raises:
+            SwapConflictError: The bucket is gone.
+        """
+        ...
+
+    async def freeze(self, instance: InstanceId, bucket_begin: datetime) -> bool:
+        """From now on a bucket is never made from blocks; false if it is not sealed and clean, or is frozen already."""
+        ...
+
+    async def seal_buckets(self) -> None:
+        """Note of clean buckets that no block can come to any more."""
+        ...
+
+    async def fragmented_buckets(
+        self,
+        versions: Sequence[ViewVersion],
+        files_max: int,
+        limit: int,
+        after: tuple[InstanceId, datetime] | None = None,
+    ) -> list[tuple[InstanceId, datetime]]:
+        """Sealed buckets of ``versions`` with more than ``files_max`` partitions, oldest first, those after ``after``."""
+        ...
+
+    async def unused_instances(
+        self, versions: Sequence[ViewVersion], unused: timedelta, limit: int
+    ) -> list[InstanceId]:
+        """Instances of versions that no server has used for ``unused``, other than ``versions``."""
+        ...
+
+    async def retire_instance(self, instance: InstanceId, unused: timedelta) -> bool:
+        """Remove an instance and release its files; ``False`` if it has been used meanwhile."""
+        ...
+
+
+class Objects(Protocol):
+    """The files of partitions, from their announcement to their deletion."""
+
+    async def reserve(self, keys: Sequence[str], lease: timedelta, owner: str) -> tuple[uuid.UUID, ...]:
+        """Write intents for objects that are about to be made, committed before this returns."""
+        ...
+
+    async def digests(self, keys: Sequence[str]) -> dict[str, bytes | None]:
+        """SHA-256 of what was written, ``None`` where it was not kept; keys that are not known are left out."""
+        ...
+
+    async def claim_expired_intents(self, limit: int) -> list[tuple[uuid.UUID, str]]: ...
+
+    async def finish_reaped(self, intents: Sequence[uuid.UUID]) -> None: ...
+
+    async def condemn_unreferenced(self, grace: timedelta, limit: int) -> list[tuple[int, str]]:
+        """Objects that nobody can need any more, fenced against new references; delete them, then forget them."""
+        ...
+
+    async def forget_objects(self, object_ids: Sequence[int]) -> None: ...
+
+
+class BucketCatalog(Looks, Rows, Buckets, Objects, Protocol):
+    """All of it."""

@@ -1,0 +1,142 @@
+"""Moves the files of a bucket into the store and swaps its catalog rows: everything happens, or nothing that anybody sees.
+
+The order is the safety argument: write intents committed, objects written, rows swapped in one transaction. A crash in
+between leaves an intent that names the orphan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from lakehouse.buckets.bucket import Bucket
+from lakehouse.buckets.catalog import BucketCatalog
+from lakehouse.buckets.decoding import DecodedRun
+from lakehouse.buckets.model import Lease, NewPartition, Source, Swap, SwapConflictError
+from lakehouse.buckets.planning import Action, BucketPlan
+from lakehouse.buckets.sharing import together
+from lakehouse.failpoints import failpoint
+from lakehouse.jobs.build import BuiltFile
+from lakehouse.model import Block, BlockOrder
+from lakehouse.ports import ObjectStore
+from lakehouse.storage.paths import partition_key
+
+log = structlog.get_logger(__name__)
+
+UPLOADS_AT_ONCE: Final = 8
+
+
+class Publisher:
+    """Publishes for one server."""
+
+    def __init__(self, catalog: BucketCatalog, store: ObjectStore, owner: str, intent_s: float) -> None:
+        """``intent_s``: how long a write intent protects its object."""
+        self._catalog = catalog
+        self._store = store
+        self._owner = owner
+        self._intent = timedelta(seconds=intent_s)
+
+    async def publish(
+        self, bucket: Bucket, lease: Lease, source: Source, plan: BucketPlan, built: Sequence[DecodedRun]
+    ) -> None:
+        """
+        Raises:
+            SwapConflictError: The bucket is not what it was when ``source`` was read; the objects are gone again.
+        """
+        files = [file for _, result in built for file in result.files]
+        begin_ns = int(bucket.begin.timestamp()) * 1_000_000_000
+        key = bucket.instance.key
+        keys = {file.path: partition_key(key.view_set, key.instance, begin_ns) for file in files}
+        intents = await self._catalog.reserve(list(keys.values()), self._intent, self._owner)
+        failpoint("reserve")
+        swap = _swap(bucket, lease, source, plan, built, keys, intents)
+        try:
+            await together((self._put(file, keys[file.path]) for file in files), asyncio.Semaphore(UPLOADS_AT_ONCE))
+            failpoint("seal")
+            await self._catalog.commit(swap)
+            failpoint("commit")
+        except SwapConflictError:
+            await self._store.delete(list(keys.values()))
+            raise
+        log.info(
+            "bucket.committed",
+            view_set=key.view_set,
+            instance=key.instance,
+            bucket=bucket.begin.isoformat(),
+            action=plan.action.value,
+            blocks=sum(len(run) for run, _ in built),
+            rows=sum(file.rows for file in files),
+            size_bytes=sum(file.size_bytes for file in files),
+            missing_blocks=swap.missing_blocks,
+        )
+        for block, error in swap.quarantined:
+            log.warning("block.quarantined", block_id=block.block_id, view_set=key.view_set, error=error)
+
+    async def _put(self, file: BuiltFile, key: str) -> None:
+        await self._store.put_file(key, file.path)
+        failpoint("write")
+
+
+def _swap(
+    bucket: Bucket,
+    lease: Lease,
+    source: Source,
+    plan: BucketPlan,
+    built: Sequence[DecodedRun],
+    keys: Mapping[Path, str],
+    intents: tuple[uuid.UUID, ...],
+) -> Swap:
+    blocks: dict[str, Block] = {block.block_id: block for block in source.blocks}
+    quarantined = tuple((blocks[block_id], error) for _, result in built for block_id, error in result.quarantined)
+    view = bucket.view
+    return Swap(
+        instance=bucket.instance,
+        bucket_begin=bucket.begin,
+        lease=lease,
+        state=source.state,
+        replace=plan.action is not Action.EXTEND,
+        partitions=tuple(_partitions(built, keys, plan.first_ordinal)),
+        intents=intents,
+        digest=plan.digest,
+        blocks=len(source.blocks),
+        objects=sum(block.nb_objects for block in source.blocks),
+        max_insert_ns=max((block.insert_time_ns for block in source.blocks), default=None),
+        timing=plan.timing,
+        missing_blocks=len(quarantined),
+        repaired_events=sum(result.repaired_events for _, result in built),
+        quarantined=quarantined,
+        sort_order=(view.begin_column,) if view.block_order is BlockOrder.EVENT_TIME else (),
+    )
+
+
+def _partitions(built: Sequence[DecodedRun], keys: Mapping[Path, str], first_ordinal: int) -> list[NewPartition]:
+    """Each run's blocks are named by its first partition; a run without rows leaves an empty one that names them."""
+    found: list[NewPartition] = []
+    for run, result in built:
+        block_ids = tuple(block.block_id for block in run)
+        missing = len(result.quarantined)
+        files: Sequence[BuiltFile | None] = result.files or (None,)
+        for file in files:
+            found.append(
+                NewPartition(
+                    ordinal=first_ordinal + len(found),
+                    key=None if file is None else keys[file.path],
+                    size_bytes=0 if file is None else file.size_bytes,
+                    rows=0 if file is None else file.rows,
+                    min_event_ns=None if file is None else file.min_event_ns,
+                    max_event_ns=None if file is None else file.max_event_ns,
+                    max_sort_key_ns=None if file is None else file.max_sort_key_ns,
+                    block_ids=block_ids,
+                    missing_blocks=missing,
+                    sha256=None if file is None else file.sha256,
+                    tail_digest=None if file is None else file.tail_digest,
+                )
+            )
+            block_ids, missing = (), 0
+    return found

@@ -1,0 +1,203 @@
+"""How a bucket is held while it is made, and replaced; how it is sealed and frozen, and how an instance goes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from lakehouse.buckets.model import (
+    BucketState,
+    InstanceId,
+    Lease,
+    LeaseLostError,
+    NewPartition,
+    Swap,
+    SwapConflictError,
+    ViewVersion,
+)
+from lakehouse.catalog.parts import CatalogPart, columns_of, instance_of, microseconds
+from lakehouse.catalog.queries import load
+from lakehouse.errors import BackendUnavailableError
+from lakehouse.model import NS_PER_US, Block
+
+_SQL: Final = load("objects") | load("buckets")
+_CONFLICTS: Final = {"LF001": SwapConflictError, "LF002": LeaseLostError}  # what lakehouse_swap() raises
+
+
+class Buckets(CatalogPart):
+    """Statements over ``lakehouse_buckets``, ``lakehouse_partitions`` and ``lakehouse_leases``."""
+
+    async def take_lease(
+        self, instance: InstanceId, bucket_begin: datetime, owner: str, lasts: timedelta
+    ) -> Lease | None:
+        token = uuid.uuid4()
+        async with self.connection() as connection:
+            taken = await connection.fetchval(_SQL["take_lease"], instance.vid, bucket_begin, token, owner, lasts)
+        return None if taken is None else Lease(instance, bucket_begin, token)
+
+    async def lease_owner(self, instance: InstanceId, bucket_begin: datetime) -> str | None:
+        async with self.connection() as connection:
+            owner: str | None = await connection.fetchval(_SQL["find_lease"], instance.vid, bucket_begin)
+        return owner
+
+    async def renew_leases(self, leases: Sequence[Lease], lasts: timedelta) -> None:
+        async with self.connection() as connection:
+            await connection.execute(_SQL["renew_leases"], [lease.token for lease in leases], lasts)
+
+    async def drop_lease(self, lease: Lease) -> None:
+        async with self.connection() as connection:
+            await connection.execute(_SQL["drop_lease"], lease.instance.vid, lease.bucket_begin, lease.token)
+
+    async def buckets_of(self, instance: InstanceId, keys: Sequence[str]) -> list[datetime]:
+        """The buckets whose partitions are in these objects."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(_SQL["fetch_buckets_of"], instance.vid, list(keys))
+        return [row["bucket_begin"] for row in rows]
+
+    async def commit(self, swap: Swap) -> None:
+        """Replace or extend a bucket in one transaction.
+
+        Raises:
+            SwapConflictError: Somebody else changed the bucket, or an intent was reaped.
+            BackendUnavailableError: Also when the outcome cannot be found out; then the intents decide later.
+        """
+        try:
+            async with self.connection() as connection:
+                await self._swap(connection, swap)
+        except BackendUnavailableError:
+            if not await self._did_commit(swap):
+                raise
+
+    async def _swap(self, connection: Any, swap: Swap) -> None:
+        try:
+            await connection.execute(
+                _SQL["swap"],
+                swap.instance.vid,
+                swap.bucket_begin,
+                swap.lease.token,
+                swap.state.incarnation,
+                swap.state.generation,
+                swap.state.marks,
+                swap.state.digest,
+                swap.replace,
+                self._store,
+                json.dumps([_partition(partition) for partition in swap.partitions]),
+                list(swap.intents),
+                swap.digest,
+                swap.blocks,
+                swap.objects,
+                None if swap.max_insert_ns is None else microseconds(swap.max_insert_ns),
+                None if swap.timing is None else swap.timing.end_ticks,
+                None if swap.timing is None else microseconds(swap.timing.end_time_ns),
+                swap.missing_blocks,
+                swap.repaired_events,
+                list(swap.sort_order) or None,
+                json.dumps([_quarantined(block, error) for block, error in swap.quarantined]),
+            )
+        except asyncpg.PostgresError as error:
+            conflict = _CONFLICTS.get(error.sqlstate or "")
+            if conflict is None:
+                raise
+            raise conflict(str(error)) from error
+
+    async def _did_commit(self, swap: Swap) -> bool:
+        """After a lost answer: the intents go with the commit, so their absence proves it."""
+        if not swap.intents:
+            return False
+        async with self.connection() as connection:
+            return not await connection.fetch(_SQL["find_intents"], list(swap.intents))
+
+    async def mark_clean(
+        self, instance: InstanceId, bucket_begin: datetime, state: BucketState, missing_blocks: int | None = None
+    ) -> None:
+        """The bucket's partitions hold exactly the blocks that there are.
+
+        Raises:
+            SwapConflictError: The bucket is gone.
+        """
+        async with self.connection() as connection:
+            status = await connection.execute(
+                _SQL["clean_bucket"], instance.vid, bucket_begin, state.incarnation, state.marks, missing_blocks
+            )
+        if status != "UPDATE 1":
+            raise SwapConflictError(f"the bucket of {bucket_begin} was removed")
+
+    async def freeze(self, instance: InstanceId, bucket_begin: datetime) -> bool:
+        async with self.connection() as connection:
+            return await connection.fetchval(_SQL["freeze_bucket"], instance.vid, bucket_begin) is True
+
+    async def seal_buckets(self) -> None:
+        async with self.connection() as connection:
+            await connection.execute(_SQL["seal_buckets"])
+
+    async def fragmented_buckets(
+        self,
+        versions: Sequence[ViewVersion],
+        files_max: int,
+        limit: int,
+        after: tuple[InstanceId, datetime] | None = None,
+    ) -> list[tuple[InstanceId, datetime]]:
+        """Sealed buckets of ``versions`` with more than ``files_max`` partitions, oldest first, those after ``after``."""
+        vid, begin = (None, None) if after is None else (after[0].vid, after[1])
+        async with self.connection() as connection:
+            rows = await connection.fetch(_SQL["fetch_fragmented"], files_max, limit, *columns_of(versions), begin, vid)
+        return [(instance_of(row), row["bucket_begin"]) for row in rows]
+
+    async def unused_instances(
+        self, versions: Sequence[ViewVersion], unused: timedelta, limit: int
+    ) -> list[InstanceId]:
+        """Instances of versions that no server has used for ``unused``, other than ``versions``."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(_SQL["find_unused"], unused, limit, *columns_of(versions))
+        return [instance_of(row) for row in rows]
+
+    async def retire_instance(self, instance: InstanceId, unused: timedelta) -> bool:
+        """Remove an instance and release its files; ``False`` if it has been used meanwhile."""
+        async with self.connection() as connection:
+            async with connection.transaction():
+                if await connection.fetchval(_SQL["lock_unused"], instance.vid, unused) is None:
+                    return False
+                await connection.execute(_SQL["lock_buckets"], instance.vid)
+                await connection.execute(_SQL["retire_all"], instance.vid)
+                await connection.execute(_SQL["remove_instance"], instance.vid)
+        return True
+
+
+def _partition(partition: NewPartition) -> dict[str, Any]:
+    """As ``lakehouse_swap`` takes it."""
+    return {
+        "ordinal": partition.ordinal,
+        "key": partition.key,
+        "size_bytes": partition.size_bytes,
+        "rows": partition.rows,
+        "min_event_ns": partition.min_event_ns,
+        "max_event_ns": partition.max_event_ns,
+        "min_event_us": _us(partition.min_event_ns),
+        "max_event_us": _us(partition.max_event_ns, up=True),
+        "max_sort_key_us": _us(partition.max_sort_key_ns, up=True),
+        "missing_blocks": partition.missing_blocks,
+        "block_ids": list(partition.block_ids),
+        "sha256": None if partition.sha256 is None else partition.sha256.hex(),
+        "tail_digest": None if partition.tail_digest is None else partition.tail_digest.hex(),
+    }
+
+
+def _quarantined(block: Block, error: str) -> dict[str, str]:
+    return {
+        "block_id": block.block_id,
+        "stream_id": block.stream_id,
+        "process_id": block.process_id,
+        "error": error,
+    }
+
+
+def _us(timestamp_ns: int | None, *, up: bool = False) -> int | None:
+    """Whole microseconds, rounded outward."""
+    if timestamp_ns is None:
+        return None
+    return -(-timestamp_ns // NS_PER_US) if up else timestamp_ns // NS_PER_US

@@ -1,0 +1,127 @@
+-- How a bucket is held while it is made, replaced, sealed, frozen, and how an instance goes.
+
+-- name: take_lease
+-- Only one builder at a time. No row: somebody holds it, and has renewed it in time.
+INSERT INTO lakehouse_leases AS held (vid, bucket_begin, token, owner, expires_at)
+SELECT $1, $2, $3, $4, clock_timestamp() + $5::interval
+WHERE NOT EXISTS (
+    SELECT FROM lakehouse_leases WHERE (vid, bucket_begin) = ($1, $2) AND expires_at >= clock_timestamp()
+)
+ON CONFLICT (vid, bucket_begin) DO UPDATE SET
+    token = excluded.token,
+    owner = excluded.owner,
+    since = clock_timestamp(),
+    expires_at = excluded.expires_at
+WHERE held.expires_at < clock_timestamp()
+RETURNING token;
+
+-- name: find_lease
+SELECT owner
+FROM lakehouse_leases
+WHERE (vid, bucket_begin) = ($1, $2);
+
+-- name: renew_leases
+-- Also those that have run out, if nobody has taken them.
+UPDATE lakehouse_leases SET expires_at = clock_timestamp() + $2::interval
+WHERE token = ANY ($1::uuid[])
+RETURNING token;
+
+-- name: drop_lease
+DELETE FROM lakehouse_leases WHERE (vid, bucket_begin, token) = ($1, $2, $3);
+
+-- name: swap
+-- migrations/0005 has what it does.
+SELECT lakehouse_swap(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+);
+
+-- name: fetch_buckets_of
+-- The buckets whose partitions are in the objects $2.
+SELECT DISTINCT bucket_begin
+FROM lakehouse_partitions
+WHERE vid = $1 AND file_path = ANY ($2::text[]);
+
+-- name: clean_bucket
+-- The blocks are those that are in the partitions already. Of a frozen bucket there may be others ($5), which it is without.
+UPDATE lakehouse_buckets SET
+    dirty = (marks <> $4),
+    missing_blocks = coalesce($5, missing_blocks),
+    updated = clock_timestamp()
+WHERE (vid, bucket_begin, incarnation) = ($1, $2, $3);
+
+-- name: seal_buckets
+-- A bucket whose end lies before the oldest running transaction began can get no further block.
+UPDATE lakehouse_buckets SET sealed = true
+WHERE NOT sealed
+    AND NOT dirty
+    AND bucket_end < (
+        SELECT coalesce(min(xact_start), clock_timestamp()) - interval '10 seconds'
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+    );
+
+-- name: fetch_fragmented
+-- Sealed buckets that are still spread over several deltas. One that was made whole stays as it is, however many files
+-- it needs. Only of the versions $3, $4, $5: files of another version have another schema, which the server that asks can
+-- neither read nor write. Those after ($6, $7), so that buckets which cannot be made whole do not hide the others.
+SELECT i.view_set, i.instance_id, i.schema_hash, i.writer_version, b.vid, b.bucket_begin
+FROM unnest($3::text[], $4::bytea[], $5::integer[]) AS version (view_set, schema_hash, writer_version)
+JOIN view_instances i
+    ON i.view_set = version.view_set
+    AND i.schema_hash = version.schema_hash
+    AND i.writer_version = version.writer_version
+JOIN lakehouse_buckets b ON b.vid = i.vid
+WHERE b.sealed AND NOT b.dirty AND NOT b.whole AND NOT b.frozen
+    AND ($6::timestamptz IS NULL OR (b.bucket_begin, b.vid) > ($6, $7::bigint))
+    AND (
+        SELECT count(*) FROM lakehouse_partitions p WHERE p.vid = b.vid AND p.bucket_begin = b.bucket_begin
+    ) > $1
+ORDER BY b.bucket_begin, b.vid
+LIMIT $2;
+
+-- name: find_unused
+-- Instances of versions of which no instance has been used for $1, and which are not those of the server that asks.
+SELECT i.vid, i.view_set, i.instance_id, i.schema_hash, i.writer_version
+FROM (
+    SELECT view_set, schema_hash, writer_version
+    FROM view_instances
+    GROUP BY view_set, schema_hash, writer_version
+    HAVING max(used) < clock_timestamp() - $1::interval
+    EXCEPT
+    SELECT *
+    FROM unnest($3::text[], $4::bytea[], $5::integer[])
+) AS version
+JOIN view_instances i
+    ON i.view_set = version.view_set
+    AND i.schema_hash = version.schema_hash
+    AND i.writer_version = version.writer_version
+ORDER BY i.vid
+LIMIT $2;
+
+-- name: lock_unused
+-- A server of that version may have come back meanwhile.
+SELECT vid
+FROM view_instances
+WHERE vid = $1 AND used < clock_timestamp() - $2::interval
+FOR UPDATE;
+
+-- name: lock_buckets
+-- Before their partitions, as whoever commits one of them does.
+SELECT
+FROM lakehouse_buckets
+WHERE vid = $1
+ORDER BY bucket_begin
+FOR UPDATE;
+
+-- name: retire_all
+-- Their objects are released, so that queries which hold their names can finish.
+DELETE FROM lakehouse_partitions WHERE vid = $1;
+
+-- name: remove_instance
+DELETE FROM view_instances WHERE vid = $1;
+
+-- name: freeze_bucket
+-- Only what is clean and will get no more blocks. Whoever is building it does not commit any more.
+UPDATE lakehouse_buckets SET frozen = true, generation = generation + 1, updated = clock_timestamp()
+WHERE (vid, bucket_begin) = ($1, $2) AND sealed AND NOT dirty AND NOT frozen AND src_digest IS NOT NULL
+RETURNING true;
