@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-_TABLE_BEGINS: Final = "<!-- table: written by benchmarks/run --write-docs -->"
-_TABLE_ENDS: Final = "<!-- end of table -->"
+TABLE_BEGINS: Final = "<!-- table: written by benchmarks/run --write-docs -->"
+TABLE_ENDS: Final = "<!-- end of table -->"
 _HEADINGS: Final = ("", "measured", "limit, same run", "ratio", "target", "met", "the original")
 
 
@@ -55,17 +55,17 @@ class Figure:
         return None if self.limit is None or self.limit.value == 0 else self.value / self.limit.value
 
     def cells(self) -> tuple[str, ...]:
-        measured = " → ".join(map(_number, self.series or (self.value,)))
-        spread = f" ({_number(self.spread[0])}–{_number(self.spread[1])})" if self.spread else ""
-        limit = "" if self.limit is None else f"{_number(self.limit.value)}: {self.limit.what}"
+        measured = " → ".join(map(number, self.series or (self.value,)))
+        spread = f" ({number(self.spread[0])}–{number(self.spread[1])})" if self.spread else ""
+        limit = "" if self.limit is None else f"{number(self.limit.value)}: {self.limit.what}"
         return (
             self.what,
             f"{measured} {self.unit}{spread}".strip(),
             limit,
-            "" if self.ratio is None else _number(self.ratio),
+            "" if self.ratio is None else number(self.ratio),
             "; ".join(target.text for target in self.targets),
             "" if not self.targets else "yes" if all(target.met for target in self.targets) else "**no**",
-            "" if self.original is None else _number(self.original),
+            "" if self.original is None else number(self.original),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,8 +85,12 @@ class Figure:
 
 def table(figures: Sequence[Figure]) -> str:
     """Markdown whose columns line up, so that it can be read in a terminal too."""
-    rows = [_HEADINGS, *(figure.cells() for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return aligned([_HEADINGS, *(figure.cells() for figure in figures)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; its first row is the headings."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
@@ -94,20 +98,20 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def write_into(document: Path, text: str) -> None:
+def write_into(document: Path, text: str, begins: str = TABLE_BEGINS, ends: str = TABLE_ENDS) -> None:
     """Put ``text`` between the two markers of ``document``.
 
     Raises:
         ValueError: The markers are not there, once each and in order.
     """
-    before, begin, rest = document.read_text().partition(_TABLE_BEGINS)
-    _, end, after = rest.partition(_TABLE_ENDS)
+    before, begin, rest = document.read_text().partition(begins)
+    _, end, after = rest.partition(ends)
     if not begin or not end:
-        raise ValueError(f"{document.name} has no place for the table: {_TABLE_BEGINS} … {_TABLE_ENDS}")
+        raise ValueError(f"{document.name} has no place for the table: {begins} … {ends}")
     document.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits that count, no exponent."""
     if value == 0:
         return "0"
