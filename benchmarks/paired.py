@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for checkout in list(rounds)[:: -1 if turn % 2 else 1]:
                 print(f"round {turn + 1} of {given.rounds}: {checkout.name}", file=sys.stderr, flush=True)
                 told = Path(folder) / "figures.json"
-                command = [checkout / "benchmarks" / "run", "--json", told, *(["--quick"] if given.quick else [])]
+                command = [str(checkout / "benchmarks" / "run"), "--json", str(told)] + ["--quick"] * given.quick
                 subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
                 rounds[checkout].append(json.loads(told.read_text()))
     text = aligned([_HEADINGS, *(pair.cells() for pair in compare(*rounds.values()))])
