@@ -270,7 +270,7 @@ class FlightService:
         return ReadyFrames(flight_data_frames(batch.schema, [batch]))
 
     async def _send(self, stream: QueryStream, handle: bytes, call: Call) -> None:
-        """Pass the stream's frames on. However this ends, the stream is closed, at once and in the background."""
+        """Pass the stream's frames on. If it does not come to its end, it is closed, at once and in the background."""
         now, write = asyncio.get_running_loop().time, call.context.write
         try:
             running = self._running.enter(
@@ -280,6 +280,7 @@ class FlightService:
             stream.refuse(error)
             self._close(stream)
             raise
+        has_ended = False
         try:
             async for frame in stream:
                 running.blocked_since = now()
@@ -289,6 +290,7 @@ class FlightService:
                     raise ReaderGoneError from error
                 running.blocked_since = None
             call.context.set_trailing_metadata(((MISSING_BLOCKS, str(stream.missing_blocks)),))
+            has_ended = True
         except (asyncio.CancelledError, ReaderGoneError):  # gRPC makes an error of its own of a cancelled write
             if running.cut is None:
                 raise  # the client cancelled, its deadline passed, or it is gone
@@ -296,7 +298,8 @@ class FlightService:
             raise running.cut from None
         finally:
             self._running.leave(running)
-            self._close(stream)
+            if not has_ended:
+                self._close(stream)
 
     def _close(self, stream: QueryStream) -> None:
         """Never awaited: an ``await`` while a cancelled handler cleans up would be cancelled itself."""

@@ -52,6 +52,7 @@ class Query:
         self._means = means
         self._frames = self._run()
         self._running: Frames | None = None
+        self._first: asyncio.Future[bytes | None] | None = None
 
     def __aiter__(self) -> Query:
         return self
@@ -96,7 +97,7 @@ class Query:
                         " quarantined blocks keep their bytes and are tried again by newer versions"
                     )
             self.stage = "running"
-            self._running = means.executor.run(
+            running = self._running = means.executor.run(
                 RunJob(
                     statement.sql,
                     statement.values,
@@ -109,11 +110,12 @@ class Query:
                     max(means.statement_timeout_s / 2, means.statement_timeout_s - planned_s),
                 )
             )
-            if await anext(self._running, None) != declared:
-                raise InternalError("the engine's schema is not the one that was declared")
+            self._first = asyncio.ensure_future(anext(running, None))
             if not inspection.needs_relations:
-                yield declared
-            async for frame in self._running:
+                yield declared  # the engine works while it is on its way
+            if await self._first != declared:
+                raise InternalError("the engine's schema is not the one that was declared")
+            async for frame in running:
                 sent += len(frame)
                 yield frame
             outcome = "ok"
@@ -131,9 +133,18 @@ class Query:
             outcome = "cancelled"
             raise
         finally:
-            if self._running is not None:
-                await self._running.aclose()
-            self._audit(outcome, time.monotonic() - started, sent)
+            await self._stop()
+            # The reader need not wait for it to be written.
+            asyncio.get_running_loop().call_soon(self._audit, outcome, time.monotonic() - started, sent)
+
+    async def _stop(self) -> None:
+        if self._first is not None and not self._first.done():
+            self._first.cancel()
+            await asyncio.wait({self._first})
+        if self._first is not None and not self._first.cancelled():
+            self._first.exception()  # raised already, or of no interest any more
+        if self._running is not None:
+            await self._running.aclose()
 
     def _audit(self, outcome: str, elapsed_s: float, sent_bytes: int) -> None:
         statement = self.statement
