@@ -2,7 +2,7 @@
 
 The argument is the engine's own. Its optimizer has moved every filter as far down as the statement's meaning allows,
 so a row that the filters at a scan reject cannot change the result, whether it was read or not. What is read here are
-those filters, and nothing above them; a filter that is not understood bounds nothing. A relation that the plan does
+those filters, and those that are left above joins; a filter that is not understood bounds nothing. A relation that the plan does
 not scan gives no row. Refuses to judge whether a statement is allowed.
 """
 
@@ -63,6 +63,8 @@ _FLIPPED: Final[Mapping[str, str]] = {
     "COMPARE_LESSTHANOREQUALTO": "COMPARE_GREATERTHANOREQUALTO",
     "COMPARE_GREATERTHANOREQUALTO": "COMPARE_LESSTHANOREQUALTO",
 }
+_JOINS_OF_BOTH: Final = frozenset({"INNER", "LEFT", "RIGHT", "FULL"})
+_JOINS: Final = _JOINS_OF_BOTH | {"SEMI", "ANTI", "MARK", "SINGLE"}
 _PLAIN_TEXT: Final = {"id": "VARCHAR"}  # without a collation
 
 
@@ -89,25 +91,69 @@ NO_ROWS: Final = Rows(NEVER)
 
 
 def find_rows(plan: Node, tables: Mapping[str, DeclaredRelation]) -> dict[str, Rows]:
-    """What each table's scans let through, by table; one that is not scanned is not in it.
+    """What is let through of each table, by table; one that is not scanned is not in it.
 
     Raises:
         RecursionError: A condition is nested too deep to be read.
     """
-    scans: list[Node] = []
-    filters: dict[int, list[Node]] = {}  # id of a scan -> what stands directly above it
+    scans: dict[int, _Scan] = {}
+    filters: list[Node] = []
     for node in nodes(plan, without="expressions"):
-        if node.get("type") == "LOGICAL_GET":
-            scans.append(node)
+        if node.get("type") == "LOGICAL_GET" and (table := _scanned(node)) in tables:
+            scans[id(node)] = _Scan(node, table, tables[table])
         elif node.get("type") == "LOGICAL_FILTER":
-            filters[id(node["children"][0])] = node.get("expressions") or []
+            filters.append(node)
+    for node in filters:
+        shown = _shown(node["children"][0], scans) or []
+        for scan in {scan for scan, _ in shown if scan is not None}:
+            columns = [name if of is scan else None for of, name in shown]
+            scan.rows = scan.rows.both(_all(scan.implied(e, columns) for e in node.get("expressions") or []))
     found: dict[str, Rows] = {}
-    for scan in scans:
-        table = _scanned(scan)
-        if table in tables:
-            rows = _Scan(scan, tables[table]).rows(filters.get(id(scan), []))
-            found[table] = found[table].either(rows) if table in found else rows
+    for scan in scans.values():
+        found[scan.table] = found[scan.table].either(scan.rows) if scan.table in found else scan.rows
     return found
+
+
+_Shown = tuple["_Scan | None", str | None]  # whose column stands at a place of an operator's rows, and which
+_UNKNOWN: Final[_Shown] = (None, None)
+
+
+def _shown(operator: Node, scans: Mapping[int, _Scan]) -> list[_Shown] | None:
+    """What an operator's rows are made of, as far as each of its rows carries a scanned one on; ``None``: unknown.
+
+    The engine leaves a filter that can fail, such as one with a cast, above joins. A comparison is not true for NULL, so
+    it rejects every joined row of a row that it rejects, and the row of NULLs that an outer join puts in its place.
+    """
+    children = operator.get("children") or []
+    expressions = operator.get("expressions") or []
+    if any(operator.get(key) for key in ("projection_map", "left_projection_map", "right_projection_map")):
+        return None
+    match operator.get("type"):
+        case "LOGICAL_GET" if not children:
+            scan = scans.get(id(operator))
+            if scan is None:
+                return [_UNKNOWN] * len(operator.get("projection_ids") or operator.get("column_indexes") or [])
+            return [(scan, name) for name in scan.shown]
+        case "LOGICAL_CTE_REF":
+            return [_UNKNOWN] * len(operator.get("chunk_types") or [])
+        case "LOGICAL_FILTER":
+            return _shown(children[0], scans)
+        case "LOGICAL_PROJECTION":
+            below = _shown(children[0], scans)
+            return [_passed_on(expression, below or []) for expression in expressions]
+        case "LOGICAL_CROSS_PRODUCT" | "LOGICAL_COMPARISON_JOIN" | "LOGICAL_ANY_JOIN" | "LOGICAL_ASOF_JOIN" as kind:
+            left, right = (_shown(child, scans) for child in children)
+            if left is None or operator.get("join_type", "INNER") not in _JOINS:
+                return None
+            # The nearest match of an ASOF join is another one without a row, and of other joins only left rows are shown.
+            both = kind != "LOGICAL_ASOF_JOIN" and operator.get("join_type", "INNER") in _JOINS_OF_BOTH
+            return left + (right or []) if both else left
+    return None
+
+
+def _passed_on(expression: Node, below: Sequence[_Shown]) -> _Shown:
+    index = int(expression.get("index", 0))
+    return below[index] if expression.get("expression_class") == "BOUND_REF" and index < len(below) else _UNKNOWN
 
 
 def reference(named: Named, rows: Rows) -> Reference:
@@ -146,25 +192,17 @@ class _Reading:
 class _Scan:
     """One scan of a stand-in, and what the filters at it imply."""
 
-    def __init__(self, scan: Node, declared: DeclaredRelation) -> None:
+    def __init__(self, scan: Node, table: str, declared: DeclaredRelation) -> None:
+        self.table = table
         self._scan = scan
         self._declared = declared
-        self._read = [self._name(column) for column in scan.get("column_indexes") or []]
-
-    def rows(self, above: Iterable[Node]) -> Rows:
-        """What its own filters and those directly above it let through."""
-        shown = [self._read[position] for position in self._scan.get("projection_ids") or []] or self._read
-        rows = ALL_ROWS
-        for expression in above:
-            rows = rows.both(self._implied(expression, shown))
-        table_filters = self._scan.get("table_filters") or {}
-        if not self._scan.get("table_filters_by_projection"):
-            return rows
-        for entry in table_filters.get("filters") or []:
-            position = int(entry.get("key", 0))
-            if position < len(self._read):
-                rows = rows.both(self._pushed(entry["value"], self._read[position]))
-        return rows
+        read = [self._name(column) for column in scan.get("column_indexes") or []]
+        self.shown = [read[position] for position in scan.get("projection_ids") or []] or read
+        self.rows = ALL_ROWS
+        if scan.get("table_filters_by_projection"):
+            for entry in (scan.get("table_filters") or {}).get("filters") or []:
+                column = read[entry.get("key", 0)]
+                self.rows = self.rows.both(self._pushed(entry["value"], column))
 
     def _name(self, column: Node) -> str | None:
         """The declared name of a column that is read; ``None`` for a part of one, and for a row's own number."""
@@ -186,19 +224,20 @@ class _Scan:
             case "LEGACY_CONJUNCTION_OR":
                 return _any(self._pushed(child, column) for child in condition["child_filters"])
             case "EXPRESSION_FILTER":
-                return self._implied(condition["expr"], [column])
+                return self.implied(condition["expr"], [column])
         return ALL_ROWS
 
     # --- expressions
 
-    def _implied(self, expression: Node, columns: Sequence[str | None]) -> Rows:
+    def implied(self, expression: Node, columns: Sequence[str | None]) -> Rows:
+        """What a condition implies, over rows of which some columns are this scan's."""
         kind = str(expression.get("type"))
         children: list[Node] = expression.get("children") or []
         match expression.get("expression_class"), kind:
             case "BOUND_CONJUNCTION", "CONJUNCTION_AND":
-                return _all(self._implied(child, columns) for child in children)
+                return _all(self.implied(child, columns) for child in children)
             case "BOUND_CONJUNCTION", "CONJUNCTION_OR":
-                return _any(self._implied(child, columns) for child in children)
+                return _any(self.implied(child, columns) for child in children)
             case "BOUND_FUNCTION", "COMPARE_BETWEEN":
                 tested = self._reading(children[0], columns)
                 return self._compared(tested, "COMPARE_GREATERTHANOREQUALTO", _constant(children[1])).both(

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from datetime import datetime
 
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from lakehouse.engine import DEFAULT_LIMITS, DeclaredRelation, EngineCatalog, Reference, relation_name
-from lakehouse.engine.database import Database
+from lakehouse.engine import DeclaredRelation, EngineCatalog, Reference
 from lakehouse.engine.engine import QueryEngine
 from lakehouse.engine.limits import EngineLimits
 from lakehouse.model import EVERYTHING, NEVER, TimeRange
-from tests.support.engine_lake import CATALOG, LOGS, SECOND, STREAM, T0, log_rows, span_rows
+from tests.support.engine_lake import CATALOG, LOGS, SECOND, STREAM
 
 DAY = 86_400 * SECOND
 JAN1 = 1_704_067_200 * SECOND  # 2024-01-01
@@ -161,6 +155,18 @@ L, E = "time >= '2024-01-01'", "time <= '2024-01-02'"
         (f"SELECT * FROM log_entries l ANTI JOIN processes p ON l.{L}", EVERYTHING),
         (f"SELECT * FROM processes p ANTI JOIN log_entries l ON l.{L}", TimeRange(JAN1)),
         (f"SELECT * FROM processes p ASOF JOIN log_entries l ON p.start_time >= l.time WHERE l.{L}", EVERYTHING),
+        ("SELECT * FROM processes p ASOF JOIN log_entries l ON p.start_time >= l.time WHERE l.time::DATE < '2024-01-01'",
+         EVERYTHING),
+        ("SELECT * FROM log_entries l ASOF JOIN processes p ON p.start_time <= l.time WHERE l.time::DATE < '2024-01-01'",
+         TimeRange(None, JAN2)),
+        ("SELECT * FROM processes p JOIN log_entries l USING (process_id) WHERE epoch_ms(l.time) < 0",
+         TimeRange(None, 1_000_999)),
+        ("SELECT * FROM processes p FULL JOIN log_entries l USING (process_id) WHERE epoch_ms(l.time) < 0",
+         TimeRange(None, 1_000_999)),
+        ("SELECT * FROM processes p LEFT JOIN log_entries l USING (process_id) WHERE epoch_ms(p.start_time) < 0",
+         EVERYTHING),
+        ("SELECT * FROM log_entries l WHERE epoch_ms(time) < 0 AND process_id NOT IN (SELECT process_id FROM processes)",
+         TimeRange(None, 1_000_999)),
         (f"SELECT * FROM processes p POSITIONAL JOIN log_entries l WHERE l.{L}", EVERYTHING),
         (f"SELECT * FROM processes p, log_entries l WHERE l.{L} AND p.exe = 'x'", TimeRange(JAN1)),
         (f"SELECT * FROM processes WHERE process_id IN (SELECT process_id FROM log_entries WHERE {L})",
@@ -280,168 +286,6 @@ def test_a_constant_that_fails_bounds_nothing(engine: QueryEngine) -> None:
     assert references(engine, f"SELECT 1 FROM log_entries WHERE {condition}")["log_entries"].range == TimeRange(
         None, JAN2
     )
-
-
-# --- pruned = unpruned, over random statements ----------------------------------------------------------------------
-
-COUNT = 40
-_moments = st.integers(-3, COUNT + 3).map(lambda i: f"make_timestamp_ns({T0 + i * SECOND})")
-
-
-def _texts() -> st.SearchStrategy[str]:
-    def spelled(i: int) -> str:
-        return f"'2023-11-14T22:{13 + (20 + i) // 60:02d}:{(20 + i) % 60:02d}Z'"
-
-    return st.integers(0, COUNT).map(spelled)
-
-
-_constants = st.one_of(_moments, _texts(), st.just("now() - INTERVAL '20 seconds'"), st.just("current_timestamp"))
-_operators = st.sampled_from(["=", "<", ">", "<=", ">=", "<>"])
-
-
-def _leaves(columns: list[str]) -> st.SearchStrategy[str]:
-    column = st.sampled_from(columns)
-    compared = st.builds(lambda c, o, v: f"{c} {o} {v}", column, _operators, _constants)
-    flipped = st.builds(lambda c, o, v: f"{v} {o} {c}", column, _operators, _constants)
-    between = st.builds(lambda c, a, b: f"{c} BETWEEN {a} AND {b}", column, _constants, _constants)
-    listed = st.builds(lambda c, a, b: f"{c} IN ({a}, {b})", column, _moments, _moments)
-    cast = st.builds(
-        lambda c, t, o, v: f"CAST({c} AS {t}) {o} {v}",
-        column, st.sampled_from(["TIMESTAMP", "DATE"]), _operators, _moments,
-    )  # fmt: skip
-    cut = st.builds(
-        lambda c, u, o, v: f"date_trunc('{u}', {c}) {o} {v}",
-        column, st.sampled_from(["second", "minute", "hour", "day"]), _operators, _moments,
-    )  # fmt: skip
-    return st.one_of(compared, flipped, between, listed, cast, cut)
-
-
-def _conditions(times: list[str], others: list[str]) -> st.SearchStrategy[str]:
-    leaf = st.one_of(_leaves(times), _leaves(times), st.sampled_from(others))
-    return st.recursive(
-        leaf,
-        lambda inner: st.one_of(
-            st.builds(lambda a, b: f"({a} AND {b})", inner, inner),
-            st.builds(lambda a, b: f"({a} OR {b})", inner, inner),
-            inner.map(lambda a: f"(NOT {a})"),
-        ),
-        max_leaves=4,
-    )
-
-
-_LOG = _conditions(["time", "log_entries.time"], ["level > 3", "process_id = 'p1'", "process_id IN ('p0', 'p2')"])
-_PLAIN = _conditions(["time"], ["level > 3", "process_id = 'p1'", "process_id IN ('p0', 'p2')"])
-_SPAN = _conditions(["begin", '"end"', "s.begin"], ["depth > 2", "name = 'span 1'"])
-_JOINED = _conditions(
-    ["l.time", "s.begin", 's."end"', "begin"], ["l.level > 3", "s.depth > 2", "l.process_id = 'p1'", "s.id IS NULL"]
-)
-
-
-# Only what a shape names is drawn: {log} {span} {joined} {plain} are predicates over what is in scope there.
-_SHAPES = [
-    "SELECT * FROM log_entries WHERE {log}",
-    "SELECT * FROM {spans} WHERE {span}",
-    "SELECT count(*), max(time), min(msg) FROM log_entries WHERE {log}",
-    "SELECT level, count(*) FROM log_entries WHERE {log} GROUP BY level HAVING count(*) > 1",
-    "SELECT * FROM (SELECT time, level, process_id FROM log_entries WHERE {plain}) WHERE {plain}",
-    "SELECT * FROM (SELECT * FROM log_entries ORDER BY time, msg LIMIT 7) WHERE {plain}",
-    "SELECT * FROM (SELECT *, row_number() OVER (ORDER BY time) AS n FROM log_entries WHERE {plain}) WHERE {plain}",
-    "SELECT time, n FROM (SELECT time, process_id, level, count(*) AS n FROM log_entries WHERE {plain} "
-    "GROUP BY time, process_id, level) WHERE {plain}",
-    "SELECT * FROM (SELECT level, process_id, max(time) AS time FROM log_entries GROUP BY level, process_id) WHERE {plain}",
-    "WITH c AS (SELECT * FROM log_entries WHERE {plain}) SELECT x.time, y.msg FROM c x JOIN c y USING (stream_id) "
-    "WHERE x.time >= {moment} AND y.time < {moment}",
-    "WITH c AS (SELECT * FROM log_entries) SELECT * FROM c WHERE {plain} UNION SELECT * FROM c WHERE {plain}",
-    "WITH c AS MATERIALIZED (SELECT * FROM log_entries WHERE {plain}) SELECT (SELECT count(*) FROM c), time FROM c "
-    "WHERE {plain}",
-    'SELECT l.time, s.begin, s."end", s.id, l.msg FROM log_entries l {join} {spans} ON {joined} WHERE {joined}',
-    "SELECT l.time, s.begin, s.id, l.msg FROM log_entries l {join} {spans} ON {joined}",
-    "SELECT l.time, s.begin, s.id, l.msg FROM {spans} {join} log_entries l ON {joined} AND l.level > 2",
-    "SELECT l.time, s.begin, s.id, l.msg FROM log_entries l {join} {spans} ON {joined} AND l.level = s.depth",
-    "SELECT l.time, s.begin, s.id FROM log_entries l ASOF JOIN {spans} ON l.time >= s.begin WHERE {joined}",
-    'SELECT l.time, s.begin, s.id FROM log_entries l ASOF LEFT JOIN {spans} ON l.time >= s."end" WHERE {joined}',
-    "SELECT l.* FROM log_entries l {one_sided} {spans} ON {joined}",
-    "SELECT * FROM (SELECT time, level, process_id FROM log_entries WHERE {plain} EXCEPT "
-    "SELECT time, level, process_id FROM log_entries WHERE {plain}) WHERE {plain}",
-    "SELECT * FROM log_entries WHERE {log} AND time IN (SELECT begin FROM {spans} WHERE {span})",
-    "SELECT * FROM log_entries WHERE {log} AND time NOT IN (SELECT begin FROM {spans} WHERE {span})",
-    "SELECT msg, (SELECT count(*) FROM {spans} WHERE {span} AND s.begin <= log_entries.time) FROM log_entries WHERE {log}",
-    "SELECT * FROM (SELECT DISTINCT time, level, process_id FROM log_entries WHERE {plain}) WHERE {plain}",
-    "SELECT * FROM (SELECT time, level, process_id FROM log_entries UNION ALL SELECT begin, depth::INTEGER, name "
-    "FROM {spans} WHERE {span}) WHERE {plain}",
-    "SELECT * FROM (SELECT l.time, l.level, l.process_id, s.id FROM {spans} LEFT JOIN log_entries l ON {joined}) "
-    "WHERE {plain}",
-    "SELECT a.msg, b.msg FROM log_entries a JOIN log_entries b USING (time) WHERE time > {moment} OR a.time = {moment}",
-    "SELECT process_id, count(*) FROM log_entries a {join} log_entries b USING (process_id) WHERE process_id = 'p1' "
-    "AND a.time < {moment} GROUP BY ALL",
-]
-
-
-@st.composite
-def statements(draw: st.DrawFn) -> str:
-    shape = draw(st.sampled_from(_SHAPES))
-    drawn = {
-        "log": _LOG,
-        "plain": _PLAIN,
-        "span": _SPAN,
-        "joined": _JOINED,
-        "moment": _moments,
-        "spans": st.just(f"{SPAN_VIEW} s"),
-        "join": st.sampled_from(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]),
-        "one_sided": st.sampled_from(["SEMI JOIN", "ANTI JOIN"]),
-    }
-    return re.sub(r"\{(\w+)\}", lambda match: str(draw(drawn[match.group(1)])), shape)
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """One open database over both files; each example redefines the views that statements see."""
-    folder = tmp_path_factory.mktemp("bounds")
-    pq.write_table(log_rows(COUNT, seed=3), folder / "logs.parquet", store_schema=False)
-    pq.write_table(span_rows(COUNT, seed=4), folder / "spans.parquet", store_schema=False)
-    database = Database(DEFAULT_LIMITS)
-    for name in ("logs", "spans"):
-        database.connection.execute(f"CREATE TABLE all_{name} AS FROM read_parquet('{folder}/{name}.parquet')")
-    yield database
-    database.close()
-
-
-def _needed(reference: Reference) -> str:
-    """Exactly the rows that a reference asks for: less than any real pruning keeps."""
-    begin, end = ("time", "time") if reference.relation == "log_entries" else ("begin", '"end"')
-    terms = ["true"]
-    if reference.range.end_ns is not None:
-        terms.append(f"{begin} <= make_timestamp_ns({reference.range.end_ns})")
-    if reference.range.begin_ns is not None:
-        terms.append(f"{end} >= make_timestamp_ns({reference.range.begin_ns})")
-    for column, values in reference.equals.items():
-        terms.append(f"{column} IN ({', '.join(repr(value) for value in values) or 'NULL'})")
-    return " AND ".join(terms)
-
-
-@given(sql=statements(), seed=st.integers(0, 3))
-@settings(
-    max_examples=int(os.environ.get("LAKEFLIGHT_EXAMPLES", "120")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-def test_pruning_by_the_bounds_never_changes_a_result(engine: QueryEngine, rows: Database, sql: str, seed: int) -> None:
-    now_ns = T0 + (seed * 13) * SECOND
-    inspection = engine.inspect(sql, None, CATALOG, now_ns=now_ns)
-    filters = {reference.relation: _needed(reference) for reference in inspection.references}
-    rows.set_now(now_ns)
-
-    pruned = _run(rows, sql, filters.get("log_entries", "true"), filters.get("view_instance", "true"))
-    whole = _run(rows, sql, "true", "true")
-
-    assert pruned == whole
-
-
-def _run(database: Database, sql: str, logs: str, spans: str) -> list[str]:
-    view = relation_name("thread_spans", STREAM)
-    database.connection.execute(f"CREATE OR REPLACE VIEW log_entries AS SELECT * FROM all_logs WHERE {logs}")
-    database.connection.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM all_spans WHERE {spans}")
-    return sorted(map(str, database.connection.execute(sql).fetchall()))
 
 
 def test_a_plan_that_is_too_long_to_read_bounds_nothing() -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from lakeflight.wire.times import format_time
 from tests.support.history import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, LongProgram
+from tests.support.random_statements import StatementMaker, base
 
 _T = TypeVar("_T")
 
@@ -88,9 +89,28 @@ class QuestionMaker:
                 self._scalar,
                 self._windowed,
                 self._latest,
+                self._composed,
+                self._composed,
+                self._composed,
             )
         )
         return make()
+
+    def _composed(self) -> str:
+        """Anything that SQL has, nested."""
+        events = {"times": "time", "texts": "process_id stream_id exe"}
+        bases = [base("log_entries", **events, numbers="level"), base("measures", **events)]
+        for program in self._programs:
+            bases.append(base(f"view_instance('log_entries', '{program.process_id}')", **events, numbers="level"))
+            spans = f"view_instance('thread_spans', '{program.streams['cpu']}')"
+            bases.append(base(spans, times='begin "end"', texts="name", numbers="depth duration"))
+        bases += [
+            base("processes", times="start_time insert_time last_update_time", texts="process_id exe"),
+            base("blocks", times="begin_time insert_time end_time", texts="process_id stream_id", numbers="nb_objects"),
+        ]
+        texts = [text for program in self._programs for text in (program.process_id, program.exe)]
+        moments = [time_ns for program in self._programs for time_ns in program.times_ns]
+        return StatementMaker(self._chance, bases, moments, texts).statement()
 
     def _rows(self) -> str:
         source = self._source()
