@@ -5,6 +5,9 @@ LakeflightError
 │   ├── SqlSyntaxError         the text does not parse
 │   ├── ForbiddenSqlError      it parses, and is not allowed here
 │   └── UnknownViewError       no such view set, instance, process or stream
+├── AccessError                be somebody else
+│   ├── UnauthenticatedError   no credential, or one that is not known (any more)
+│   └── PermissionDeniedError  known, and not allowed
 ├── UnsupportedError           a feature that is not there
 ├── NotFoundError              a handle or ticket that is not known (any more)
 ├── LimitExceededError         a named limit; the message has both values
@@ -40,6 +43,18 @@ class ForbiddenSqlError(QueryError):
 
 class UnknownViewError(QueryError):
     """No such view set, or no such process or stream."""
+
+
+class AccessError(LakeflightError):
+    """The caller may not do this; the message says nothing of what is there."""
+
+
+class UnauthenticatedError(AccessError):
+    """Nobody is known by the request's credential, or it has none."""
+
+
+class PermissionDeniedError(AccessError):
+    """The caller is known, and this is not theirs to do."""
 
 
 class UnsupportedError(LakeflightError):

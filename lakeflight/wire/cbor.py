@@ -49,7 +49,7 @@ def loads(body: bytes, what: str) -> Any:
         _bound_items(body, what)
     try:
         return cbor2.loads(body, **_LOAD_OPTIONS)
-    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
         if isinstance(error, MalformedRequestError):
             raise
         cause = error.__cause__

@@ -5,25 +5,20 @@ Every message from and to the client passes here, so that the time it takes the 
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import grpc.aio
 
+from lakehouse.errors import BackendUnavailableError
 from lakehouse.model import Caller, QueryOptions
+from server.access import Authenticate
 from server.flight.headers import query_options
 from server.flight.open_calls import OpenCall, OpenCalls
 from server.flight.sessions import read_session
 
-Authenticate = Callable[[Mapping[str, str]], Caller]
-
-_ANONYMOUS = Caller()
-
-
-def anonymous(metadata: Mapping[str, str]) -> Caller:
-    """Everybody is the same caller until identities exist, whatever credentials a client brings along."""
-    return _ANONYMOUS
+CALLER_TIMEOUT_S: Final = 5.0
 
 
 class ReaderGoneError(Exception):
@@ -31,16 +26,33 @@ class ReaderGoneError(Exception):
 
 
 class Call:
-    """Made at the beginning of every RPC; cheap, because options are bound only when asked for."""
+    """Made at the beginning of every RPC; cheap, because options are bound only when asked for.
+
+    ``caller`` is nobody until ``identify`` has been awaited.
+    """
 
     __slots__ = ("_calls", "_place", "caller", "context", "metadata", "query_id")
 
-    def __init__(self, context: Any, authenticate: Authenticate, calls: OpenCalls, place: OpenCall) -> None:
+    caller: Caller
+
+    def __init__(self, context: Any, calls: OpenCalls, place: OpenCall) -> None:
         self.context = context
         self._calls, self._place = calls, place
         self.metadata: dict[str, str] = dict(context.invocation_metadata())
         self.query_id = os.urandom(16).hex()
-        self.caller = authenticate(self.metadata)
+
+    async def identify(self, authenticate: Authenticate) -> None:
+        """Find out who calls.
+
+        Raises:
+            AccessError: Nobody who may.
+            BackendUnavailableError: Whoever knows the callers does not answer in time.
+        """
+        try:
+            async with asyncio.timeout(CALLER_TIMEOUT_S):
+                self.caller = await authenticate(self.metadata)
+        except TimeoutError as error:
+            raise BackendUnavailableError("who calls could not be found out in time") from error
 
     def options(self) -> QueryOptions:
         """Headers over the session's options.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import grpc.aio
 
-from server.flight.calls import Authenticate, anonymous
+from server.access import Authenticate, anonymous
 from server.flight.handles import HandleSealer
 from server.flight.health import Health
 from server.flight.open_calls import OpenCalls

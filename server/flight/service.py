@@ -29,8 +29,9 @@ from lakeflight.wire.flight_sql import (
     parse,
 )
 from lakehouse.errors import LimitExceededError, UnsupportedError
+from server.access import Authenticate
 from server.flight.actions import Actions
-from server.flight.calls import Authenticate, Call, ReaderGoneError
+from server.flight.calls import Call, ReaderGoneError
 from server.flight.commands import Query, command_of, read_descriptor, read_ticket, refusal, resolve
 from server.flight.handles import BOUND_VALUES_BYTES_MAX, HandleSealer, Statement
 from server.flight.metadata import metadata_batch, metadata_schema, needs_tables
@@ -63,8 +64,9 @@ def _answered(rpc: _Rpc, *, reads: bool) -> Callable[[FlightService, Any, Any], 
         query_id, place = "", None
         try:
             place = self._calls.enter(context.peer())
-            call = Call(context, self._authenticate, self._calls, place)
+            call = Call(context, self._calls, place)
             query_id = call.query_id
+            await call.identify(self._authenticate)
             answer = await rpc(self, await _request(call) if reads else None, call)
             if answer is not None:
                 await call.write(answer)

@@ -12,6 +12,7 @@ import structlog
 
 from lakeflight.wire.errors import CorruptPayloadError, MalformedRequestError, WireError
 from lakehouse.errors import (
+    AccessError,
     BackendUnavailableError,
     CorruptBlockError,
     ForbiddenSqlError,
@@ -20,10 +21,12 @@ from lakehouse.errors import (
     LakeflightError,
     LimitExceededError,
     NotFoundError,
+    PermissionDeniedError,
     QueryCancelledError,
     QueryError,
     QueryTimeoutError,
     SqlSyntaxError,
+    UnauthenticatedError,
     UnknownViewError,
     UnsupportedError,
 )
@@ -39,6 +42,9 @@ STATUS: Final[Mapping[type[Exception], Any]] = {
     SqlSyntaxError: grpc.StatusCode.INVALID_ARGUMENT,
     ForbiddenSqlError: grpc.StatusCode.INVALID_ARGUMENT,  # the statement is at fault; another caller's would be too
     UnknownViewError: grpc.StatusCode.INVALID_ARGUMENT,
+    AccessError: grpc.StatusCode.PERMISSION_DENIED,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -1,12 +1,12 @@
-"""The HTTP application: routes, answers, health. Plain ASGI, because every request is one body and one status.
+"""The HTTP application: routes, who calls, bodies under limits, answers. Plain ASGI around endpoints that know none of it.
 
-Senders in the field decide on the status alone: exactly 200 is success, 4xx means drop, 5xx means send again.
+Senders in the field decide on the status alone: exactly 200 is success, 4xx means drop, 503 means send again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,10 +16,22 @@ import structlog
 from lakehouse.catalog.connect import database_errors
 from lakehouse.errors import LakeflightError
 from lakehouse.storage import BlobStore
+from server.access import Authenticate, anonymous
+from server.ingestion.exchange import Answer, Request, Route, text_answer
 from server.ingestion.group_commit import GroupCommit
-from server.ingestion.limits import RETRY_AFTER_S, Body, BodyLimits, ByteBudget, ClientGoneError, Receive
+from server.ingestion.limits import (
+    Body,
+    BodyLimits,
+    ByteBudget,
+    ClientGoneError,
+    Headers,
+    Receive,
+    RequestRefusedError,
+    check_framing,
+)
 from server.ingestion.native import NativeIngestion
-from server.ingestion.status import status_of
+from server.ingestion.protocol import OVER_LIMIT
+from server.ingestion.status import answer_to, is_foreseen
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +41,6 @@ READY_CACHE_S: Final = 1.0
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Endpoint = Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,75 +56,95 @@ class IngestionServices:
 
 def create_app(services: IngestionServices) -> App:
     """The ASGI application over ``services``; it has no lifespan of its own."""
-    return _Ingestion(services)
+    health = _Health(services)
+    native = services.native
+    routes = {
+        "/ingestion/insert_process": Route("POST", native.insert_process),
+        "/ingestion/insert_stream": Route("POST", native.insert_stream),
+        "/ingestion/insert_block": Route("POST", native.insert_block),
+        "/health": Route("GET", health.is_alive),
+        "/ready": Route("GET", health.is_ready),
+    }
+    return application(routes, services.limits)
 
 
-class _Ingestion:
-    def __init__(self, services: IngestionServices) -> None:
-        self._limits = services.limits
-        self._budget = ByteBudget(services.limits.bodies_bytes_max)
-        self._readiness = _Readiness(services)
-        native = services.native
-        self._endpoints: dict[str, Endpoint] = {
-            "/ingestion/insert_process": native.insert_process,
-            "/ingestion/insert_stream": native.insert_stream,
-            "/ingestion/insert_block": native.insert_block,
-        }
+def application(routes: Mapping[str, Route], limits: BodyLimits, authenticate: Authenticate = anonymous) -> App:
+    """The ASGI application over endpoints, by their paths."""
+    return _Application(routes, limits, authenticate)
+
+
+class _Application:
+    def __init__(self, routes: Mapping[str, Route], limits: BodyLimits, authenticate: Authenticate) -> None:
+        self._routes = routes
+        self._authenticate = authenticate
+        self._limits = limits
+        self._budget = ByteBudget(limits.bodies_bytes_max, limits.bodies_bytes_per_peer_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"only HTTP is served, not {scope['type']}")
-        endpoint = self._endpoints.get(scope["path"])
-        if endpoint is None:
-            await self._serve_other(scope, send)
-        elif scope["method"] != "POST":
-            await _answer(send, 405, "this path takes POST", (b"allow", b"POST"))
+        path, method = scope["path"], scope["method"]
+        route = self._routes.get(path)
+        if route is None:
+            answer = text_answer(404, "no such path")
+        elif method not in route.methods:
+            answer = text_answer(405, f"this path takes {route.method}", {"allow": ", ".join(route.methods)})
+        elif route.method == "GET":
+            answer = await route.endpoint(Request(method, path, {}, b"", await anonymous({})))
+        elif scope.get(OVER_LIMIT):
+            answer = _closing(answer_to(RequestRefusedError(503, "too many connections are open")))
         else:
-            await self._serve_endpoint(endpoint, scope, receive, send)
+            try:
+                answer = await self._serve(route, scope, receive)
+            except ClientGoneError:
+                return
+            except asyncio.CancelledError:  # the server is stopping and has waited for this one long enough
+                await _send(send, _closing(answer_to(RequestRefusedError(503, "the server is stopping"))))
+                raise
+        await _send(send, answer)
 
-    async def _serve_endpoint(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        complete = False
+    async def _serve(self, route: Route, scope: Scope, receive: Receive) -> Answer:
+        """The endpoint's answer, or the one to whatever kept it from answering."""
+        is_read = False
         try:
-            with Body(self._budget) as body:
-                content = await body.read(scope["headers"], receive, self._limits)
-                complete = True
-                await endpoint(content)
+            check_framing(scope["headers"], self._limits)
+            headers = _texts(scope["headers"])
+            async with asyncio.timeout(self._limits.caller_timeout_s):
+                caller = await self._authenticate(headers)
+            with Body(self._budget, _peer(scope)) as body:
+                content = await body.read(receive, self._limits)
+                is_read = True
+                async with asyncio.timeout(self._limits.answer_timeout_s):
+                    return await route.endpoint(Request(scope["method"], scope["path"], headers, content, caller))
         except ClientGoneError:
-            return
+            raise
+        except TimeoutError:
+            log.error("ingestion.too_slow", path=scope["path"])
+            answer = answer_to(RequestRefusedError(503, "the request took too long"))
         except Exception as error:
-            status, reason = status_of(error)
-            if status == 500:
+            if not is_foreseen(error):
                 log.error("ingestion.failed", path=scope["path"], exc_info=error)
-            more = [(b"retry-after", str(RETRY_AFTER_S).encode())] if status == 503 else []
-            if not complete:
-                more.append((b"connection", b"close"))  # the rest of the body is not worth reading
-            await _answer(send, status, reason, *more)
-        else:
-            await send(_ACCEPTED)
-            await send(_NO_BODY)
-
-    async def _serve_other(self, scope: Scope, send: Send) -> None:
-        path = scope["path"]
-        if path not in ("/health", "/ready"):
-            await _answer(send, 404, "no such path")
-        elif scope["method"] not in ("GET", "HEAD"):
-            await _answer(send, 405, "this path takes GET", (b"allow", b"GET, HEAD"))
-        elif path == "/health" or await self._readiness.is_ready():
-            await send(_ACCEPTED)
-            await send(_NO_BODY)
-        else:
-            await _answer(send, 503, "a backend does not answer", (b"retry-after", str(RETRY_AFTER_S).encode()))
+            answer = answer_to(error)
+        return answer if is_read else _closing(answer)  # the rest of the body is not worth reading
 
 
-class _Readiness:
-    """Whether both backends answer. One look at a time, and a good one counts for a second."""
+class _Health:
+    """Whether the process runs, and whether both backends answer. One look at a time, and a good one counts for a second."""
 
     def __init__(self, services: IngestionServices) -> None:
         self._services = services
         self._good_until = 0.0
         self._looking = asyncio.Lock()
 
-    async def is_ready(self) -> bool:
+    async def is_alive(self, request: Request) -> Answer:
+        return Answer()
+
+    async def is_ready(self, request: Request) -> Answer:
+        if await self._look():
+            return Answer()
+        return answer_to(RequestRefusedError(503, "a backend does not answer"))
+
+    async def _look(self) -> bool:
         loop = asyncio.get_running_loop()
         if loop.time() < self._good_until:
             return True
@@ -135,16 +166,25 @@ class _Readiness:
                 await connection.execute("SELECT 1")
 
 
-_ACCEPTED: Final[dict[str, Any]] = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-length", b"0")],
-}
-_NO_BODY: Final[dict[str, Any]] = {"type": "http.response.body", "body": b""}
+def _texts(headers: Headers) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for name, value in headers:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        texts[key] = f"{texts[key]}, {text}" if key in texts else text
+    return texts
 
 
-async def _answer(send: Send, status: int, reason: str, *more: tuple[bytes, bytes]) -> None:
-    body = f"{reason}\n".encode("utf-8", "replace")
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()), *more]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _closing(answer: Answer) -> Answer:
+    return Answer(answer.status, {**answer.headers, "connection": "close"}, answer.body)
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+    headers.append((b"content-length", str(len(answer.body)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -16,7 +16,7 @@ import structlog
 
 from lakeflight.wire.envelope import BlockRequest
 from lakehouse.catalog.telemetry import BlockRows
-from lakehouse.errors import BackendUnavailableError, InternalError
+from lakehouse.errors import BackendUnavailableError
 from lakehouse.failpoints import failpoint
 from lakehouse.storage import BlobStore, StoredBlob
 from lakehouse.storage.paths import blob_key
@@ -36,7 +36,10 @@ class _Waiting(NamedTuple):
 
 
 class GroupCommit:
-    """One per process; used from one event loop."""
+    """One per process; used from one event loop.
+
+    What waits is bounded by the budget of bodies: a request keeps its share until its block is answered.
+    """
 
     def __init__(self, store: BlobStore, rows: BlockRows) -> None:
         self._store = store
@@ -108,7 +111,7 @@ class GroupCommit:
                         await self._commit_or_fail([waiting])
                 return
             log.error("ingestion.block_failed", block_id=group[0].block.block_id, exc_info=error)
-            _answer(group, InternalError("the block could not be stored"))
+            _answer(group, BackendUnavailableError("the block could not be stored"))
         else:
             _answer(group, None)
 

@@ -1,11 +1,11 @@
-"""Reads request bodies under limits: size, time, rate, and memory over all requests at once."""
+"""Reads request bodies under limits: size, time, rate, and memory over all requests at once and over those of one peer."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Headers = Iterable[tuple[bytes, bytes]]
@@ -26,62 +26,71 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """What a body may take."""
+    """What a request may take: of memory, and of the time until it is answered."""
 
     body_bytes_max: int = 100 << 20
     body_timeout_s: float = 30.0
     rate_bytes_per_s_min: int = 1_000  # over the whole body so far …
     rate_grace_s: float = 5.0  # … once it has taken this long
-    bodies_bytes_max: int = 512 << 20  # of all requests in the process at once
+    # Of all requests in a process at once; one body is in memory up to three times: as it came, decoded, to be stored.
+    bodies_bytes_max: int = 256 << 20
+    bodies_bytes_per_peer_max: int = 192 << 20  # of one address: it cannot keep the others out
+    caller_timeout_s: float = 5.0  # to find out who calls
+    answer_timeout_s: float = 60.0  # to store what was read; longer than the database and the store have for it
 
 
 class ByteBudget:
     """Bytes of bodies in memory, over all requests. Taken as they arrive: a promise of bytes costs nobody anything."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, bytes_per_peer_max: int) -> None:
         self._free = bytes_max
+        self._per_peer_max = bytes_per_peer_max
+        self._peers: dict[str, int] = {}  # those that hold something
 
-    def take(self, count: int) -> bool:
+    def take(self, peer: str, count: int) -> str | None:
+        """Take some, or say why there is none: the peer's share comes before what all have."""
+        held = self._peers.get(peer, 0) + count
+        if held > self._per_peer_max:
+            return "too many bytes are on their way in from this address"
         if count > self._free:
-            return False
+            return "too many bytes are on their way in"
         self._free -= count
-        return True
+        self._peers[peer] = held
+        return None
 
-    def give_back(self, count: int) -> None:
+    def give_back(self, peer: str, count: int) -> None:
         self._free += count
-
-    @property
-    def free(self) -> int:
-        return self._free
+        left = self._peers.get(peer, 0) - count
+        if left > 0:
+            self._peers[peer] = left
+        else:
+            self._peers.pop(peer, None)
 
 
 class Body:
-    """One request's body in memory, and its share of the budget. Use as a context manager."""
+    """One request's share of the budget, for as long as its body is in memory. Use as a context manager."""
 
-    __slots__ = ("_budget", "_taken", "content")
+    __slots__ = ("_budget", "_peer", "_taken")
 
-    def __init__(self, budget: ByteBudget) -> None:
+    def __init__(self, budget: ByteBudget, peer: str) -> None:
         self._budget = budget
+        self._peer = peer
         self._taken = 0
-        self.content = b""
 
     def __enter__(self) -> Body:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._budget.give_back(self._taken)
-        self.content = b""
+        if self._taken:
+            self._budget.give_back(self._peer, self._taken)
 
-    async def read(self, headers: Headers, receive: Receive, limits: BodyLimits) -> bytes:
+    async def read(self, receive: Receive, limits: BodyLimits) -> bytes:
         """The whole body.
 
         Raises:
             RequestRefusedError: A limit; 503 where the sender should come again, because it drops what gets a 4xx.
             ClientGoneError: The connection ended before the body did.
         """
-        declared = check_framing(headers)
-        if declared is not None and declared > limits.body_bytes_max:
-            raise RequestRefusedError(413, _too_large(limits))
         loop = asyncio.get_running_loop()
         begin = loop.time()
         end = begin + limits.body_timeout_s
@@ -101,23 +110,23 @@ class Body:
                     patience.reschedule(min(begin + earned, end))
         except TimeoutError:
             raise RequestRefusedError(503, "the body came too slowly") from None
-        self.content = parts[0] if len(parts) == 1 else b"".join(parts)
-        return self.content
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _take(self, count: int, limits: BodyLimits) -> None:
         if self._taken + count > limits.body_bytes_max:
             raise RequestRefusedError(413, _too_large(limits))
-        if not self._budget.take(count):
-            raise RequestRefusedError(503, "too many bytes are on their way in")
+        refusal = self._budget.take(self._peer, count)
+        if refusal is not None:
+            raise RequestRefusedError(503, refusal)
         self._taken += count
 
 
-def check_framing(headers: Headers) -> int | None:
-    """The declared length, if there is one.
+def check_framing(headers: Headers, limits: BodyLimits) -> None:
+    """See that the body has one end, and not too far away if its length is declared.
 
     Raises:
         RequestRefusedError: Two lengths, or a length beside a transfer encoding: proxies could disagree on where the
-            body ends.
+            body ends. Or a length over the limit.
     """
     declared: int | None = None
     encoded = False
@@ -130,11 +139,9 @@ def check_framing(headers: Headers) -> int | None:
             encoded = True
     if encoded and declared is not None:
         raise RequestRefusedError(400, "content-length and transfer-encoding exclude each other")
-    return declared
+    if declared is not None and declared > limits.body_bytes_max:
+        raise RequestRefusedError(413, _too_large(limits))
 
 
 def _too_large(limits: BodyLimits) -> str:
     return f"the body is larger than {limits.body_bytes_max} bytes"
-
-
-RETRY_AFTER_S: Final = 1

@@ -1,4 +1,4 @@
-"""The three native requests: a CBOR body in, rows and payloads durable when the call returns."""
+"""The three native requests: a CBOR body in, rows and payloads durable when they are answered."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import structlog
 
 from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
 from lakehouse.catalog.telemetry import insert_process, insert_stream
+from server.ingestion.exchange import Answer, Request
 from server.ingestion.group_commit import GroupCommit
 
 log = structlog.get_logger(__name__)
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 DECODE_INLINE_BYTES_MAX: Final = 256 << 10  # above, decoding would hold up every other request
 DECODE_THREADS: Final = 2
 RESERVED_PREFIX: Final = "micromegas."  # of property keys that only servers may set
+
+STORED: Final = Answer()
 
 T = TypeVar("T")
 
@@ -31,22 +34,21 @@ class NativeIngestion:
         self._blocks = blocks
         self._threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
 
-    async def insert_process(self, body: bytes) -> None:
-        process = await self._decode(decode_process, body)
+    async def insert_process(self, request: Request) -> Answer:
+        process = await self._decode(decode_process, request.body)
         _drop_reserved(process.properties, process_id=process.process_id)
         await insert_process(self._pool, process)
+        return STORED
 
-    async def insert_stream(self, body: bytes) -> None:
-        stream = await self._decode(decode_stream, body)
+    async def insert_stream(self, request: Request) -> Answer:
+        stream = await self._decode(decode_stream, request.body)
         _drop_reserved(stream.properties, stream_id=stream.stream_id)
         await insert_stream(self._pool, stream)
+        return STORED
 
-    async def insert_block(self, body: bytes) -> None:
-        if len(body) > DECODE_INLINE_BYTES_MAX:
-            block = await self._decode(decode_block, body)
-        else:
-            block = decode_block(body)
-        await self._blocks.put(block)
+    async def insert_block(self, request: Request) -> Answer:
+        await self._blocks.put(await self._decode(decode_block, request.body))
+        return STORED
 
     async def _decode(self, decode: Callable[[bytes], T], body: bytes) -> T:
         if len(body) <= DECODE_INLINE_BYTES_MAX:

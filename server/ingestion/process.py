@@ -23,17 +23,21 @@ import uvloop
 from lakehouse.catalog.connect import INGEST_LIMITS, close_pool, open_pool
 from lakehouse.catalog.telemetry import BlockRows
 from lakehouse.storage import open_store
-from server.ingestion.app import IngestionServices, create_app
+from server.ingestion.app import App, IngestionServices, create_app
 from server.ingestion.group_commit import GroupCommit
 from server.ingestion.limits import BodyLimits
 from server.ingestion.listener import BACKLOG
 from server.ingestion.native import NativeIngestion
-from server.ingestion.protocol import GuardedHttpProtocol
+from server.ingestion.protocol import (
+    CONNECTIONS_MAX,
+    CONNECTIONS_PER_PEER_MAX,
+    KEEP_ALIVE_S,
+    Connections,
+    guarded_by,
+)
 
-CONNECTIONS_MAX: Final = 1024  # beyond it a connection gets 503
-KEEP_ALIVE_S: Final = 65  # longer than exporters pause between two batches
 POOL_CONNECTIONS_MAX: Final = 4  # of each process, beside those of the group commit
-SHUTDOWN_S: Final = 25
+SHUTDOWN_S: Final = 25.0
 PR_SET_PDEATHSIG: Final = 1
 
 
@@ -47,6 +51,7 @@ class IngestionSettings:
     store_name: str | None = None
     limits: BodyLimits = field(default_factory=BodyLimits)
     connections_max: int = CONNECTIONS_MAX
+    connections_per_peer_max: int = CONNECTIONS_PER_PEER_MAX
 
 
 @contextlib.asynccontextmanager
@@ -75,32 +80,50 @@ async def serve_ingestion(
 ) -> None:
     """Serve until ``stop`` is set, then finish what has been accepted. Handles no signals."""
     async with ingestion_services(settings) as services:
-        server = _Server(
-            uvicorn.Config(
-                create_app(services),
-                http=GuardedHttpProtocol,
-                ws="none",
-                lifespan="off",
-                loop="none",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=settings.connections_max,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=SHUTDOWN_S,
-                backlog=BACKLOG,
-            ),
-            on_ready,
+        await serve_application(
+            listener,
+            create_app(services),
+            Connections(settings.connections_max, settings.connections_per_peer_max),
+            stop=stop,
+            on_ready=on_ready,
         )
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            server.should_exit = True
-            await serving
+
+
+async def serve_application(
+    listener: socket.socket,
+    app: App,
+    connections: Connections | None = None,
+    *,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None] | None = None,
+    drain_s: float = SHUTDOWN_S,
+) -> None:
+    """Serve any application until ``stop`` is set; requests in progress then have ``drain_s``."""
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=guarded_by(connections or Connections()),
+            ws="none",
+            lifespan="off",
+            loop="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=drain_s,  # type: ignore[arg-type]  # declared as a whole number, used as any
+            backlog=BACKLOG,
+        ),
+        on_ready,
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving
 
 
 def run_ingestion_process(

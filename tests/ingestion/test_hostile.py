@@ -243,16 +243,3 @@ async def test_trailers_and_chunk_frames_are_bounded(server: RunningIngestion) -
             await connection.send(b"t: " + b"y" * 2000 + b"\r\n")
         await connection.answer()
     await connection.close()
-
-
-async def test_connections_beyond_the_limit_get_503(database_url: str, tmp_path: Path) -> None:
-    async with running_ingestion(database_url, tmp_path, connections_max=4) as server:
-        held = [await Connection.open(server.port) for _ in range(4)]
-        await asyncio.sleep(0.05)
-
-        assert (await server.get("/health")).status == 503
-
-        for connection in held:
-            await connection.close()
-        await asyncio.sleep(0.05)
-        assert (await server.get("/health")).status == 200

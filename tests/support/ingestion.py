@@ -20,9 +20,12 @@ from lakeflight.wire.envelope import (
     encode_stream,
     encode_types,
 )
+from server.access import Authenticate, anonymous
+from server.ingestion.app import application
+from server.ingestion.exchange import Endpoint, Route
 from server.ingestion.limits import BodyLimits
 from server.ingestion.listener import listen
-from server.ingestion.process import IngestionSettings, serve_ingestion
+from server.ingestion.process import IngestionSettings, serve_application, serve_ingestion
 
 START_NS = 1_704_067_200_123_456_789  # 2024-01-01
 
@@ -42,8 +45,9 @@ class Connection:
         self.writer = writer
 
     @classmethod
-    async def open(cls, port: int) -> Connection:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def open(cls, port: int, peer: str = "127.0.0.1") -> Connection:
+        """Connect from an address of loopback."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(peer, 0)))
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
         return await self.request("POST", path, body, headers)
@@ -83,7 +87,7 @@ class Connection:
 @dataclass(frozen=True)
 class RunningIngestion:
     port: int
-    store_folder: Path
+    store: Path | None
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
         connection = await Connection.open(self.port)
@@ -99,13 +103,22 @@ class RunningIngestion:
         finally:
             await connection.close()
 
+    @property
+    def store_folder(self) -> Path:
+        assert self.store is not None
+        return self.store
+
     def blob(self, block: BlockRequest) -> Path:
         return self.store_folder / "blobs" / block.process_id / block.stream_id / block.block_id
 
 
 @contextlib.asynccontextmanager
 async def running_ingestion(
-    database_url: str, folder: Path, limits: BodyLimits | None = None, connections_max: int = 1024
+    database_url: str,
+    folder: Path,
+    limits: BodyLimits | None = None,
+    connections_max: int = 1024,
+    connections_per_peer_max: int = 1024,
 ) -> AsyncIterator[RunningIngestion]:
     """Serve on a free port of loopback until the block ends."""
     listener = listen("127.0.0.1", 0)
@@ -116,6 +129,7 @@ async def running_ingestion(
         object_cache=folder / "objects",
         limits=limits or BodyLimits(),
         connections_max=connections_max,
+        connections_per_peer_max=connections_per_peer_max,
     )
     stop = asyncio.Event()
     ready = asyncio.Event()
@@ -130,6 +144,24 @@ async def running_ingestion(
     finally:
         stop.set()
         await serving
+
+
+@contextlib.asynccontextmanager
+async def running_endpoint(
+    endpoint: Endpoint, authenticate: Authenticate = anonymous, limits: BodyLimits | None = None
+) -> AsyncIterator[RunningIngestion]:
+    """A server with one path of its own, ``/echo``, and no store."""
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    app = application({"/echo": Route("POST", endpoint)}, limits or BodyLimits(), authenticate)
+    stop, ready = asyncio.Event(), asyncio.Event()
+    server = asyncio.create_task(serve_application(listener, app, stop=stop, on_ready=ready.set, drain_s=0.2))
+    await ready.wait()
+    try:
+        yield RunningIngestion(port, None)
+    finally:
+        stop.set()
+        await server
 
 
 def new_id() -> str:
