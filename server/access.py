@@ -13,6 +13,8 @@ from lakehouse.model import Caller
 
 Authenticate: TypeAlias = Callable[[Mapping[str, str]], Awaitable[Caller]]  # of headers, their names in lower case
 
+CALLER_TIMEOUT_S: Final = 5.0  # to find out who calls; past it the backend of identities counts as not available
+
 _ANONYMOUS: Final = Caller()
 
 

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, Final
+from typing import Any
 
 import grpc.aio
 
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.model import Caller, QueryOptions
-from server.access import Authenticate
+from server.access import CALLER_TIMEOUT_S, Authenticate
 from server.flight.headers import query_options
 from server.flight.open_calls import OpenCall, OpenCalls
 from server.flight.sessions import read_session
-
-CALLER_TIMEOUT_S: Final = 5.0
 
 
 class ReaderGoneError(Exception):

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from server.access import CALLER_TIMEOUT_S
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -35,7 +37,7 @@ class BodyLimits:
     # Of all requests in a process at once; one body is in memory up to three times: as it came, decoded, to be stored.
     bodies_bytes_max: int = 256 << 20
     bodies_bytes_per_peer_max: int = 192 << 20  # of one address: it cannot keep the others out
-    caller_timeout_s: float = 5.0  # to find out who calls
+    caller_timeout_s: float = CALLER_TIMEOUT_S
     answer_timeout_s: float = 60.0  # to store what was read; longer than the database and the store have for it
 
 
