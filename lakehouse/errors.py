@@ -14,6 +14,7 @@ LakeflightError
 ├── QueryTimeoutError          the statement ran into its deadline
 ├── QueryCancelledError        the caller, or an operator, stopped it
 ├── BackendUnavailableError    Postgres or the object store does not answer: try again
+│   └── UnreadableFileError    the engine could not read a file: it may be damaged, and is made again if it is
 ├── CorruptBlockError          a block that cannot be decoded; names it
 ├── IncompleteDataError        blocks are missing and the caller asked for ``strict``
 └── InternalError              ours to mend; the caller sees the query id only
@@ -79,6 +80,10 @@ class QueryCancelledError(LakeflightError):
 
 class BackendUnavailableError(LakeflightError):
     """Postgres or the object store failed or is too slow; the same request may work later."""
+
+
+class UnreadableFileError(BackendUnavailableError):
+    """The engine stumbled over a file that it was given; whoever knows what was written sees whether it is damaged."""
 
 
 class CorruptBlockError(LakeflightError):

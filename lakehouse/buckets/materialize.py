@@ -9,7 +9,7 @@ intents committed, objects written, catalog rows swapped. A crash in between lea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,7 @@ import structlog
 
 from lakehouse.buckets.bucket import Bucket, scope_of
 from lakehouse.buckets.catalog import BucketCatalog
+from lakehouse.buckets.files import PartitionFiles
 from lakehouse.buckets.freshen import BucketMaker, MaterializerLimits
 from lakehouse.buckets.model import (
     InstanceGoneError,
@@ -34,7 +35,7 @@ from lakehouse.buckets.planning import (
     is_stale_by_timing,
     version_of,
 )
-from lakehouse.buckets.sharing import Allowance, Progress, together
+from lakehouse.buckets.sharing import Allowance, Progress
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.jobs.executor import Executor
 from lakehouse.model import GLOBAL_INSTANCE, BlockOrder, TimeRange, ViewKey
@@ -82,7 +83,7 @@ class Materializer:
         prune: bool = True,
     ) -> None:
         self._catalog = catalog
-        self._store = store
+        self._files = PartitionFiles(store, catalog)
         self._maker = BucketMaker(catalog, store, executor, scratch, limits)
         self._limits = limits
         self._prune = prune  # a switch for tests: the choice of partitions must never change a result
@@ -120,7 +121,7 @@ class Materializer:
         allowance = allowance or self.allowance(Progress())
         async with AsyncExitStack() as pins:
             fresh = await self._ensure(view, instance, wanted, allowance, lost=())
-            paths, lost = await self._find_files(fresh.partitions, pins)
+            paths, lost = await self._files.localize(fresh.partitions, pins)
             if lost:
                 fresh, paths = await self._make_again(view, instance, wanted, allowance, lost, pins)
             yield LocalPartitions(fresh, paths)
@@ -146,7 +147,7 @@ class Materializer:
         )
         try:
             fresh = await self._ensure(view, instance, wanted, allowance, lost=lost)
-            paths, lost = await self._find_files(fresh.partitions, pins)
+            paths, lost = await self._files.localize(fresh.partitions, pins)
         except BackendUnavailableError as error:
             raise _not_made_again(view, instance, begins, str(error)) from error
         if lost:
@@ -158,6 +159,10 @@ class Materializer:
         """``ensure``, with files made again that the store has lost or damaged."""
         async with self.ensure_local(view, instance, wanted, allowance) as local:
             return local.fresh
+
+    async def find_damaged(self, keys: Collection[str]) -> list[str]:
+        """Those of these files of partitions that are not what was written. Whoever ensures them next has them made again."""
+        return await self._files.find_damaged(keys)
 
     async def known_missing(self, uses: Sequence[tuple[View, str, TimeRange]]) -> int | None:
         """Blocks that are known to be missing from these instances and ranges; ``None``: no block of the lake is.
@@ -257,35 +262,6 @@ class Materializer:
 
     def _pruned(self, wanted: TimeRange) -> TimeRange:
         return wanted if self._prune else TimeRange()
-
-    async def _find_files(
-        self, partitions: Sequence[StoredPartition], pins: AsyncExitStack
-    ) -> tuple[dict[str, Path], list[str]]:
-        """Local files of partitions by key, pinned, and the keys of which the store has not what was written."""
-        keys = [partition.key for partition in partitions]
-        if not keys:
-            return {}, []
-        try:
-            paths = await pins.enter_async_context(self._store.localize(keys))
-        except BackendUnavailableError:
-            sizes = await together((self._store.size(key) for key in keys), asyncio.Semaphore(SIZES_AT_ONCE))
-            lost = [p.key for p, size in zip(partitions, sizes, strict=True) if size != p.size_bytes]
-            if not lost:
-                raise
-            return {}, lost
-
-        def damaged() -> list[str]:
-            return [p.key for p, path in zip(partitions, paths, strict=True) if not _has_size(path, p.size_bytes)]
-
-        lost = damaged() if len(paths) <= STATS_INLINE_MAX else await asyncio.to_thread(damaged)
-        return dict(zip(keys, paths, strict=True)), lost
-
-
-def _has_size(path: Path, size_bytes: int) -> bool:
-    try:
-        return path.stat().st_size == size_bytes
-    except FileNotFoundError:
-        return False  # it is pinned, so nothing of ours made room for others
 
 
 def _not_made_again(view: View, instance: str, begins: Sequence[datetime], reason: str) -> BackendUnavailableError:

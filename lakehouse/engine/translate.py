@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import duckdb
@@ -18,6 +18,7 @@ from lakehouse.errors import (
     QueryCancelledError,
     QueryError,
     SqlSyntaxError,
+    UnreadableFileError,
     UnsupportedError,
 )
 
@@ -38,6 +39,7 @@ _OTHER_WAY: Final[dict[tuple[str, str], str]] = {
 _KIND: Final = re.compile(
     r"\s*(?:[A-Za-z_]+Exception:\s*)?((?:[A-Z][A-Za-z]*|INTERRUPT|INTERNAL)(?: [A-Za-z]+){0,3} Error): ?"
 )
+_SUSPECTED: Final = "the file might be corrupted"  # of decoders that do not know its name
 _CANDIDATES: Final = re.compile(r"^\s*Candidate bindings: (.+)$", re.MULTILINE)
 _BY_KIND: Final[dict[str, type[LakeflightError]]] = {
     "INTERRUPT Error": QueryCancelledError,
@@ -73,9 +75,13 @@ def translate(error: BaseException, paths: Iterable[str] = ()) -> LakeflightErro
         isinstance(error, (duckdb.IOException, duckdb.PermissionException))
         or _BY_KIND.get(kind) is BackendUnavailableError
     ):
-        return BackendUnavailableError("a partition file could not be read")
+        return UnreadableFileError("a partition file could not be read")
     if isinstance(error, (duckdb.InternalException, duckdb.FatalException)) or _BY_KIND.get(kind) is InternalError:
         return InternalError("the engine failed")
+    paths = tuple(paths)
+    if _is_about_a_file(error, kind, paths):
+        # Its reason is about bytes that no user has seen, and may have some of them in it.
+        return UnreadableFileError("a partition file could not be read: its content is damaged")
     if isinstance(error, (duckdb.Error, OSError, pa.ArrowInvalid, ValueError)) and kind:
         return _BY_KIND.get(kind, QueryError)(_curated(text, match, paths))
     if isinstance(error, duckdb.NotImplementedException):
@@ -83,6 +89,19 @@ def translate(error: BaseException, paths: Iterable[str] = ()) -> LakeflightErro
     if isinstance(error, duckdb.Error):
         return QueryError(_curated(text, match, paths))
     return InternalError("the engine failed")
+
+
+def _is_about_a_file(error: BaseException, kind: str, paths: Sequence[str]) -> bool:
+    """Whether reading a Parquet file went wrong.
+
+    Either it is named, which no statement can do. Or a decoder complains in its own words about what makes no sense in it:
+    without a kind, which every error about a statement has, or in bytes that are no text at all.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return True
+    if isinstance(error, duckdb.InvalidInputException):
+        return bool(paths) and (_SUSPECTED in str(error) or any(path in str(error) for path in paths))
+    return type(error) is duckdb.Error and not kind
 
 
 def _curated(text: str, match: re.Match[str] | None, paths: Iterable[str]) -> str:

@@ -3,7 +3,8 @@
     inspect    the engine judges and binds the text; the answer is remembered for texts that are not about "now"
     resolve    names and their arguments become sources
     freshen    the partitions it may read are made, each range as narrow as headers and the SQL's own predicates allow
-    run        an executor runs the unchanged text over what the sources named, and nothing else; its frames pass through
+    run        an executor runs the unchanged text over what the sources named, and nothing else; its frames pass through;
+               if it stumbles over a file that turns out damaged, freshen and run once more
     audit      one log line, however it ended
 
 Runs no SQL of a user and opens no file.
@@ -21,7 +22,15 @@ import structlog
 from lakeflight.wire.flight_data import schema_frame
 from lakehouse.buckets.materialize import Materializer
 from lakehouse.buckets.sharing import Progress
-from lakehouse.errors import IncompleteDataError, InternalError, LakeflightError, QueryTimeoutError
+from lakehouse.engine import Inspection
+from lakehouse.errors import (
+    BackendUnavailableError,
+    IncompleteDataError,
+    InternalError,
+    LakeflightError,
+    QueryTimeoutError,
+    UnreadableFileError,
+)
 from lakehouse.jobs.run import Frames, QueryExecutor, RunJob
 from server.query.inspections import Inspections
 from server.query.relations import Readable, Relations
@@ -79,45 +88,32 @@ class Query:
             self.stage = "inspecting"
             statement, means = self.statement, self._means
             inspection, planned_s = await means.inspections.inspect(statement.sql, statement.values, statement.caller)
-            readable = Readable()
             declared = schema_frame(inspection.schema)
             if inspection.needs_relations:
                 yield declared  # before the partitions are made: a client that has the schema can watch the progress
-                self.stage = "materializing"
-                readable = await means.relations.freshen(
-                    inspection,
-                    statement.caller,
-                    statement.options,
-                    means.materializer.allowance(self._progress),
-                )
-                self.missing_blocks = readable.missing_blocks
-                if self.missing_blocks and statement.options.strict:
-                    raise IncompleteDataError(
-                        f"{self.missing_blocks} blocks that this statement reads could not be decoded;"
-                        " quarantined blocks keep their bytes and are tried again by newer versions"
-                    )
-            self.stage = "running"
-            running = self._running = means.executor.run(
-                RunJob(
-                    statement.sql,
-                    statement.values,
-                    statement.caller,
-                    readable.relations,
-                    readable.needs,
-                    statement.options.row_limit,
-                    inspection.now_ns if inspection.volatile else None,
-                    # What planning took of the engine is part of its time, of which half stays in any case.
-                    max(means.statement_timeout_s / 2, means.statement_timeout_s - planned_s),
-                )
-            )
-            self._first = asyncio.ensure_future(anext(running, None))
-            if not inspection.needs_relations:
-                yield declared  # the engine works while it is on its way
-            if await self._first != declared:
-                raise InternalError("the engine's schema is not the one that was declared")
-            async for frame in running:
-                sent += len(frame)
-                yield frame
+            may_repeat = True
+            while True:
+                readable = await self._freshen(inspection) if inspection.needs_relations else Readable()
+                running = self._running = self._start(inspection, readable, planned_s)
+                self._first = asyncio.ensure_future(anext(running, None))
+                if not inspection.needs_relations:
+                    yield declared  # the engine works while it is on its way
+                try:
+                    if await self._first != declared:
+                        raise InternalError("the engine's schema is not the one that was declared")
+                    async for frame in running:
+                        sent += len(frame)
+                        yield frame
+                    break
+                except (UnreadableFileError, InternalError) as error:
+                    await self._stop()
+                    if not (may_repeat and readable.keys and await means.materializer.find_damaged(readable.keys)):
+                        raise
+                    if sent:
+                        raise BackendUnavailableError(
+                            "a partition file that this statement reads is damaged and is made again: ask again"
+                        ) from error
+                    may_repeat = False
             outcome = "ok"
         except QueryTimeoutError as error:
             outcome = type(error).__name__
@@ -145,6 +141,37 @@ class Query:
             self._first.exception()  # raised already, or of no interest any more
         if self._running is not None:
             await self._running.aclose()
+
+    async def _freshen(self, inspection: Inspection) -> Readable:
+        self.stage = "materializing"
+        statement, means = self.statement, self._means
+        readable = await means.relations.freshen(
+            inspection, statement.caller, statement.options, means.materializer.allowance(self._progress)
+        )
+        self.missing_blocks = readable.missing_blocks
+        if self.missing_blocks and statement.options.strict:
+            raise IncompleteDataError(
+                f"{self.missing_blocks} blocks that this statement reads could not be decoded;"
+                " quarantined blocks keep their bytes and are tried again by newer versions"
+            )
+        return readable
+
+    def _start(self, inspection: Inspection, readable: Readable, planned_s: float) -> Frames:
+        self.stage = "running"
+        statement, limit_s = self.statement, self._means.statement_timeout_s
+        return self._means.executor.run(
+            RunJob(
+                statement.sql,
+                statement.values,
+                statement.caller,
+                readable.relations,
+                readable.needs,
+                statement.options.row_limit,
+                inspection.now_ns if inspection.volatile else None,
+                # What planning took of the engine is part of its time, of which half stays in any case.
+                max(limit_s / 2, limit_s - planned_s),
+            )
+        )
 
     def _audit(self, outcome: str, elapsed_s: float, sent_bytes: int) -> None:
         statement = self.statement

@@ -35,6 +35,11 @@ class Readable:
     needs: tuple[RowsNeed, ...] = ()
     missing_blocks: int = 0
 
+    @property
+    def keys(self) -> set[str]:
+        """The files of partitions."""
+        return {key for relation in self.relations for key in (*relation.keys, *relation.keys_inside)}
+
 
 @dataclass(slots=True)
 class _Named:

@@ -107,6 +107,23 @@ class Lake:
                     blocks.append(block.block_id)
         return blocks
 
+    async def age(self, blocks: list[str]) -> None:
+        """As if these blocks had come two days ago, and nobody had looked since."""
+        await self.pool.execute(
+            "UPDATE blocks SET insert_time = insert_time - interval '48 hours' WHERE block_id = ANY ($1::uuid[])",
+            blocks,
+        )
+        await self.pool.execute("TRUNCATE lakehouse_partitions, lakehouse_buckets")
+
+    async def remove_block(self, block: str) -> None:
+        """As retention does."""
+        await self.pool.execute("DELETE FROM blocks WHERE block_id = $1::uuid", block)
+
+    async def forget_digests(self) -> None:
+        """As if an older version had written all partitions."""
+        await self.pool.execute("UPDATE lakehouse_partitions SET tail_digest = NULL")
+        await self.pool.execute("UPDATE lake_objects SET sha256 = NULL")
+
     async def spread(self, blocks: list[str]) -> None:
         """As if the blocks had come an hour apart, the last one just now: each has a bucket of its own."""
         for age, block in enumerate(reversed(blocks)):

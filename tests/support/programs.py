@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lakeflight.wire.envelope import ProcessRequest, encode_block, encode_process, encode_stream
@@ -69,13 +70,13 @@ class Program:
             ),
         ]
 
-    def log_block(self, lines: int = 3) -> Request:
+    def log_block(self, lines: int = 3, text: Callable[[int], str] = "line {}".format) -> Request:
         """A block of log lines ``line 0``, ``line 1`` and so on over all blocks."""
         builder = LogBlockBuilder()
         about = LogMetadata(target="test", level=4)
         begin = self.log_blocks * SECOND_NS
         for index in range(lines):
-            builder.message(about, begin + index * 1_000, f"line {self.logged + index}")
+            builder.message(about, begin + index * 1_000, text(self.logged + index))
         request = self._block(builder.finish(), self.log_stream, begin, self.logged)
         self.log_blocks += 1
         self.logged += lines
