@@ -130,6 +130,11 @@ class TimeRange:
     def is_empty(self) -> bool:
         return self.begin_ns is not None and self.end_ns is not None and self.begin_ns > self.end_ns
 
+    def spanned(self) -> TimeRange:
+        """For rows that last: one that begins by ``end_ns`` and ends no sooner than ``begin_ns`` may do so although the
+        range is empty. It then covers all that lies between the two."""
+        return TimeRange(self.end_ns, self.begin_ns) if self.is_empty else self
+
 
 EVERYTHING: Final = TimeRange()
 NEVER: Final = TimeRange(1, 0)

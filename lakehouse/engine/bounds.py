@@ -110,7 +110,8 @@ def find_rows(plan: Node, tables: Mapping[str, DeclaredRelation]) -> dict[str, R
             scan.rows = scan.rows.both(_all(scan.implied(e, columns) for e in node.get("expressions") or []))
     found: dict[str, Rows] = {}
     for scan in scans.values():
-        found[scan.table] = found[scan.table].either(scan.rows) if scan.table in found else scan.rows
+        rows = Rows(scan.rows.range.spanned(), scan.rows.equals) if tables[scan.table].lasts else scan.rows
+        found[scan.table] = found[scan.table].either(rows) if scan.table in found else rows
     return found
 
 

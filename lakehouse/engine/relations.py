@@ -24,6 +24,11 @@ class DeclaredRelation:
     ordered: bool = False  # no row ends before it begins; lets a bound on one column hold for the other
     joins: Mapping[str, str] = field(default_factory=dict)  # id column -> the view set whose columns are here, dotted
 
+    @property
+    def lasts(self) -> bool:
+        """Whether a row takes time, so that it may lie on both sides of a moment."""
+        return self.begin_column != self.end_column
+
 
 @dataclass(frozen=True)
 class EngineCatalog:

@@ -115,8 +115,10 @@ class Relations:
             source, arguments = self._resolve(reference)
             named = found.setdefault((source.name, arguments), _Named(source, arguments))
             named.names.add(reference.bound_name)
-            wanted = Read(reference.range.intersect(options.time_range), reference.equals)
-            named.reads.append(wanted if self._prune else Read())
+            wanted = reference.range.intersect(options.time_range)
+            if source.declaration.lasts and not reference.range.is_empty:
+                wanted = wanted.spanned()
+            named.reads.append(Read(wanted, reference.equals) if self._prune else Read())
         return list(found.values())
 
 

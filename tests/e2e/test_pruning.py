@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from lakeflight.wire.times import format_time
 from tests.support.fixtures import Request, rows_of
 from tests.support.flight_calls import RawFlight
 from tests.support.history import DAY_NS, HOUR_NS, MINUTE_NS, LongProgram
@@ -151,6 +152,26 @@ def test_every_kind_of_predicate_alone_answers_the_same_without_pruning(history:
 
             assert pruned == whole, question
             assert isinstance(pruned, list), (question, pruned)
+
+
+def test_spans_that_reach_over_a_moment_are_found_whichever_way_it_is_asked(history: History) -> None:
+    """What begins before a moment and ends after it does both outside of the range between 'after' and 'before'."""
+    source = f"view_instance('thread_spans', '{history.programs[0].streams['cpu']}')"
+    span = rows_of(history.clients[1].get(f"SELECT begin, duration FROM {source} ORDER BY duration DESC LIMIT 1"))[0]
+    begin_ns, last_ns = int(span["begin"]), int(span["begin"]) + int(span["duration"])
+    early, late = (format_time(begin_ns + part * (last_ns - begin_ns) // 4) for part in (1, 3))
+    for where, headers in (
+        (f"begin < '{early}' AND \"end\" > '{late}'", {}),
+        (f"begin < '{early}' AND \"end\" > '{early}'", {}),
+        (f"\"end\" > '{late}'", {"query_range_end": f"{early}Z"}),
+        (f"begin < '{early}'", {"query_range_begin": f"{late}Z"}),
+    ):
+        question = Question(f"SELECT begin, name FROM {source} WHERE {where}", headers)
+
+        pruned, whole = (_answer(client, question) for client in history.clients)
+
+        assert pruned == whole, question
+        assert whole, question
 
 
 def _answer(client: RawFlight, question: Question) -> list[Any] | str:

@@ -211,6 +211,8 @@ def test_bounds_pass_through_what_keeps_them_true_and_through_nothing_else(
         ("begin <= '2024-01-02' AND \"end\" >= '2024-01-01'", TimeRange(JAN1, JAN2)),
         ("begin >= '2024-01-01'", TimeRange(JAN1)),
         ("end < '2024-01-02'", TimeRange(None, JAN2 - 1)),
+        ("begin < '2024-01-01' AND \"end\" > '2024-01-01'", TimeRange(JAN1 - 1, JAN1 + 1)),
+        ("begin <= '2024-01-01' AND \"end\" >= '2024-01-02'", TimeRange(JAN1, JAN2)),
     ],
 )
 def test_spans_are_needed_as_far_as_they_overlap(engine: QueryEngine, condition: str, expected: TimeRange) -> None:
