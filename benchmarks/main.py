@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import foreign_sender, growth, ingestion, queries, starting, workload
+from benchmarks import foreign_sender, growth, ingestion, planning, queries, starting, workload
 from benchmarks.figures import Figure, table, write_into
 from benchmarks.sizes import FULL, QUICK
 
@@ -87,6 +87,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
 
         found, decoding_s = decoding.measure(telemetry, size)
         figures += found
+        note("planning")
+        figures += planning.measure(size)
         note("cold queries")
         found, thread = queries.ask_cold(server, telemetry, size, decoding_s)
         figures += found

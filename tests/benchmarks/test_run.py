@@ -41,6 +41,7 @@ EXPECTED_KEYS = {
     *("grow_instances_cold_ms", "grow_instances_warm_ms"),
     *("grow_clients_select_1_per_s", "grow_clients_count_per_s"),
     "first_small_log_ms",
+    *("plan_window_ms", "plan_join_ms"),
 }
 # Lines that need a compiler of another language.
 FOREIGN_KEYS = {"ingest_go_blocks_per_s", "ingest_go_p99_ms", "ingest_go_large_mb_per_s"}
