@@ -23,11 +23,11 @@ from lakeflight.telemetry import (
     Outcome,
     Telemetry,
     async_span,
-    emitter,
     float_metric,
     integer_metric,
     log,
     named_span,
+    run,
     span,
     span_fn,
     suppressed,
@@ -508,7 +508,7 @@ def test_what_cannot_be_encoded_is_lost_alone_and_counted(
         with span("s"):
             pass
     with monkeypatch.context() as patched:
-        patched.setattr(emitter, f"_encode_{kind}", fail)
+        patched.setattr(run, f"encode_{kind}", fail)
         assert not telemetry.flush()
 
     received = {
@@ -564,7 +564,7 @@ def test_without_a_thread_nothing_waits_or_raises_and_what_is_lost_is_counted(
 def test_a_thread_that_could_not_start_is_started_later(
     sink: RecordingSink, monkeypatch: pytest.MonkeyPatch, by: str, refused: str
 ) -> None:
-    monkeypatch.setattr(emitter, "START_RETRY_INTERVAL_S", 0.0)
+    monkeypatch.setattr(run, "START_RETRY_INTERVAL_S", 0.0)
     running = Telemetry("http://unused", sink=sink, flush_interval_s=60).install()
     with monkeypatch.context() as patched:
         refuse_threads(patched, refused)
