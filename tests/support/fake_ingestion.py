@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,6 +137,14 @@ class FakeIngestion:
     connections: int = 0
 
 
+class _QuietServer(ThreadingHTTPServer):
+    """What a client that went away did to it stands in nobody's standard error."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 @contextmanager
 def fake_ingestion(statuses: list[int] | None = None, *, keep_alive: bool = True) -> Iterator[FakeIngestion]:
     class Handler(BaseHTTPRequestHandler):
@@ -162,8 +171,7 @@ def fake_ingestion(statuses: list[int] | None = None, *, keep_alive: bool = True
         def log_message(self, format: str, *args: object) -> None:
             return None
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _QuietServer(("127.0.0.1", 0), Handler)
     fake = FakeIngestion(f"http://127.0.0.1:{server.server_address[1]}", Received(), list(statuses or []))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
