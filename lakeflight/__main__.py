@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from lakeflight.cli import add_query_command
+from lakeflight.commands.environment import begin_in_own_environment
 from lakeflight.version import VERSION
 
 SERVER_PACKAGE: Final = "lakeflight_server"
@@ -21,6 +22,8 @@ SERVER_COMMANDS: Final = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code: 0 well, 2 wrong usage, others as the command's help says."""
+    if arguments is None:  # this process is the command's alone
+        begin_in_own_environment()
     words = sys.argv[1:] if arguments is None else arguments
     try:
         parser = _parser(words[0] if words else "")

@@ -20,6 +20,7 @@ ClientError
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import threading
@@ -128,7 +129,9 @@ class Connection:
             self._headers["authorization"] = f"Bearer {token}"
         self._answers = _AnswerHeaders()
         try:
-            self._client = flight.connect(self.uri, middleware=[self._answers])
+            self._client = flight.connect(
+                self.uri, middleware=[self._answers], generic_options=_channel_options(self.uri)
+            )
         except (pa.ArrowException, ValueError) as error:
             raise ValueError(f"not a Flight address: {uri!r}") from error
 
@@ -389,6 +392,16 @@ def _flight_uri(uri: str) -> str:
     if not parts.hostname or port is None:
         raise ValueError(f"a Flight address needs a host and a port: {uri!r} (for example {DEFAULT_URI})")
     return f"{scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _channel_options(uri: str) -> list[tuple[str, int]]:
+    """A proxy leads out of this machine, never to an address of its own."""
+    host = urlsplit(uri).hostname or ""
+    try:
+        is_here = host in ("", "localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_here = False
+    return [("grpc.enable_http_proxy", 0)] if is_here else []
 
 
 def _call_options(headers: Mapping[str, str], timeout_s: float | None) -> Any:

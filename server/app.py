@@ -49,6 +49,7 @@ from server.surroundings import (
     check_address,
     check_ready_file,
     database_errors_of,
+    kernel_cache,
     refuse_lost_database,
     store_errors,
 )
@@ -152,7 +153,10 @@ async def running(
         closing.callback(http_listener.close)
         await refuse_lost_database(settings, folder)
 
-        environment = {"NUMBA_CACHE_DIR": str(folder.numba_cache), **os.environ}
+        kernels, trouble = kernel_cache(folder)
+        if trouble is not None:
+            log.warning("server.kernel_cache", reason=trouble)
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(kernels)}
         queries_pool = QueryWorkerPool(
             _query_limits(settings), engine_options={"threads": settings.query_threads}, environment=environment
         )
@@ -237,7 +241,7 @@ async def running(
         except RuntimeError as error:  # of gRPC, whose text has the address and an error number
             raise address_taken("flight_address", settings.flight_address) from error
         closing.push_async_callback(_drain, flight, settings.drain_s, hurry)
-        notice = asyncio.create_task(_explain_long_start(Path(environment["NUMBA_CACHE_DIR"])))
+        notice = asyncio.create_task(_explain_long_start(kernels))
         closing.push_async_callback(_cancelled, notice)
         await asyncio.gather(ingesting, queries_pool.ready(), builders.ready())
         notice.cancel()

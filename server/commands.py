@@ -44,6 +44,7 @@ def _settings(given: argparse.Namespace) -> Any:
     """The settings of environment and flags; a wrong one is one sentence and exit code 2."""
     from pydantic import ValidationError
 
+    from lakeflight.commands.environment import OF_DATABASES, OF_STORES, keep_own
     from server.settings import FLAGS, Settings, mistakes, unknown_variables
 
     for sentence in unknown_variables(os.environ):
@@ -51,11 +52,15 @@ def _settings(given: argparse.Namespace) -> Any:
     flags = {name: getattr(given, name) for name in (*FLAGS, "self_telemetry")}
     chosen = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**chosen)
+        settings = Settings(**chosen)
     except ValidationError as error:
         for sentence in mistakes(error, chosen, os.environ):
             print(f"lakeflight: {sentence}", file=sys.stderr)
         sys.exit(2)
+    others_databases = () if settings.postgres_url is None else OF_DATABASES  # the embedded one is nobody else's
+    others_stores = () if settings.store_url is None else OF_STORES
+    keep_own(os.environ, (*others_databases, *others_stores))
+    return settings
 
 
 def _serve(given: argparse.Namespace) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import platform
 import tempfile
 import urllib.request
@@ -34,6 +33,7 @@ from server.surroundings import (
     check_writable,
     database_errors_of,
     free_space,
+    kernel_cache,
     refuse_lost_database,
     store_errors,
     store_folder,
@@ -181,16 +181,11 @@ async def _object_store(settings: Settings, folder: DataFolder) -> str:
 
 
 async def _kernel_cache(folder: DataFolder) -> str:
-    place = Path(os.environ.get("NUMBA_CACHE_DIR", folder.numba_cache))
-    try:
-        check_writable("the kernel cache", place, "data_dir")
-    except Problem as problem:
-        if "NUMBA_CACHE_DIR" not in os.environ:
-            raise
-        reason = str(problem).partition(";")[0]
-        raise Problem(f"{reason}, so every start would compile the decoders; change NUMBA_CACHE_DIR") from None
-    kernels = sum(1 for _ in place.rglob("*.nbi"))
-    return f"{kernels} compiled kernels" if kernels else "empty: the first start takes about half a minute longer"
+    place, trouble = kernel_cache(folder)
+    check_writable("the kernel cache", place, "data_dir")
+    count = sum(1 for _ in place.rglob("*.nbi"))
+    found = f"{count} compiled kernels" if count else "empty: the first start takes about half a minute longer"
+    return found if trouble is None else f"{found} ({trouble})"
 
 
 async def _ready_file(settings: Settings) -> str:
@@ -217,7 +212,8 @@ def _answers_flight(address: str) -> None:
 
 
 def _answers_http(address: str) -> None:
-    with urllib.request.urlopen(f"http://{address}/ready", timeout=ANSWER_S):
+    straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with straight.open(f"http://{address}/ready", timeout=ANSWER_S):
         pass
 
 

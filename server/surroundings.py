@@ -66,6 +66,21 @@ async def _has_blobs(settings: Settings, folder: DataFolder) -> bool:
             await store.close()
 
 
+def kernel_cache(folder: DataFolder) -> tuple[Path, str | None]:
+    """Where compiled decoders are kept, and why not where ``NUMBA_CACHE_DIR`` says, if they are not."""
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    if not named:
+        return folder.numba_cache, None
+    place = Path(named).absolute()
+    trouble = _trouble_of(place)
+    if trouble is None:
+        return place, None
+    return (
+        folder.numba_cache,
+        f"NUMBA_CACHE_DIR {named} cannot be written: {trouble}; the data folder keeps the decoders",
+    )
+
+
 def check_writable(what: str, folder: Path, setting: str) -> None:
     """See that something could be written into ``folder``, which need not be there yet.
 
