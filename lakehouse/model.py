@@ -164,9 +164,14 @@ class BlockOrder(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. Everybody is the same until identities exist, but the type goes everywhere from the start."""
+    """Who asks. Everybody is the same until identities exist, but the type goes everywhere from the start.
+
+    ``connection`` is the one that it asks over: those of one identity take turns. Whoever has the same name is the same
+    caller over all of them.
+    """
 
     name: str = "anonymous"
+    connection: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ from server.surroundings import (
 )
 from server.workers.executor import LocalQueryExecutor
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool, QueryPoolLimits, QueryWorkerPool
+from server.workers.spool import SpoolLimits
 from views import default_registry
 
 log = structlog.get_logger(__name__)
@@ -158,7 +159,9 @@ async def running(
             log.warning("server.kernel_cache", reason=trouble)
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(kernels)}
         queries_pool = QueryWorkerPool(
-            _query_limits(settings), engine_options={"threads": settings.query_threads}, environment=environment
+            _query_limits(settings, folder.scratch),
+            engine_options={"threads": settings.query_threads},
+            environment=environment,
         )
         builders = BuildWorkerPool(_build_limits(settings), environment=environment)
         for pool in (queries_pool, builders):
@@ -234,7 +237,6 @@ async def running(
                 calls_per_connection_max=settings.calls_per_connection_max,
                 calls_max=settings.calls_max,
             ),
-            somebody_waits=lambda: queries_pool.waiting > 0,
         )
         try:
             await flight.start()
@@ -260,14 +262,16 @@ async def running(
         yield addresses
 
 
-def _query_limits(settings: Settings) -> QueryPoolLimits:
+def _query_limits(settings: Settings, scratch: Path) -> QueryPoolLimits:
     return QueryPoolLimits(
         slots=settings.query_workers,
+        short_slots=settings.short_query_workers,
         statement_timeout_s=settings.statement_timeout_s,
         # The engine folds constants while it binds, so planning can be made to take as long as running.
         inspect_timeout_s=min(PLANNING_TIMEOUT_MAX_S, settings.statement_timeout_s),
         memory_bytes=settings.query_memory_bytes_max,
         stall_max_s=settings.stall_timeout_s,
+        spool=SpoolLimits(scratch, settings.spool_bytes_max, settings.spool_bytes_per_identity_max),
     )
 
 

@@ -74,6 +74,12 @@ class Settings(BaseSettings):
         le=256,
         description="Statements that run at once; each has a process of its own.",
     )
+    short_query_workers: int = Field(
+        1,
+        ge=0,
+        le=256,
+        description="Processes beside these for short statements alone; what runs on for 0.25 s leaves.",
+    )
     build_workers: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2),
         ge=1,
@@ -103,9 +109,13 @@ class Settings(BaseSettings):
         300.0, ge=0, description="How far outside the times its block claims an event may lie and still be found."
     )
     statements_per_identity_max: int = Field(
-        64, ge=1, le=1_000, description="Statements of one identity at once, each until its result is read."
+        256, ge=1, le=1_000, description="Statements of one identity at once, each until its result is read."
     )
-    stall_timeout_s: float = Field(300.0, gt=0, description="A reader that takes nothing for this long is cut off.")
+    stall_timeout_s: float = Field(1800.0, gt=0, description="A reader that takes nothing for this long is cut off.")
+    spool_bytes_max: int = Field(
+        8 << 30, ge=0, description="What half-read results may keep on this server's disk, below its data folder."
+    )
+    spool_bytes_per_identity_max: int = Field(4 << 30, ge=0, description="The same, of one identity.")
     silent_call_timeout_s: float = Field(
         30.0, gt=0, description="A call whose client neither sends what it owes nor takes its answer ends after this."
     )

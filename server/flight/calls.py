@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -48,7 +49,7 @@ class Call:
         """
         try:
             async with asyncio.timeout(CALLER_TIMEOUT_S):
-                self.caller = await authenticate(self.metadata)
+                self.caller = replace(await authenticate(self.metadata), connection=self._place.peer)
         except TimeoutError as error:
             raise BackendUnavailableError("who calls could not be found out in time") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,9 +28,9 @@ class FlightLimits:
     calls_max: int = 2_000  # the same, of all connections
     silent_call_s: float = 30.0  # a client that owes a message, or does not take its answer, is waited for so long
     idle_connection_s: float = 1_800.0  # a connection without a call is closed; clients open a new one by themselves
-    statements_per_identity_max: int = 64  # results that one caller reads, or waits for, at once
-    stalled_reader_s: float = 300.0  # a write that waits longer ends the statement
-    stalled_reader_while_awaited_s: float = 30.0  # the same, while another statement waits for a slot
+    statements_per_identity_max: int = 256  # results that one caller reads, or waits for, at once
+    stalled_reader_s: float = 1_800.0  # a write that waits longer ends the statement
+    stalled_reader_while_refused_s: float = 30.0  # the same, while another statement of the caller is refused for it
 
 
 _KEEPALIVE_MS: Final = 60_000  # load balancers cut idle connections after 4 to 6 minutes
@@ -55,7 +54,6 @@ class FlightServer:
         product_version: str,
         limits: FlightLimits = FlightLimits(),
         authenticate: Authenticate = anonymous,
-        somebody_waits: Callable[[], bool] = lambda: False,
         reuse_port: bool = False,
     ) -> None:
         """``address`` is ``host:port``, port 0 for any, or ``unix:/path``. ``handle_key`` is one per installation.
@@ -68,8 +66,7 @@ class FlightServer:
         self._running = RunningStatements(
             per_identity_max=limits.statements_per_identity_max,
             stall_limit_s=limits.stalled_reader_s,
-            stall_limit_while_awaited_s=limits.stalled_reader_while_awaited_s,
-            somebody_waits=somebody_waits,
+            stall_limit_while_refused_s=limits.stalled_reader_while_refused_s,
         )
         self._calls = OpenCalls(
             per_peer_max=limits.calls_per_connection_max, all_max=limits.calls_max, silence_s=limits.silent_call_s

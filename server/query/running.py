@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -46,8 +46,7 @@ class RunningStatements:
         *,
         per_identity_max: int,
         stall_limit_s: float,
-        stall_limit_while_awaited_s: float,
-        somebody_waits: Callable[[], bool],
+        stall_limit_while_refused_s: float,
     ) -> None:
         self._running: dict[str, RunningStatement] = {}
         self._of_identity: Counter[str] = Counter()
@@ -55,8 +54,7 @@ class RunningStatements:
         self._per_identity_max = per_identity_max
         self._finished: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         self._stall_limit_s = stall_limit_s
-        self._stall_limit_while_awaited_s = min(stall_limit_s, stall_limit_while_awaited_s)
-        self._somebody_waits = somebody_waits
+        self._stall_limit_while_refused_s = min(stall_limit_s, stall_limit_while_refused_s)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -116,18 +114,19 @@ class RunningStatements:
         return (caller.name, handle[:256]) in self._finished
 
     async def watch(self) -> None:
-        """Cut stalled readers until cancelled."""
+        """Cut stalled readers until cancelled. They hold no worker, but a place of their identity, and what is kept for them."""
         clock = asyncio.get_running_loop().time
-        pause_s = min(1.0, self._stall_limit_while_awaited_s / 4)
+        pause_s = min(1.0, self._stall_limit_while_refused_s / 4)
         while True:
             await asyncio.sleep(pause_s)
-            slot_awaited = self._somebody_waits()
             now = clock()
             # Who was refused stands in no queue: the refusal counts until all that stalled by then were looked at again.
-            refused_after = now - self._stall_limit_while_awaited_s - 2 * pause_s
+            refused_after = now - self._stall_limit_while_refused_s - 2 * pause_s
             for statement in list(self._running.values()):
                 place_awaited = self._refused_at.get(statement.caller.name, refused_after) > refused_after
-                limit_s = self._stall_limit_while_awaited_s if slot_awaited or place_awaited else self._stall_limit_s
+                limit_s = self._stall_limit_while_refused_s if place_awaited else self._stall_limit_s
                 blocked_since = statement.blocked_since
                 if blocked_since is not None and now - blocked_since > limit_s:
-                    statement.stop(LimitExceededError(f"reader stalled: took no data for {limit_s:g} s"))
+                    statement.stop(
+                        LimitExceededError(f"reader stalled: took no data for {limit_s:g} s; run the statement again")
+                    )

@@ -40,7 +40,7 @@ class LocalQueryExecutor:
         pool.describe(catalog_message(tables, sources))
 
     async def inspect(self, sql: str, values: bytes | None, caller: Caller) -> Planned:
-        planned = await self._pool.inspect(Statement(sql, values))
+        planned = await self._pool.inspect(Statement(sql, values), caller)
         return Planned(inspection_of(planned.inspection), planned.engine_s)
 
     async def run(self, job: RunJob) -> Frames:
@@ -62,6 +62,7 @@ class LocalQueryExecutor:
                     },
                 ),
                 [_relation(relation, local) for relation in job.relations],
+                caller=job.caller,
                 affinity="\n".join([job.caller.name, *sorted(local.values())]),
                 timeout_s=job.timeout_s,
             )

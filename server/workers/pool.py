@@ -1,9 +1,10 @@
 """The edge's pools: which worker gets which job, how long a job may take, and what happens when a worker fails.
 
-A query slot is one worker. Requests beyond the slots queue, first come first served, up to a bound in number and time.
-A job that overruns is interrupted, given a moment, and then its worker is killed; a lost worker is replaced and costs
-its one caller an error. Engine time is measured here, from the frames that come and go, so a worker has no say in it:
-while the reader holds every slot of the ring, the clock stands still. Nothing here parses SQL or knows a view.
+Requests beyond the places wait their turn (``scheduling``), up to a bound in number and time. A job that overruns is
+interrupted, given a moment, and then its worker is killed; a lost worker is replaced and costs its one caller an error.
+What has run long lets others have the processors first, and holds no place that is kept for short statements. Engine
+time is measured here, from the frames that come and go, so a worker has no say in it: while the reader holds every slot
+of the ring, the clock stands still. Nothing here parses SQL or knows a view.
 """
 
 from __future__ import annotations
@@ -11,21 +12,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
-
-import structlog
 
 from lakehouse.errors import (
     BackendUnavailableError,
     InternalError,
-    LimitExceededError,
     QueryTimeoutError,
 )
 from lakehouse.jobs.executor import WorkerCrashedError
-from server.workers.jobs import Exchange, WorkerStream
+from lakehouse.model import Caller
+from server.workers.jobs import Abandoned, Exchange, OutgrownError, WorkerStream
 from server.workers.processes import BUILDING_HEAP, Job, WorkerLostError, WorkerProcess, Zygote, worker_environment
 from server.workers.protocol import (
     Build,
@@ -40,13 +38,11 @@ from server.workers.protocol import (
     Run,
     pack,
 )
+from server.workers.scheduling import OUTGROWN_AFTER_CPU_S, OUTGROWN_AFTER_S, Claim, Schedule, text_key
+from server.workers.spool import SpoolBudget, SpoolLimits
+from server.workers.workforce import Workforce
 
-log = structlog.get_logger(__name__)
-
-TICK_S: Final = 0.05  # how often running jobs are looked at
-RESPAWN_PAUSE_MAX_S: Final = 5.0  # between attempts to replace a worker that does not start
-WARM_CAP_BYTES: Final = 256 << 20  # below this, twice the memory at birth is not worth a new process
-JOBS_PER_LOOK: Final = 8  # a worker's memory is looked at after so many jobs, not after each
+_NOBODY: Final = Caller()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +50,16 @@ class QueryPoolLimits:
     """What statements may cost the machine."""
 
     slots: int = 2  # statements at once: the number of cores
-    queued_per_slot_max: int = 8
+    short_slots: int = 0  # beside them, for short ones alone
+    queued_per_slot_max: int = 64
     queue_wait_max_s: float = 30.0
+    long_queue_wait_max_s: float = 300.0  # of what is known to take long: it waits for others of its kind
     statement_timeout_s: float = 60.0  # of engine time; a reader's pauses do not count
     inspect_timeout_s: float = 10.0
     kill_grace_s: float = 1.5  # between interrupt and SIGKILL: with the replacement's start, two seconds
-    stall_max_s: float = 300.0  # a reader that takes nothing …
-    stall_contended_max_s: float = 30.0  # … while somebody waits for its slot
+    stall_max_s: float = 1_800.0  # a reader that takes nothing of what the spool may not keep, and so holds a worker …
+    stall_contended_max_s: float = 30.0  # … while somebody waits for one
+    spool: SpoolLimits = field(default_factory=SpoolLimits)
     result_bytes_max: int = 4 << 30
     memory_bytes: int = 1 << 30  # the engine's own limit; the address space has room for what it does not count
     address_space_extra_bytes: int = 3 << 30
@@ -77,183 +76,6 @@ class BuildPoolLimits:
     memory_bytes: int = 4 << 30  # address space beyond what the process is born with
     file_bytes_max: int = 8 << 30  # of one Parquet file
     jobs_per_worker_max: int = 500
-
-
-class _Pool:
-    """Workers of one kind, a queue before them, and a clock over them."""
-
-    def __init__(self, zygote: Zygote, kinds: frozenset[type[Any]], slots: int, jobs_max: int, *, ring: bool) -> None:
-        self._zygote, self._kinds, self._slots, self._jobs_max, self._ring = zygote, kinds, slots, jobs_max, ring
-        self._workers: set[WorkerProcess] = set()
-        self._idle: list[WorkerProcess] = []  # the one used last comes last
-        self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._up = asyncio.Event()  # every slot has had its worker
-        self._ticking = False
-        self._closed = False
-        self._numbers = 0
-
-    async def start(self) -> None:
-        """Start the processes. They warm up by themselves; requests that come before they are ready wait."""
-        self._zygote.start()
-        for _ in range(self._slots):
-            self._replace()
-
-    async def ready(self) -> None:
-        """Wait until every slot has its worker.
-
-        Raises:
-            InternalError: The workers' code cannot be loaded.
-        """
-        await self._zygote.warm()
-        await self._up.wait()
-
-    async def close(self) -> None:
-        """End every process. Jobs under way fail."""
-        self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for worker in list(self._workers):
-            worker.kill("the server is stopping")
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(BackendUnavailableError("the server is stopping"))
-        await self._zygote.close()
-
-    @property
-    def pids(self) -> list[int]:
-        """The zygote and its workers."""
-        zygote = self._zygote.pid
-        return ([zygote] if zygote is not None else []) + [worker.pid for worker in self._workers]
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for a worker."""
-        return len(self._waiting)
-
-    @property
-    def busy(self) -> int:
-        return sum(worker.job is not None for worker in self._workers)
-
-    async def _acquire(self, queued_max: int, wait_max_s: float, affinity: str | None = None) -> WorkerProcess:
-        """A worker without a job; it is the caller's, who gives it a job before the next await.
-
-        Raises:
-            LimitExceededError: The queue is full.
-            BackendUnavailableError: It was our turn too late.
-        """
-        if self._closed:
-            raise BackendUnavailableError("the server is stopping")
-        if self._idle and not self._waiting:
-            match = (i for i, worker in enumerate(self._idle) if affinity is not None and worker.affinity == affinity)
-            # a worker whose database can serve again; else the one whose database is least likely to be wanted
-            return self._idle.pop(next(match, -1 if affinity is None else 0))
-        if len(self._waiting) >= queued_max:
-            raise LimitExceededError(f"the server is busy: {len(self._waiting)} requests wait already; try again")
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[WorkerProcess] = loop.create_future()
-        self._waiting.append(waiter)
-        timer = loop.call_later(wait_max_s, _too_late, waiter, wait_max_s)
-        try:
-            return await waiter
-        except BaseException:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._offer(waiter.result())  # it came just when we were cancelled
-            raise
-        finally:
-            timer.cancel()
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-
-    def _offer(self, worker: WorkerProcess) -> None:
-        """A worker is free: the first in the queue gets it."""
-        if worker.gone:
-            return
-        if self._worn(worker):
-            worker.kill("it has done its share")
-            return
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(worker)
-                return
-        self._idle.append(worker)
-
-    def _worn(self, worker: WorkerProcess) -> bool:
-        if worker.jobs_done >= self._jobs_max:
-            return True
-        if worker.jobs_done % JOBS_PER_LOOK:
-            return False
-        return worker.resident_bytes() > max(2 * worker.birth_bytes, WARM_CAP_BYTES)
-
-    def _lost(self, worker: WorkerProcess) -> None:
-        self._workers.discard(worker)
-        if worker in self._idle:
-            self._idle.remove(worker)
-        if not self._closed:
-            self._replace()
-
-    def _replace(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._spawn())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _spawn(self) -> None:
-        pause_s = 0.1
-        while True:
-            try:
-                worker = await self._zygote.spawn(self._kinds, with_ring=self._ring)
-                break
-            except Exception as error:
-                log.error("worker.spawn_failed", error=str(error), retry_s=pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, RESPAWN_PAUSE_MAX_S)
-        self._workers.add(worker)
-        if len(self._workers) >= self._slots:
-            self._up.set()
-        worker.on_idle, worker.on_lost = self._offer, self._lost
-        if worker.gone:
-            self._lost(worker)
-        else:
-            self._offer(worker)
-
-    def _start_job(self, worker: WorkerProcess, job: Job, *packets: bytes) -> None:
-        try:
-            worker.start_job(job, *packets)
-        except LimitExceededError:
-            self._offer(worker)
-            raise
-        if worker.gone:
-            raise InternalError("a worker ended before it had its job")
-        if not self._ticking:
-            self._ticking = True
-            asyncio.get_running_loop().call_later(TICK_S, self._tick)
-
-    def _next_number(self) -> int:
-        self._numbers += 1
-        return self._numbers
-
-    def _tick(self) -> None:
-        now = time.monotonic()
-        self._ticking = False
-        for worker in list(self._workers):
-            job = worker.job
-            if job is not None:
-                self._ticking = True
-                self._look(worker, job, now)
-        if self._ticking:
-            asyncio.get_running_loop().call_later(TICK_S, self._tick)
-
-    def _look(self, worker: WorkerProcess, job: Job, now: float) -> None:
-        raise NotImplementedError
-
-
-def _too_late(waiter: asyncio.Future[WorkerProcess], wait_max_s: float) -> None:
-    if not waiter.done():
-        waiter.set_exception(
-            BackendUnavailableError(f"the server is busy: no worker was free within {wait_max_s:g} s; try again")
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +95,7 @@ class Planned:
     engine_s: float
 
 
-class QueryWorkerPool(_Pool):
+class QueryWorkerPool(Workforce):
     """Inspects and runs statements, each in a worker of its own."""
 
     def __init__(
@@ -294,26 +116,40 @@ class QueryWorkerPool(_Pool):
         }
         zygote = Zygote("query", settings, worker_environment(environment))
         kinds: frozenset[type[Any]] = frozenset({Inspected, Frames, InRing, Done})
-        super().__init__(zygote, kinds, limits.slots, limits.jobs_per_worker_max, ring=True)
+        schedule = Schedule(limits.slots, limits.short_slots, limits.queued_per_slot_max * limits.slots)
+        super().__init__(zygote, kinds, schedule, limits.jobs_per_worker_max, ring=True)
+        self.spools = SpoolBudget(limits.spool)
         self._catalog: dict[str, Any] | None = None
 
     def describe(self, catalog: Mapping[str, Any]) -> None:
         """What workers are told about the catalog, each before its next job."""
         self._catalog = dict(catalog)
 
-    async def inspect(self, statement: Statement) -> Planned:
+    async def close(self) -> None:
+        await super().close()
+        self.spools.close()
+
+    async def inspect(self, statement: Statement, caller: Caller = _NOBODY) -> Planned:
         """What the statement needs and yields, as the engine says it; the caller checks the values.
 
         Raises:
             QueryError: The statement cannot run.
             QueryTimeoutError: It is too hard to plan.
         """
-        worker = await self._acquire_slot(None)
+        claim = Claim(caller, text_key(caller, "inspect", statement.sql))
+        while True:
+            try:
+                return await self._inspect(statement, claim)
+            except OutgrownError:
+                claim = self._schedule.anew(claim)
+
+    async def _inspect(self, statement: Statement, claim: Claim) -> Planned:
+        worker = await self._acquire(claim)
         began = time.monotonic()  # waiting for the worker is no engine time
         job = Exchange(self._next_number(), began + self._limits.inspect_timeout_s)
         options = dict(statement.options or {})
         request = Inspect(job.number, statement.sql, statement.parameters, options)
-        self._start_job(worker, job, *self._introduction(worker), pack(request))
+        self._start_job(worker, job, lambda: time.monotonic() - began, *self._introduction(worker), pack(request))
         try:
             answer: Inspected = await job.answer
             return Planned(answer.inspection, time.monotonic() - began)
@@ -329,6 +165,7 @@ class QueryWorkerPool(_Pool):
         statement: Statement,
         relations: Sequence[Any] = (),
         *,
+        caller: Caller = _NOBODY,
         affinity: str | None = None,
         timeout_s: float | None = None,
     ) -> WorkerStream:
@@ -336,6 +173,7 @@ class QueryWorkerPool(_Pool):
 
         Args:
             relations: What the statement may read, in plain values.
+            caller: Who asks: callers and their connections take turns.
             affinity: Names the database that could serve this statement: statements with equal values may share one.
             timeout_s: Engine time, if less than the usual.
         """
@@ -345,6 +183,7 @@ class QueryWorkerPool(_Pool):
             lambda number: Run(
                 number, statement.sql, statement.parameters, list(relations), dict(statement.options or {})
             ),
+            claim=Claim(caller, text_key(caller, "run", statement.sql)),
             affinity=affinity,
             timeout_s=limit_s if timeout_s is None else min(timeout_s, limit_s),
             result_bytes_max=self._limits.result_bytes_max,
@@ -357,41 +196,81 @@ class QueryWorkerPool(_Pool):
         worker.catalog = self._catalog
         return [pack(Describe(self._catalog))]
 
-    async def _acquire_slot(self, affinity: str | None) -> WorkerProcess:
-        limits = self._limits
-        return await self._acquire(limits.queued_per_slot_max * limits.slots, limits.queue_wait_max_s, affinity)
-
     async def begin(self, stream: WorkerStream) -> WorkerProcess:
-        worker = await self._acquire_slot(stream.affinity)
+        worker = await self._acquire(stream.claim, stream.affinity)
         stream.number = self._next_number()
-        self._start_job(worker, stream, *self._introduction(worker), pack(stream.request(stream.number)))
+        stream.withheld = stream.claim.place == "short"
+        packets = (*self._introduction(worker), pack(stream.request(stream.number)))
+        self._start_job(worker, stream, lambda: stream.engine_s, *packets)
+        if stream.claim.long:
+            worker.yield_to_others()
         worker.affinity = stream.affinity
         return worker
 
-    def interrupt(self, worker: WorkerProcess, job: Exchange | WorkerStream) -> None:
+    def outgrown(self, worker: WorkerProcess, job: Exchange | WorkerStream) -> None:
+        """A job is too long for its short place: it goes on in a long one, or begins anew when there is one."""
+        claim = self._work[worker].claim
+        if self._schedule.outgrows(claim):
+            if isinstance(job, WorkerStream):
+                job.hand_out()
+            return
+        self._charge(worker)
+        self._work[worker].used_s = None  # charged, and what follows is its worker's time to stop
+        worker.job = abandoned = Abandoned(job.number)
+        self.interrupt(worker, abandoned)
+        if isinstance(job, WorkerStream):
+            job.claim = self._schedule.anew(claim)
+        job.start_over()
+
+    def interrupt(self, worker: WorkerProcess, job: Exchange | WorkerStream | Abandoned) -> None:
         """Ask the worker to stop; if it does not, the clock will kill it."""
         job.kill_at = time.monotonic() + self._limits.kill_grace_s
         worker.send(Cancel(job.number))
 
+    def _wait_max_s(self, claim: Claim) -> float:
+        return self._limits.long_queue_wait_max_s if claim.long else self._limits.queue_wait_max_s
+
+    def _somebody_queues(self) -> None:
+        for worker in self._workers:
+            if isinstance(worker.job, WorkerStream):
+                worker.job.hurry()
+
     def _look(self, worker: WorkerProcess, job: Job, now: float) -> None:
-        if isinstance(job, Exchange):
-            if job.kill_at is None and now >= job.deadline:
-                self.interrupt(worker, job)
-                if not job.answer.done():
-                    limit_s = self._limits.inspect_timeout_s
-                    job.answer.set_exception(QueryTimeoutError(f"planning the statement took more than {limit_s:g} s"))
-        elif isinstance(job, WorkerStream):
-            stall_max_s = self._limits.stall_contended_max_s if self._waiting else self._limits.stall_max_s
-            if job.kill_at is None and (error := job.overdue(now, stall_max_s)):
-                job.fail(error)
-                self.interrupt(worker, job)
-        else:
+        if not isinstance(job, Exchange | WorkerStream | Abandoned):
             raise TypeError(f"not a query worker's job: {job}")
-        if job.kill_at is not None and now >= job.kill_at:
-            worker.kill("it did not stop when it was asked to")
+        if job.kill_at is not None:
+            if now >= job.kill_at:
+                worker.kill("it did not stop when it was asked to")
+        elif isinstance(job, Exchange) and now >= job.deadline:
+            self.interrupt(worker, job)
+            if not job.answer.done():
+                limit_s = self._limits.inspect_timeout_s
+                job.answer.set_exception(QueryTimeoutError(f"planning the statement took more than {limit_s:g} s"))
+        elif isinstance(job, WorkerStream) and (error := job.overdue(now, self._stall_max_s)):
+            job.fail(error)
+            self.interrupt(worker, job)
+        elif isinstance(job, Exchange | WorkerStream) and self._is_long(worker):
+            if self._work[worker].claim.place == "short":
+                self.outgrown(worker, job)
+            elif not worker.yielding:
+                worker.yield_to_others()
+
+    @property
+    def _stall_max_s(self) -> float:
+        return self._limits.stall_contended_max_s if self.somebody_waits else self._limits.stall_max_s
+
+    def _is_long(self, worker: WorkerProcess) -> bool:
+        """By the processors, for on a busy machine the clock says little; by the clock in the end."""
+        work = self._work[worker]
+        if work.processor_s is None:
+            work.processor_s = worker.processor_s()
+        used_s = work.claim.used_s
+        return used_s > OUTGROWN_AFTER_S or (
+            used_s > OUTGROWN_AFTER_CPU_S and worker.processor_s() - work.processor_s > OUTGROWN_AFTER_CPU_S
+        )
 
 
-class BuildWorkerPool(_Pool):
+class BuildWorkerPool(Workforce):
     """Materializes buckets, each in a worker of its own. Implements ``lakehouse.jobs.executor.BuildWorkers``."""
 
     def __init__(
@@ -409,7 +288,8 @@ class BuildWorkerPool(_Pool):
             "file_bytes_max": limits.file_bytes_max,
         }
         zygote = Zygote("build", settings, worker_environment(environment, BUILDING_HEAP))
-        super().__init__(zygote, frozenset({Built}), limits.slots, limits.jobs_per_worker_max, ring=False)
+        schedule = Schedule(limits.slots, waiting_max=limits.queued_max)
+        super().__init__(zygote, frozenset({Built}), schedule, limits.jobs_per_worker_max, ring=False)
 
     async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]:
         """Run one job; waiting for a worker does not count towards ``deadline_s``. The answer is not to be believed.
@@ -417,12 +297,12 @@ class BuildWorkerPool(_Pool):
         Raises:
             WorkerCrashedError: The job killed its worker, or overran: halve it to find the block that did.
         """
-        limits = self._limits
         number = self._next_number()
         packet = await asyncio.to_thread(pack, Build(number, job))  # of megabytes, which takes as many milliseconds
-        worker = await self._acquire(limits.queued_max, limits.queue_wait_max_s)
-        exchange = Exchange(number, time.monotonic() + deadline_s)
-        self._start_job(worker, exchange, packet)
+        worker = await self._acquire(Claim(_NOBODY))
+        began = time.monotonic()
+        exchange = Exchange(number, began + deadline_s)
+        self._start_job(worker, exchange, lambda: time.monotonic() - began, packet)
         try:
             answer: Built = await exchange.answer
             return answer.result
@@ -434,6 +314,9 @@ class BuildWorkerPool(_Pool):
             exchange.answer.cancel()
             if worker.job is exchange:  # the caller has gone; nothing else stops a decoder
                 worker.kill("nobody wants its result any more")
+
+    def _wait_max_s(self, claim: Claim) -> float:
+        return self._limits.queue_wait_max_s
 
     def _look(self, worker: WorkerProcess, job: Job, now: float) -> None:
         if isinstance(job, Exchange) and now >= job.deadline:

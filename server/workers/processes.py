@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
@@ -48,6 +49,8 @@ SPAWN_MAX_S: Final = 10.0  # a fork and the engine's first database; more means 
 DEATH_NOTICE_S: Final = 0.1  # a zygote's workers die just after it
 PACKET_BYTES_MAX: Final = 64 << 10
 PACKETS_PER_WAKE_MAX: Final = 64
+YIELDING_NICENESS: Final = 10  # a tenth of the weight of others: they go first, and it still goes on
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 # what a zygote may see of the server's environment: where libraries and caches are, and nothing that could be a secret
 _INHERITED: Final = (
     *("LD_LIBRARY_PATH", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
@@ -125,6 +128,7 @@ class WorkerProcess(asyncio.Protocol):
         self.catalog: object = None  # what it was told about the catalog
         self.birth_bytes = 0
         self.gone = False
+        self.yielding = False  # it has run long, and lets others go first
         self._kinds = kinds | {Ready, Failed}
         self._splitter = Splitter(ANSWER_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
@@ -175,6 +179,40 @@ class WorkerProcess(asyncio.Protocol):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._lose()
 
+    def yield_to_others(self) -> None:
+        """Let everybody else have the processors first, from now on."""
+        self.yielding = True
+        self._set_niceness(YIELDING_NICENESS)
+
+    def regain(self) -> bool:
+        """Ask for the processors like everybody else again; whether the system lets us."""
+        self.yielding = not self._set_niceness(0)
+        return not self.yielding
+
+    def _set_niceness(self, niceness: int) -> bool:
+        """Of all its threads: it leads a session and a group of its own. The kernel may weigh sessions first (autogroup)."""
+        try:
+            if self.gone:
+                return False
+            signal.pidfd_send_signal(self._pidfd, 0)  # it still has its number
+            os.setpriority(os.PRIO_PGRP, self.pid, niceness)
+        except OSError:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                Path(f"/proc/{self.pid}/autogroup").write_text(str(niceness))
+            except OSError:
+                return False
+        return True
+
+    def processor_s(self) -> float:
+        """Time that it has had on the processors, all threads together, since it was born."""
+        try:
+            words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(words[11]) + int(words[12])) / _TICKS_PER_S
+
     def resident_bytes(self) -> int:
         """Memory that is this worker's alone, roughly: resident without files and shared pages."""
         try:
@@ -205,6 +243,11 @@ class WorkerProcess(asyncio.Protocol):
         if job is None or message.job != job.number:
             raise ProtocolError(f"{type(message).__name__} about job {message.job}, which it does not have")
         if job.answered(message):
+            self.finish(job)
+
+    def finish(self, job: Job) -> None:
+        """The job needs this worker no longer; nothing if it is another's by now."""
+        if self.job is job:
             self.job = None
             self.jobs_done += 1
             self.on_idle(self)

@@ -72,7 +72,12 @@ class RingWriter:
 
     def forget_pages(self) -> None:
         """Give the memory back. Only while no frame is under way; the next write gets fresh pages."""
-        _punch_hole(self._fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, 0, RING_BYTES)
+        give_back(self._fd, 0, RING_BYTES)
+
+
+def give_back(fd: int, offset: int, length: int) -> None:
+    """Give the pages or blocks of a part of a file back; its bytes read as zeros. Nothing, where there is no such call."""
+    _punch_hole(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, length)
 
 
 def _fallocate() -> Callable[[int, int, int, int], int]:

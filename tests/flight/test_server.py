@@ -134,8 +134,7 @@ def test_identities_do_not_use_up_each_others_limit() -> None:
         running = RunningStatements(
             per_identity_max=1,
             stall_limit_s=300,
-            stall_limit_while_awaited_s=30,
-            somebody_waits=lambda: False,
+            stall_limit_while_refused_s=30,
         )
         first = running.enter("1", Caller("ada"), b"SELECT 1", ReadyFrames([]))
         running.enter("2", Caller("bob"), b"SELECT 1", ReadyFrames([]))
@@ -151,8 +150,7 @@ async def test_readers_that_stopped_reading_lose_their_places_sooner_once_their_
     running = RunningStatements(
         per_identity_max=2,
         stall_limit_s=60,
-        stall_limit_while_awaited_s=0.2,
-        somebody_waits=lambda: False,
+        stall_limit_while_refused_s=0.2,
     )
     watch = asyncio.create_task(running.watch())
     loop = asyncio.get_running_loop()
@@ -199,8 +197,7 @@ async def test_a_refusal_is_forgotten_after_a_while() -> None:
     running = RunningStatements(
         per_identity_max=1,
         stall_limit_s=60,
-        stall_limit_while_awaited_s=0.1,
-        somebody_waits=lambda: False,
+        stall_limit_while_refused_s=0.1,
     )
     watch = asyncio.create_task(running.watch())
     statement = running.enter("1", Caller("ada"), b"", ReadyFrames([]))

@@ -27,9 +27,10 @@ from lakehouse.errors import (
     QueryError,
     QueryTimeoutError,
 )
-from server.workers.jobs import WorkerStream
+from server.workers.jobs import PAUSE_S, WorkerStream
 from server.workers.pool import QueryPoolLimits, QueryWorkerPool, Statement
 from server.workers.protocol import FRAME_BYTES_MAX
+from server.workers.spool import SpoolLimits
 from tests.support.worker_stubs import table_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -38,11 +39,12 @@ LIMITS = QueryPoolLimits(
     slots=2,
     queued_per_slot_max=2,
     queue_wait_max_s=3.0,
-    statement_timeout_s=1.0,
+    statement_timeout_s=30.0,
     inspect_timeout_s=0.5,
     stall_max_s=0.8,
     stall_contended_max_s=0.3,
-    result_bytes_max=64 << 20,
+    result_bytes_max=1 << 50,  # none of the endless scans gets there
+    spool=SpoolLimits(bytes_max=40 << 20),
     memory_bytes=512 << 20,
 )
 NUMBERS = "SELECT i, i * 0.5::DOUBLE AS half, 'row ' || i AS name FROM range({rows}) t(i)"
@@ -68,8 +70,8 @@ async def whole(pool: QueryWorkerPool) -> None:
     await idle_after(pool)
 
 
-async def frames(pool: QueryWorkerPool, sql: str, **options: Any) -> list[bytes]:
-    return [frame async for frame in pool.run(Statement(sql, options=options))]
+async def frames(pool: QueryWorkerPool, sql: str, timeout_s: float | None = None, **options: Any) -> list[bytes]:
+    return [frame async for frame in pool.run(Statement(sql, options=options), timeout_s=timeout_s)]
 
 
 async def value(pool: QueryWorkerPool, sql: str) -> Any:
@@ -219,7 +221,7 @@ async def test_a_statement_that_overruns_ends_in_time_and_its_slot_is_free_again
     start = time.monotonic()
 
     with pytest.raises(QueryTimeoutError, match="more than 1 s of engine time"):
-        await frames(pool, sql)
+        await frames(pool, sql, timeout_s=1.0)
 
     assert time.monotonic() - start < 1.8
     await idle_after(pool)
@@ -249,7 +251,7 @@ async def test_an_inspection_that_overruns_ends_in_time(pool: QueryWorkerPool) -
 
 
 async def test_waiting_for_a_worker_is_no_time_of_planning(pool: QueryWorkerPool) -> None:
-    busy = [asyncio.ensure_future(frames(pool, ENDLESS_AGGREGATE)) for _ in range(LIMITS.slots)]
+    busy = [asyncio.ensure_future(frames(pool, ENDLESS_AGGREGATE, timeout_s=1.0)) for _ in range(LIMITS.slots)]
     await asyncio.sleep(0.1)
     start = time.monotonic()
 
@@ -262,6 +264,7 @@ async def test_waiting_for_a_worker_is_no_time_of_planning(pool: QueryWorkerPool
 
 
 async def test_a_reader_s_pauses_are_not_engine_time_and_keep_memory_flat(pool: QueryWorkerPool) -> None:
+    began = time.monotonic()
     stream = pool.run(Statement(NUMBERS.format(rows=1_000_000), options={"rows": 60_000}))
     count, size = 0, 0
     async for frame in stream:
@@ -269,7 +272,6 @@ async def test_a_reader_s_pauses_are_not_engine_time_and_keep_memory_flat(pool: 
         if count in (2, 5, 9):
             await asyncio.sleep(0.5)
             gc.collect()
-            assert stream._items and sum(isinstance(item, tuple) for item in stream._items) == 0
         if count == 2:
             resident = _resident_bytes()
         if count == 9:
@@ -277,23 +279,23 @@ async def test_a_reader_s_pauses_are_not_engine_time_and_keep_memory_flat(pool: 
 
     assert stream.rows == 1_000_000
     assert size > 20 << 20
-    assert stream.engine_s < 1.0
+    assert stream.engine_s < time.monotonic() - began - 3 * 0.5 + 3 * PAUSE_S  # until a pause is known as one
 
 
-async def test_a_reader_that_stalls_loses_its_slot_and_is_told(pool: QueryWorkerPool) -> None:
-    reasons: list[LakeflightError] = []
+async def test_a_reader_that_stalls_and_holds_a_worker_loses_it_and_is_told(pool: QueryWorkerPool) -> None:
     stream = pool.run(Statement(ENDLESS_SCAN, options={}))
-    stream.on_abort = reasons.append
     await anext(stream)
     await anext(stream)
 
     await asyncio.sleep(0.6)
     assert pool.busy == 1
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.6)
 
     assert pool.busy == 0
-    assert "the reader took nothing for 0.8 s" in str(reasons[0])
-    with pytest.raises(LimitExceededError):
+    assert pool.spools.kept_bytes == 0
+    with pytest.raises(
+        LimitExceededError, match=r"took nothing for 0.8 s, and the 41943040 bytes that half-read results"
+    ):
         await anext(stream)
 
 
@@ -364,7 +366,10 @@ async def test_a_dead_zygote_is_replaced_with_all_its_workers(pool: QueryWorkerP
     before = set(pool.pids)
 
     os.kill(pool.pids[0], signal.SIGKILL)
-    await asyncio.sleep(0.2)
+    start = time.monotonic()
+    while before & set(pool.pids):
+        await asyncio.sleep(0.01)
+        assert time.monotonic() - start < 10
     received = [table_of(await frames(pool, "SELECT 1 AS one")).num_rows for _ in range(3)]
 
     assert received == [1, 1, 1]
@@ -407,11 +412,18 @@ async def test_who_waits_too_long_is_told_to_try_again(pool: QueryWorkerPool) ->
     await impatient.close()
 
 
-async def test_a_result_that_is_too_large_is_cut_off(pool: QueryWorkerPool) -> None:
+async def test_a_result_that_is_too_large_is_cut_off() -> None:
+    pool = QueryWorkerPool(
+        QueryPoolLimits(slots=1, result_bytes_max=64 << 20), engine="tests.support.worker_stubs:StubEngine"
+    )
+    await pool.start()
+
     with pytest.raises(LimitExceededError, match="the result is larger than 67108864 bytes"):
         await frames(pool, f"SELECT i, i + 1 AS j, i + 2 AS k FROM range({10**12}) t(i)")
+    received = await frames(pool, "SELECT 1 AS one")
 
-    assert await idle_after(pool) < FREE_AFTER_S
+    assert table_of(received).num_rows == 1
+    await pool.close()
 
 
 async def test_statements_with_the_same_affinity_meet_the_same_worker(pool: QueryWorkerPool) -> None:
