@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -47,6 +48,7 @@ from lakehouse.model import (
 )
 
 NS_PER_S: Final = 1_000_000_000
+CALL_S: Final = 0.001  # of those that matter, as long as one of a database takes: others have their turn
 SAFE_HORIZON: Final = timedelta(seconds=10)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -113,13 +115,17 @@ class _Hold:
 
 
 class MemoryCatalog:
-    """Implements ``lakehouse.buckets.catalog.BucketCatalog``. What ingestion would write comes by ``add_*``."""
+    """Implements ``lakehouse.buckets.catalog.BucketCatalog``.
 
-    def __init__(self) -> None:
+    What ingestion would write comes by ``add_*``; what an operator would change by hand is changed in the mappings.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
         self.quarantined: dict[tuple[str, str, int], str] = {}  # block, view set, writer version -> why
-        self._processes: dict[ProcessId, Process] = {}
-        self._streams: dict[StreamId, Stream] = {}
-        self._blocks: dict[BlockId, Block] = {}
+        self.processes: dict[ProcessId, Process] = {}
+        self.streams: dict[StreamId, Stream] = {}
+        self.blocks: dict[BlockId, Block] = {}
         self._numbers: dict[str, int] = {}  # of rows, by their id, in the order they came
         self._instances: dict[int, _Instance] = {}
         self._objects: dict[str, _Object] = {}
@@ -131,28 +137,63 @@ class MemoryCatalog:
 
     def add_process(self, process: Process) -> None:
         """A registration counts once."""
-        if process.process_id not in self._processes:
-            self._processes[process.process_id] = process
+        if process.process_id not in self.processes:
+            self.processes[process.process_id] = process
             self._numbers[process.process_id] = self._next()
 
     def add_stream(self, stream: Stream) -> None:
-        if stream.stream_id not in self._streams:
-            self._streams[stream.stream_id] = stream
+        if stream.stream_id not in self.streams:
+            self.streams[stream.stream_id] = stream
             self._numbers[stream.stream_id] = self._next()
 
     def add_block(self, block: Block) -> None:
-        if block.block_id not in self._blocks:
-            self._blocks[block.block_id] = block
+        if block.block_id not in self.blocks:
+            self.blocks[block.block_id] = block
             self._numbers[block.block_id] = self._next()
 
-    def remove_block(self, block_id: BlockId) -> None:
-        """As retention does."""
-        del self._blocks[block_id]
+    # what there is, for whoever looks from outside
+
+    @property
+    def object_keys(self) -> set[str]:
+        return set(self._objects)
+
+    @property
+    def instances(self) -> list[InstanceId]:
+        return [known.id for known in self._instances.values()]
+
+    @property
+    def partitions(self) -> list[NewPartition]:
+        return [made for _, bucket in self._all_buckets() for _, made in sorted(bucket.partitions.items())]
+
+    @property
+    def open_intents(self) -> int:
+        return sum(intent.state == "open" for intent in self._intents.values())
+
+    @property
+    def leases(self) -> int:
+        return len(self._holds)
+
+    def forget_digests(self) -> None:
+        """As if an older version had written all partitions."""
+        for _, bucket in self._all_buckets():
+            bucket.partitions = {
+                ordinal: replace(made, sha256=None, tail_digest=None) for ordinal, made in bucket.partitions.items()
+            }
+        for known in self._objects.values():
+            known.sha256 = None
+
+    def forget_buckets(self) -> None:
+        """As when an operator empties the tables: all instances look from the start."""
+        for known, bucket in self._all_buckets():
+            self._release(bucket.partitions.values())
+            known.looked_before = 0
+        for known in self._instances.values():
+            known.buckets = {}
 
     # looks
 
     async def find_entity(self, kind: InstanceKind, instance: str) -> bool:
-        return instance in (self._processes if kind is InstanceKind.PROCESS else self._streams)
+        return instance in (self.processes if kind is InstanceKind.PROCESS else self.streams)
 
     async def find_instance(self, key: ViewKey, version: ViewVersion) -> InstanceId | None:
         return next((i.id for i in self._instances.values() if (i.id.key, i.id.version) == (key, version)), None)
@@ -161,20 +202,20 @@ class MemoryCatalog:
         found = await self.find_instance(key, version)
         if found is None:
             found = InstanceId(self._next(), key, version)
-            self._instances[found.vid] = _Instance(found, _now())
+            self._instances[found.vid] = _Instance(found, self._now())
         return found
 
     async def look(
         self, instance: InstanceId, scope: InstanceScope, wanted: TimeRange, margin_s: float
     ) -> list[StoredBucket]:
-        await asyncio.sleep(0)  # as any call of a database: others have their turn
+        await asyncio.sleep(CALL_S)
         known = self._known(instance)
         for block in self._blocks_of(scope):
             numbers = (self._numbers[id_] for id_ in (block.block_id, block.stream_id, block.process_id))
             if max(numbers) >= known.looked_before:
                 self._note(known, block)
         known.looked_before = self._next()
-        known.used = _now()
+        known.used = self._now()
         margin_ns = round(margin_s * NS_PER_S)
         found = []
         for begin, bucket in sorted(known.buckets.items()):
@@ -210,8 +251,8 @@ class MemoryCatalog:
     async def unknown_clock(self, scope: InstanceScope) -> UnknownClock | None:
         if scope.instance is None:
             return None
-        stream = self._streams.get(StreamId(scope.instance))
-        process = self._processes.get(ProcessId(scope.instance) if stream is None else stream.process_id)
+        stream = self.streams.get(StreamId(scope.instance))
+        process = self.processes.get(ProcessId(scope.instance) if stream is None else stream.process_id)
         if process is None or process.tsc_frequency > 0:
             return None
         timing = self._timing(process.process_id)
@@ -241,7 +282,7 @@ class MemoryCatalog:
     # rows
 
     async def read_source(self, instance: InstanceId, scope: InstanceScope, bucket_begin: datetime) -> Source:
-        await asyncio.sleep(0)
+        await asyncio.sleep(CALL_S)
         bucket = self._bucket(instance, bucket_begin)
         begin_ns = _ns(bucket_begin)
         blocks = [
@@ -254,15 +295,15 @@ class MemoryCatalog:
         timings = {
             process_id: timing
             for process_id in processes
-            if self._processes[process_id].tsc_frequency <= 0 and (timing := self._timing(process_id)) is not None
+            if self.processes[process_id].tsc_frequency <= 0 and (timing := self._timing(process_id)) is not None
         }
         return Source(
             state=BucketState(
                 bucket.incarnation, bucket.dirty, bucket.marks, bucket.generation, bucket.digest, bucket.frozen
             ),
             blocks=tuple(blocks),
-            streams={id_: _weigh(self._streams[id_]) for id_ in {block.stream_id for block in blocks}},
-            processes={id_: _weigh(self._processes[id_]) for id_ in processes},
+            streams={id_: _weigh_stream(self.streams[id_]) for id_ in {block.stream_id for block in blocks}},
+            processes={id_: _weigh_process(self.processes[id_]) for id_ in processes},
             timings=timings,
             included={ordinal: frozenset(made.block_ids) for ordinal, made in sorted(bucket.partitions.items())},
         )
@@ -270,8 +311,8 @@ class MemoryCatalog:
     async def registrations(self, blocks: Sequence[Block]) -> tuple[dict[ProcessId, Process], dict[StreamId, Stream]]:
         try:
             return (
-                {block.process_id: self._processes[block.process_id] for block in blocks},
-                {block.stream_id: self._streams[block.stream_id] for block in blocks},
+                {block.process_id: self.processes[block.process_id] for block in blocks},
+                {block.stream_id: self.streams[block.stream_id] for block in blocks},
             )
         except KeyError:
             raise BackendUnavailableError(
@@ -283,11 +324,12 @@ class MemoryCatalog:
     async def take_lease(
         self, instance: InstanceId, bucket_begin: datetime, owner: str, lasts: timedelta
     ) -> Lease | None:
+        await asyncio.sleep(CALL_S)
         held = self._holds.get((instance.vid, bucket_begin))
-        if held is not None and held.expires >= _now():
+        if held is not None and held.expires >= self._now():
             return None
         lease = Lease(instance, bucket_begin, uuid.uuid4())
-        self._holds[(instance.vid, bucket_begin)] = _Hold(lease, owner, _now() + lasts)
+        self._holds[(instance.vid, bucket_begin)] = _Hold(lease, owner, self._now() + lasts)
         return lease
 
     async def lease_owner(self, instance: InstanceId, bucket_begin: datetime) -> str | None:
@@ -297,7 +339,7 @@ class MemoryCatalog:
     async def renew_leases(self, leases: Sequence[Lease], lasts: timedelta) -> None:
         for lease in leases:
             if self._holds_still(lease):
-                self._holds[(lease.instance.vid, lease.bucket_begin)].expires = _now() + lasts
+                self._holds[(lease.instance.vid, lease.bucket_begin)].expires = self._now() + lasts
 
     async def drop_lease(self, lease: Lease) -> None:
         if self._holds_still(lease):
@@ -312,7 +354,7 @@ class MemoryCatalog:
         ]
 
     async def commit(self, swap: Swap) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(CALL_S)
         self._check(swap)
         bucket = self._known(swap.instance).buckets[swap.bucket_begin]
         if swap.replace:
@@ -358,7 +400,7 @@ class MemoryCatalog:
 
     async def seal_buckets(self) -> None:
         for _, bucket in self._all_buckets():
-            if not bucket.dirty and bucket.begin + timedelta(seconds=BUCKET_SECONDS) < _now() - SAFE_HORIZON:
+            if not bucket.dirty and bucket.begin + timedelta(seconds=BUCKET_SECONDS) < self._now() - SAFE_HORIZON:
                 bucket.sealed = True
 
     async def fragmented_buckets(
@@ -389,13 +431,13 @@ class MemoryCatalog:
         found = [
             known.id
             for _, known in sorted(self._instances.items())
-            if known.id.version not in versions and last_used[known.id.version] < _now() - unused
+            if known.id.version not in versions and last_used[known.id.version] < self._now() - unused
         ]
         return found[:limit]
 
     async def retire_instance(self, instance: InstanceId, unused: timedelta) -> bool:
         known = self._instances.get(instance.vid)
-        if known is None or known.used >= _now() - unused:
+        if known is None or known.used >= self._now() - unused:
             return False
         for bucket in known.buckets.values():
             self._release(bucket.partitions.values())
@@ -405,7 +447,7 @@ class MemoryCatalog:
     # objects
 
     async def reserve(self, keys: Sequence[str], lease: timedelta, owner: str) -> tuple[uuid.UUID, ...]:
-        intents = {uuid.uuid4(): _Intent(key, _now() + lease) for key in keys}
+        intents = {uuid.uuid4(): _Intent(key, self._now() + lease) for key in keys}
         self._intents |= intents
         return tuple(intents)
 
@@ -416,7 +458,7 @@ class MemoryCatalog:
         expired = [
             (id_, intent)
             for id_, intent in self._intents.items()
-            if intent.state in ("open", "reaping") and intent.expires < _now()
+            if intent.state in ("open", "reaping") and intent.expires < self._now()
         ]
         for _, intent in expired[:limit]:
             intent.state = "reaping"
@@ -430,7 +472,7 @@ class MemoryCatalog:
         found = [
             (known.object_id, key)
             for key, known in sorted(self._objects.items(), key=lambda item: item[1].object_id)
-            if known.released is not None and known.released < _now() - grace
+            if known.released is not None and known.released < self._now() - grace
         ]
         return found[:limit]
 
@@ -463,9 +505,9 @@ class MemoryCatalog:
 
     def _blocks_of(self, scope: InstanceScope) -> Iterator[Block]:
         """Those whose stream and process are registered."""
-        for block in self._blocks.values():
-            stream = self._streams.get(block.stream_id)
-            if stream is None or block.process_id not in self._processes:
+        for block in self.blocks.values():
+            stream = self.streams.get(block.stream_id)
+            if stream is None or block.process_id not in self.processes:
                 continue
             if scope.kind is InstanceKind.STREAM:
                 is_its = block.stream_id == scope.instance
@@ -476,7 +518,7 @@ class MemoryCatalog:
 
     def _note(self, known: _Instance, block: Block) -> None:
         """A new block makes its bucket dirty, which remembers the union of what its blocks claim."""
-        process = self._processes[block.process_id]
+        process = self.processes[block.process_id]
         claimed = [block.begin_time_ns, block.end_time_ns, block.insert_time_ns]
         if process.tsc_frequency > 0:
             claimed += [
@@ -495,7 +537,7 @@ class MemoryCatalog:
         bucket.max_claimed_ns = max(bucket.max_claimed_ns, *claimed)
 
     def _timing(self, process_id: ProcessId) -> LastTiming | None:
-        blocks = [block for block in self._blocks.values() if block.process_id == process_id]
+        blocks = [block for block in self.blocks.values() if block.process_id == process_id]
         if not blocks:
             return None
         return LastTiming(max(block.end_ticks for block in blocks), max(block.end_time_ns for block in blocks))
@@ -521,17 +563,24 @@ class MemoryCatalog:
     def _release(self, partitions: Iterable[NewPartition]) -> None:
         for partition in partitions:
             if partition.key is not None:
-                self._objects[partition.key].released = _now()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+                self._objects[partition.key].released = self._now()
 
 
 def _ns(time: datetime) -> int:
     return (time - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def _weigh(record: Process | Stream) -> Registration:
-    text = repr(record).encode()
-    return Registration(len(text), hashlib.sha256(text).digest())
+def _weigh_stream(stream: Stream) -> Registration:
+    words = json.dumps([stream.tags, dict(stream.properties), stream.format]).encode()
+    parts = (stream.dependencies_metadata, stream.objects_metadata, words)
+    return Registration(sum(map(len, parts)), hashlib.sha256(b"".join(parts)).digest())
+
+
+def _weigh_process(process: Process) -> Registration:
+    words = json.dumps(
+        [
+            *(process.exe, process.username, process.realname, process.computer, process.distro, process.cpu_brand),
+            *(process.tsc_frequency, process.start_time_ns, process.start_ticks, dict(process.properties)),
+        ]
+    ).encode()
+    return Registration(len(words), hashlib.sha256(words).digest())

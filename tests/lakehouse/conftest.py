@@ -1,25 +1,43 @@
-"""A real database for materialization."""
+"""Lakes for materialization: in memory, which needs nothing installed, and over a real database."""
+
+from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
-import asyncpg
+import pytest
 import pytest_asyncio
 
-from tests.support.materializer_lake import Lake
-from tests.support.postgres import database_url, postgres_server
+from tests.support.materializer_lake import Lake, MemoryLake
 
-__all__ = ["database_url", "postgres_server"]
+with suppress(ImportError):  # without a driver the tests in memory run all the same
+    from tests.support.postgres import PostgresServer, database_url, postgres_server
+
+    __all__ = ["database_url", "postgres_server"]
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def database(request: pytest.FixtureRequest) -> PostgresServer | None:
+    """Where the catalog is: ``None`` is in memory."""
+    if request.param == "memory":
+        return None
+    pytest.importorskip("asyncpg")
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server
 
 
 @pytest_asyncio.fixture
-async def lake(database_url: str, tmp_path: Path) -> AsyncIterator[Lake]:
-    async with (
-        asyncpg.create_pool(database_url, min_size=0, max_size=8) as pool,
-        asyncpg.create_pool(database_url, min_size=0, max_size=4) as locks,
-    ):
-        made = Lake(pool, locks, database_url, tmp_path)
+async def lake(database: PostgresServer | None, tmp_path: Path) -> AsyncIterator[Lake]:
+    if database is None:
+        in_memory = MemoryLake(tmp_path)
+        yield in_memory
+        in_memory.builder.gate.set()
+        await in_memory.store.close()
+        return
+    from tests.support.postgres_lake import postgres_lake_at
+
+    url = await database.create(migrated=True)
+    async with postgres_lake_at(url, tmp_path) as made:
         yield made
-        made.builder.gate.set()
-        await made.rows.close()
-        await made.store.close()
+    await database.drop(url)

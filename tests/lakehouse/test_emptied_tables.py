@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
-from tests.support.materializer_lake import Lake, view_of
+from tests.support.materializer_lake import view_of
+from tests.support.postgres_lake import PostgresLake, postgres_lake_at
 from tests.support.programs import Program
+
+
+@pytest_asyncio.fixture
+async def lake(database_url: str, tmp_path: Path) -> AsyncIterator[PostgresLake]:
+    async with postgres_lake_at(database_url, tmp_path) as lake:
+        yield lake
+
 
 LOGS = view_of("log_entries")
 LINES = sorted(f"line {number}" for number in range(6))
@@ -22,11 +32,11 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _is_building(lake: Lake) -> bool:
+async def _is_building(lake: PostgresLake) -> bool:
     return bool(lake.builder.jobs)
 
 
-async def _has_buckets(lake: Lake) -> bool:
+async def _has_buckets(lake: PostgresLake) -> bool:
     return bool(await lake.pool.fetchval("SELECT count(*) FROM lakehouse_buckets"))
 
 
@@ -51,7 +61,7 @@ async def _has_buckets(lake: Lake) -> bool:
 )
 @pytest.mark.parametrize("scope", ["global", "process"])
 async def test_a_server_that_runs_makes_again_what_an_operator_removed(
-    lake: Lake, removal: list[str], scope: str
+    lake: PostgresLake, removal: list[str], scope: str
 ) -> None:
     program, other = Program(), Program()
     await lake.send([*program.registration(), program.log_block(), program.log_block()])
@@ -73,7 +83,7 @@ async def test_a_server_that_runs_makes_again_what_an_operator_removed(
     "removal", ["TRUNCATE lakehouse_buckets, lakehouse_partitions", "TRUNCATE view_instances RESTART IDENTITY CASCADE"]
 )
 async def test_what_was_removed_while_it_was_made_has_the_blocks_of_its_own_instance_and_all_of_them(
-    lake: Lake, removal: str
+    lake: PostgresLake, removal: str
 ) -> None:
     one, two = Program(), Program()
     await lake.send([*one.registration(), one.log_block()])
@@ -95,7 +105,7 @@ async def test_what_was_removed_while_it_was_made_has_the_blocks_of_its_own_inst
             assert await lake.messages(await materializer.ensure(LOGS, process.process_id, EVERYTHING)) == lines
 
 
-async def test_blocks_come_while_the_bucket_that_is_made_is_removed(lake: Lake) -> None:
+async def test_blocks_come_while_the_bucket_that_is_made_is_removed(lake: PostgresLake) -> None:
     program = Program()
     await lake.send([*program.registration(), program.log_block()])
     first, second = lake.materializer(), lake.materializer()
@@ -114,7 +124,7 @@ async def test_blocks_come_while_the_bucket_that_is_made_is_removed(lake: Lake) 
 
 
 async def test_a_block_that_is_missing_is_counted_once_when_one_of_its_hour_s_partitions_was_removed(
-    lake: Lake,
+    lake: PostgresLake,
 ) -> None:
     program = Program()
     materializer = lake.materializer()
@@ -133,7 +143,7 @@ async def test_a_block_that_is_missing_is_counted_once_when_one_of_its_hour_s_pa
 
 @pytest.mark.parametrize("ordinal", [0, 1])
 async def test_one_of_two_files_of_the_same_blocks_is_made_again_and_its_rows_are_there_once(
-    lake: Lake, ordinal: int
+    lake: PostgresLake, ordinal: int
 ) -> None:
     """Blocks are named by the first partition of those that they are in."""
     program = Program()
@@ -151,7 +161,7 @@ async def test_one_of_two_files_of_the_same_blocks_is_made_again_and_its_rows_ar
     assert await lake.messages(await materializer.ensure(LOGS, program.process_id, EVERYTHING)) == LINES
 
 
-async def test_queries_that_run_keep_the_files_whose_partitions_were_truncated(lake: Lake) -> None:
+async def test_queries_that_run_keep_the_files_whose_partitions_were_truncated(lake: PostgresLake) -> None:
     program = Program()
     await lake.send([*program.registration(), program.log_block()])
     fresh = await lake.materializer().ensure(LOGS, program.process_id, EVERYTHING)

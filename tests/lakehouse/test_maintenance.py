@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from structlog.testing import capture_logs
 
 from lakehouse.buckets.materialize import Materializer
@@ -17,15 +19,23 @@ from lakehouse.errors import BackendUnavailableError
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, ViewKey
 from server import maintenance
 from server.maintenance import FILES_PER_BUCKET_MAX, VERSION_UNUSED_MAX, Maintenance
-from tests.support.materializer_lake import Lake, view_of
+from tests.support.materializer_lake import view_of
+from tests.support.postgres_lake import PostgresLake, postgres_lake_at
 from tests.support.programs import Program
 from views import default_registry
+
+
+@pytest_asyncio.fixture
+async def lake(database_url: str, tmp_path: Path) -> AsyncIterator[PostgresLake]:
+    async with postgres_lake_at(database_url, tmp_path) as lake:
+        yield lake
+
 
 LOGS = view_of("log_entries")
 DELTAS = FILES_PER_BUCKET_MAX + 1
 
 
-def _maintenance(lake: Lake, materializer: Materializer | None = None) -> Maintenance:
+def _maintenance(lake: PostgresLake, materializer: Materializer | None = None) -> Maintenance:
     return Maintenance(
         registry=default_registry(),
         catalog=lake.catalog,
@@ -36,7 +46,7 @@ def _maintenance(lake: Lake, materializer: Materializer | None = None) -> Mainte
     )
 
 
-async def _closed_bucket_of_deltas(lake: Lake) -> str:
+async def _closed_bucket_of_deltas(lake: PostgresLake) -> str:
     """A process whose blocks came in one hour of yesterday and were asked for one by one."""
     program = Program()
     await lake.send(program.registration())
@@ -70,11 +80,11 @@ class FailingMaterializer:
         await self._inner.compact(view, instance, begin)
 
 
-def _failing(lake: Lake, *failing: str, error: Exception | None = None) -> Any:
+def _failing(lake: PostgresLake, *failing: str, error: Exception | None = None) -> Any:
     return FailingMaterializer(lake.materializer(), failing, error or BackendUnavailableError("a payload is lost"))
 
 
-async def test_a_round_makes_global_views_fresh_and_closed_hours_whole(lake: Lake) -> None:
+async def test_a_round_makes_global_views_fresh_and_closed_hours_whole(lake: PostgresLake) -> None:
     process = await _closed_bucket_of_deltas(lake)
 
     await _maintenance(lake).round()
@@ -86,7 +96,9 @@ async def test_a_round_makes_global_views_fresh_and_closed_hours_whole(lake: Lak
 
 
 @pytest.mark.parametrize("error", [BackendUnavailableError("a payload is lost"), RuntimeError("a defect")])
-async def test_a_bucket_that_cannot_be_made_whole_does_not_keep_the_next_from_it(lake: Lake, error: Exception) -> None:
+async def test_a_bucket_that_cannot_be_made_whole_does_not_keep_the_next_from_it(
+    lake: PostgresLake, error: Exception
+) -> None:
     lost, sound = [await _closed_bucket_of_deltas(lake) for _ in range(2)]
 
     with capture_logs() as logs:
@@ -100,7 +112,7 @@ async def test_a_bucket_that_cannot_be_made_whole_does_not_keep_the_next_from_it
 
 
 async def test_buckets_that_cannot_be_made_whole_take_turns_with_the_rest(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
+    lake: PostgresLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many of them there are: a round tries a batch, and the next one goes on behind it."""
     monkeypatch.setattr(maintenance, "BATCH", 1)
@@ -113,7 +125,7 @@ async def test_buckets_that_cannot_be_made_whole_take_turns_with_the_rest(
     assert len((await lake.materializer().ensure(LOGS, sound, EVERYTHING)).partitions) == 1
 
 
-async def test_a_global_view_that_fails_does_not_keep_the_next_from_being_fresh(lake: Lake) -> None:
+async def test_a_global_view_that_fails_does_not_keep_the_next_from_being_fresh(lake: PostgresLake) -> None:
     program = Program()
     await lake.send([*program.registration(), program.log_block()])
     views = [view for view in default_registry().views if view.has_global]
@@ -129,7 +141,7 @@ async def test_a_global_view_that_fails_does_not_keep_the_next_from_being_fresh(
 
 
 async def test_a_step_that_fails_does_not_keep_the_next_from_being_taken(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
+    lake: PostgresLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unavailable() -> None:
         raise BackendUnavailableError("the database is not available")
@@ -144,7 +156,7 @@ async def test_a_step_that_fails_does_not_keep_the_next_from_being_taken(
     assert await lake.pool.fetchval("SELECT state FROM staged_writes") == "reaped"
 
 
-async def test_a_round_leaves_buckets_of_another_version_alone(lake: Lake) -> None:
+async def test_a_round_leaves_buckets_of_another_version_alone(lake: PostgresLake) -> None:
     """Made whole by this version's view, their files would have another schema than their catalog row says."""
     process = await _closed_bucket_of_deltas(lake)
     await _become_another_version(lake)
@@ -154,7 +166,9 @@ async def test_a_round_leaves_buckets_of_another_version_alone(lake: Lake) -> No
     assert await _files_of_other_versions(lake, process) == DELTAS
 
 
-async def test_versions_that_no_server_uses_any_more_go_after_a_while_and_their_files_with_them(lake: Lake) -> None:
+async def test_versions_that_no_server_uses_any_more_go_after_a_while_and_their_files_with_them(
+    lake: PostgresLake,
+) -> None:
     process = await _closed_bucket_of_deltas(lake)
     await _become_another_version(lake)
     new = await lake.materializer().ensure(LOGS, process, EVERYTHING)
@@ -173,12 +187,12 @@ async def test_versions_that_no_server_uses_any_more_go_after_a_while_and_their_
     assert len(kept_keys) == await lake.pool.fetchval("SELECT count(*) FROM lakehouse_partitions WHERE num_rows > 0")
 
 
-async def _become_another_version(lake: Lake) -> None:
+async def _become_another_version(lake: PostgresLake) -> None:
     """As if an older server had made what there is."""
     await lake.pool.execute("UPDATE view_instances SET writer_version = -1")
 
 
-async def _files_of_other_versions(lake: Lake, process: str) -> int:
+async def _files_of_other_versions(lake: PostgresLake, process: str) -> int:
     found = await lake.catalog.find_instance(
         ViewKey("log_entries", process), replace(version_of(LOGS), writer_version=-1)
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lakeflight.wire.transit.types import LOG_TYPES
 from lakehouse.buckets.decoding import JobLimits
 from lakehouse.buckets.materialize import Freshened
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
@@ -56,7 +57,7 @@ async def test_many_who_ask_at_once_build_once(lake: Lake) -> None:
 
     assert lake.builder.sizes == [2]
     assert len(set(answers)) == 1
-    assert await lake.pool.fetchval("SELECT count(*) FROM lake_objects") == 1
+    assert len(await lake.object_keys()) == 1
 
 
 async def test_a_block_that_kills_its_decoder_is_found_and_left_out(lake: Lake) -> None:
@@ -69,10 +70,7 @@ async def test_a_block_that_kills_its_decoder_is_found_and_left_out(lake: Lake) 
     lost = {f"line {number}" for number in (*range(6, 9), *range(15, 18))}
     assert await lake.messages(fresh) == sorted({f"line {number}" for number in range(24)} - lost)
     assert fresh.missing_blocks == 2
-    rows = await lake.pool.fetch("SELECT block_id, error FROM quarantined_blocks")
-    assert {(str(row[0]), row[1]) for row in rows} == {
-        (block, "its decoder died: killed by signal 11") for block in lake.builder.hostile
-    }
+    assert await lake.quarantined() == dict.fromkeys(lake.builder.hostile, "its decoder died: killed by signal 11")
 
 
 async def test_a_worker_that_others_killed_costs_no_block(lake: Lake) -> None:
@@ -85,7 +83,7 @@ async def test_a_worker_that_others_killed_costs_no_block(lake: Lake) -> None:
 
     assert await lake.messages(fresh) == ["line 0", "line 1", "line 2"]
     assert fresh.missing_blocks == 0
-    assert await lake.pool.fetchval("SELECT count(*) FROM quarantined_blocks") == 0
+    assert await lake.quarantined() == {}
 
 
 async def test_a_job_is_handed_what_its_blocks_refer_to_and_no_more(lake: Lake) -> None:
@@ -107,9 +105,7 @@ async def test_jobs_are_cut_by_what_their_streams_were_registered_with(lake: Lak
     programs = [Program() for _ in range(4)]
     for program in programs:
         await lake.send([*program.registration(), program.log_block(), program.log_block()])
-    whole = await lake.pool.fetchval(
-        "SELECT max(length(dependencies_metadata) + length(objects_metadata)) FROM streams WHERE 'log' = ANY (tags)"
-    )
+    whole = len(LOG_TYPES.dependencies_metadata) + len(LOG_TYPES.objects_metadata)
 
     fresh = await lake.materializer(JobLimits(metadata_bytes_max=2 * whole)).ensure(LOGS, "global", EVERYTHING)
 
@@ -120,10 +116,7 @@ async def test_jobs_are_cut_by_what_their_streams_were_registered_with(lake: Lak
 async def test_a_block_with_too_large_a_registration_is_left_out_and_no_other(lake: Lake) -> None:
     modest, excessive = Program(), Program()
     await lake.send([*modest.registration(), *excessive.registration(), modest.log_block()])
-    await lake.pool.execute(
-        "UPDATE processes SET properties = json_build_object('a', repeat('x', 100000)) WHERE process_id = $1::uuid",
-        excessive.process_id,
-    )
+    await lake.enlarge(excessive.process_id, 100_000)
     (block,) = await lake.send([excessive.log_block()])
     materializer = lake.materializer(JobLimits(block_metadata_bytes_max=100_000))
 
@@ -133,9 +126,9 @@ async def test_a_block_with_too_large_a_registration_is_left_out_and_no_other(la
     assert fresh[0].missing_blocks == 1
     assert await lake.messages(fresh[0]) == ["line 0", "line 1", "line 2"]
     assert lake.builder.sizes == [1]
-    (row,) = await lake.pool.fetch("SELECT block_id, error FROM quarantined_blocks")
-    assert str(row["block_id"]) == block
-    assert "bytes of properties and type tables, the limit is 100000" in row["error"]
+    ((set_aside, reason),) = (await lake.quarantined()).items()
+    assert set_aside == block
+    assert "bytes of properties and type tables, the limit is 100000" in reason
 
 
 async def test_a_chain_with_too_large_a_registration_is_left_out(lake: Lake) -> None:
@@ -192,7 +185,7 @@ async def test_a_lost_partition_without_its_blocks_is_an_error_that_says_so(lake
     block, _ = await lake.send([*program.registration(), program.log_block(), program.log_block()])
     before = (await lake.local(lake.materializer(), LOGS, program.process_id)).fresh
     _file_of(lake, tmp_path, before).unlink()
-    await lake.pool.execute("DELETE FROM blocks WHERE block_id = $1::uuid", block)
+    await lake.remove_block(block)
 
     for _ in range(2):
         with pytest.raises(
@@ -201,7 +194,7 @@ async def test_a_lost_partition_without_its_blocks_is_an_error_that_says_so(lake
         ):
             await lake.local(lake.materializer(), LOGS, program.process_id)
 
-    assert await lake.pool.fetchval("SELECT sum(num_rows) FROM lakehouse_partitions") == 6
+    assert sum(await lake.partition_rows()) == 6
 
 
 async def test_a_lost_partition_whose_payloads_are_gone_is_an_error_that_says_so(lake: Lake, tmp_path: Path) -> None:
@@ -241,8 +234,8 @@ async def test_a_payload_that_is_gone_fails_the_query_and_is_not_quarantined(lak
     with pytest.raises(BackendUnavailableError, match="missing in the store"):
         await lake.materializer().ensure(LOGS, program.process_id, EVERYTHING)
 
-    assert await lake.pool.fetchval("SELECT count(*) FROM quarantined_blocks") == 0
-    assert await lake.pool.fetchval("SELECT count(*) FROM lakehouse_partitions") == 0
+    assert await lake.quarantined() == {}
+    assert await lake.partition_rows() == []
 
 
 async def test_a_range_that_no_block_claims_builds_nothing(lake: Lake) -> None:
@@ -267,7 +260,7 @@ async def test_an_unknown_process_leaves_no_trace(lake: Lake) -> None:
     with pytest.raises(UnknownViewError, match="not found"):
         await lake.materializer().ensure(LOGS, "00000000-0000-4000-8000-000000000001", EVERYTHING)
 
-    assert await lake.pool.fetchval("SELECT count(*) FROM view_instances") == 0
+    assert await lake.instances() == 0
 
 
 async def test_a_later_estimate_of_an_unknown_clock_makes_a_bucket_anew(lake: Lake) -> None:
@@ -276,15 +269,13 @@ async def test_a_later_estimate_of_an_unknown_clock_makes_a_bucket_anew(lake: La
     spans = view_of("thread_spans")
     registration = program.registration()
     await lake.send([*registration, program.thread_block()])
-    await lake.pool.execute("UPDATE processes SET tsc_frequency = 0")
+    await lake.forget_clocks()
     await lake.materializer().ensure(spans, program.thread_stream, EVERYTHING)
     (before,) = (await lake.materializer().ensure(spans, program.thread_stream, EVERYTHING)).partitions
     assert lake.builder.sizes == [1]
 
     await lake.send([program.log_block()])  # another stream of the process moves its clock
-    await lake.pool.execute(
-        "UPDATE blocks SET end_ticks = 4 * end_ticks WHERE stream_id = $1::uuid", program.log_stream
-    )
+    await lake.restate(program.log_stream, ticks_factor=4)
 
     (after,) = (await lake.materializer().ensure(spans, program.thread_stream, EVERYTHING)).partitions
 
@@ -297,14 +288,12 @@ async def test_a_narrow_range_finds_the_rows_that_a_later_estimate_moves_into_it
     program = Program()
     spans = view_of("thread_spans")
     await lake.send([*program.registration(), program.thread_block()])
-    await lake.pool.execute("UPDATE processes SET tsc_frequency = 0")
+    await lake.forget_clocks()
     (before,) = (await lake.materializer().ensure(spans, program.thread_stream, EVERYTHING)).partitions
     later = TimeRange(before.max_event_ns + 1, None)
     assert (await lake.materializer().ensure(spans, program.thread_stream, later)).partitions == ()
     await lake.send([program.log_block()])
-    await lake.pool.execute(
-        "UPDATE blocks SET end_time = end_time + interval '9 s' WHERE stream_id = $1::uuid", program.log_stream
-    )
+    await lake.restate(program.log_stream, later_s=9)
 
     (after,) = (await lake.materializer().ensure(spans, program.thread_stream, later)).partitions
 
@@ -320,7 +309,7 @@ async def test_an_intent_that_ran_out_means_building_again_not_a_row_without_a_f
     async def slow_put(key: str, source: Path) -> None:
         await publish(key, source)
         if not reaped:
-            await lake.pool.execute("UPDATE staged_writes SET lease_expires_at = clock_timestamp() - interval '1 s'")
+            await lake.expire_intents()
             claimed = await lake.catalog.claim_expired_intents(10)
             reaped.extend(path for _, path in claimed)
             await lake.store.delete(reaped)
