@@ -6,9 +6,12 @@ Importing a view loads no kernel, because most processes only ask for its schema
 from __future__ import annotations
 
 from lakehouse.sources import BlocksSource, CatalogSource, SourceRegistry
+from views.async_events import AsyncEvents
 from views.blocks import BLOCKS
+from views.images import Images
 from views.log_entries import LogEntries
 from views.measures import Measures
+from views.net_spans import NetSpans
 from views.processes import PROCESSES
 from views.quarantined_blocks import QUARANTINED_BLOCKS
 from views.streams import STREAMS
@@ -28,6 +31,9 @@ def default_registry() -> SourceRegistry:
             BlocksSource(LogEntries()),
             BlocksSource(Measures()),
             BlocksSource(ThreadSpans()),
+            BlocksSource(AsyncEvents()),
+            BlocksSource(NetSpans()),
+            BlocksSource(Images()),
         ]
     )
 
@@ -35,7 +41,8 @@ def default_registry() -> SourceRegistry:
 def warm_up() -> None:
     """Compile every kernel that building a view may need, or load it from numba's cache."""
     from lakeflight.wire.transit import kernels
-    from views import call_tree
+    from views import call_tree, net_tree
 
     kernels.warm_up()
     call_tree.warm_up()
+    net_tree.warm_up()

@@ -22,7 +22,7 @@ from lakeflight.wire.ticks import TickClock, frequency
 from lakeflight.wire.transit.columns import Codes
 from lakeflight.wire.transit.layout import StreamLayout, compile_layout
 from lakehouse.errors import LakeflightError
-from lakehouse.model import Block, Process, ProcessId, Stream
+from lakehouse.model import Block, LastTiming, Process, ProcessId, Stream
 from lakehouse.ports import BucketSource
 
 NATIVE_FORMAT: Final = "micromegas-transit"
@@ -147,13 +147,16 @@ def rows_of_events(
     schema: pa.Schema,
     read: Decode[E],
     columns_of: Callable[[E, TickClock], dict[str, Column]],
+    *,
+    one_clock: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a view whose events stand alone, in the order of the blocks.
 
     Args:
         read: Makes the events of a block.  columns_of: Makes what rows have beside their time and their source.
+        one_clock: An unknown clock is estimated from all blocks of its process, and not from the block alone.
     """
-    reader, rows, processes = BlockReader(source), RowCollector(schema), _Processes()
+    reader, rows, processes = BlockReader(source), RowCollector(schema), _Processes(source if one_clock else None)
     for block in source.blocks:
         process = source.process_of(block)
 
@@ -172,7 +175,9 @@ def rows_of_events(
 class _Processes:
     """What the events of a block have of their process, made once for each process."""
 
-    def __init__(self) -> None:
+    def __init__(self, estimates: BucketSource | None) -> None:
+        """``estimates``: has those of unknown clocks; without it each block has its own."""
+        self._estimates = estimates
         self._columns: dict[ProcessId, dict[str, Column]] = {}
         self._clocks: dict[ProcessId, TickClock] = {}
 
@@ -195,18 +200,32 @@ class _Processes:
         }
 
     def clock(self, process: Process, block: Block) -> TickClock:
-        """A clock that is not known is estimated from the block that the events came in.
+        """A clock that is not known is estimated: from the block that the events came in, unless the view says otherwise.
 
         Raises:
             CorruptPayloadError: The estimate makes no sense.
         """
         clock = self._clocks.get(process.process_id)
         if clock is None:
-            ticks_per_s = frequency(process.tsc_frequency, process.start_time_ns, block.end_ticks, block.end_time_ns)
-            clock = TickClock(process.start_ticks, process.start_time_ns, ticks_per_s)
-            if process.tsc_frequency > 0:
+            clock = clock_of(
+                process,
+                LastTiming(block.end_ticks, block.end_time_ns)
+                if self._estimates is None
+                else self._estimates.timing_of(process),
+            )
+            if process.tsc_frequency > 0 or self._estimates is not None:
                 self._clocks[process.process_id] = clock
         return clock
+
+
+def clock_of(process: Process, timing: LastTiming) -> TickClock:
+    """The clock of a process, estimated by ``timing`` if it does not say its frequency.
+
+    Raises:
+        CorruptPayloadError: The estimate makes no sense.
+    """
+    ticks_per_s = frequency(process.tsc_frequency, process.start_time_ns, timing.end_ticks, timing.end_time_ns)
+    return TickClock(process.start_ticks, process.start_time_ns, ticks_per_s)
 
 
 def canonical_json(properties: Mapping[str, str]) -> str:

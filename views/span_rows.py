@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from lakeflight.wire.errors import CorruptPayloadError
-from lakeflight.wire.ticks import TickClock, frequency
+from lakeflight.wire.ticks import TickClock
 from lakeflight.wire.transit.layout import StreamLayout
 from lakeflight.wire.transit.spans import Scope, read_spans, scope_hash
 from lakehouse.model import Block, Stream
 from lakehouse.ports import BucketSource
 from views.call_tree import CallTree, Int32s, Int64s, SpanRows, UInt32s, gather, used_scopes
-from views.columns import BATCH_ROWS, BlockReader, Decode, array_of, dictionary_of
+from views.columns import BATCH_ROWS, BlockReader, Decode, array_of, clock_of, dictionary_of
 
 CHAIN_OBJECTS_MAX: Final = 20 << 20
 """A chain is cut when it is longer, between two blocks: its tree is held in memory."""
@@ -35,13 +35,11 @@ def build_rows(source: BucketSource, schema: pa.Schema) -> Iterator[pa.RecordBat
     process = source.process_of(source.blocks[0])
     stream = source.stream_of(source.blocks[0])
     try:
-        timing = source.timing_of(process)
-        ticks_per_s = frequency(process.tsc_frequency, process.start_time_ns, timing.end_ticks, timing.end_time_ns)
+        clock = clock_of(process, source.timing_of(process))
     except CorruptPayloadError as error:
         for block in source.blocks:
             source.quarantine(block, error)
         return
-    clock = TickClock(process.start_ticks, process.start_time_ns, ticks_per_s)
     sites = CallSites(thread_name(stream))
     batches = _Batches(sites, schema)
     reader = BlockReader(source)

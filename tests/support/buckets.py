@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
-from lakeflight.wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES
+from lakeflight.wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES, StreamTypes
 from lakeflight.wire.transit.writer import EncodedBlock
 from lakehouse.buckets.build import build_bucket
 from lakehouse.jobs.build import BuildJob, BuildResult, LocalBuild
@@ -141,6 +141,15 @@ def made_up_lake(folder: Path, *, frequency: int = 1_000_000_000, start_time_ns:
             (types.tag,), properties, NATIVE, INSERT_TIME_NS,
         )  # fmt: skip
     return lake
+
+
+def add_stream(lake: Lake, types: StreamTypes, stream_id: str) -> str:
+    """One more stream of the made-up process."""
+    lake.streams[stream_id] = Stream(
+        StreamId(stream_id), ProcessId(PROCESS_ID), types.dependencies_metadata, types.objects_metadata,
+        (types.tag,), {}, NATIVE, INSERT_TIME_NS,
+    )  # fmt: skip
+    return stream_id
 
 
 def add_block(

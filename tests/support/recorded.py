@@ -6,7 +6,10 @@ from tests.support.comparison import assert_same_rows
 from tests.support.fixtures import Case, rows_of
 from tests.support.serving import Renamed, Server
 
-VIEW_SETS = ("processes", "streams", "blocks", "log_entries", "log_entries_global", "measures")
+VIEW_SETS = (
+    *("processes", "streams", "blocks", "log_entries", "log_entries_global", "measures"),
+    *("async_events", "net_spans", "images"),
+)
 
 
 def questions(case: Case) -> list[str]:

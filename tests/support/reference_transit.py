@@ -223,6 +223,14 @@ def _event(types: list[Any], name: str, body: bytes, entries: dict[int, Any]) ->
         if name == "TaggedLogInteropEvent":
             take_reference("properties")
         event.members["msg"] = _string(body, at)[0]
+    elif name == "ImageEvent":
+        take("time", "<q")
+        event.members["name"], at = _string(body, at)
+        event.members["format"], at = _string(body, at)
+        take("size", "<I")
+        if at + event["size"] > len(body):
+            raise Corrupt("data beyond the window")
+        event.members["data"] = body[at : at + event["size"]]
     return event
 
 
@@ -295,12 +303,64 @@ def span_rows(objects: list[Object | str]) -> list[tuple[int, int, int, tuple[st
     for ordinal, event in enumerate(objects):
         if not isinstance(event, Object) or not event.type_name.endswith(("ThreadSpanEvent", "ThreadNamedSpanEvent")):
             continue
-        named = "Named" in event.type_name
-        place = _is(event["thread_span_location" if named else "thread_span_desc"], Object)
-        name = _is(event["name"] if named else place["name"], str)
-        scope = (name, _is(place["file"], str), _is(place["target"], str), place["line"])
+        scope = _scope(event, "thread_span_location", "thread_span_desc")
         rows.append((int(event.type_name.startswith("End")), _signed(event["time"]), ordinal, scope))
     return rows
+
+
+def async_rows(objects: list[Object | str]) -> list[tuple[int, int, int, int, int, tuple[str, str, str, int]]]:
+    """(kind, ticks, id, id of the parent, depth, (name, file, target, line)) of the async events."""
+    rows = []
+    for event in objects:
+        if not isinstance(event, Object) or not event.type_name.endswith(("AsyncSpanEvent", "AsyncNamedSpanEvent")):
+            continue
+        ids = (_signed(event["span_id"]), _signed(event["parent_span_id"]))
+        scope = _scope(event, "span_location", "span_desc")
+        rows.append((int(event.type_name.startswith("End")), _signed(event["time"]), *ids, event["depth"], scope))
+    return rows
+
+
+def _scope(event: Object, location: str, description: str) -> tuple[str, str, str, int]:
+    named = "Named" in event.type_name
+    place = _is(event[location if named else description], Object)
+    name = _is(event["name"] if named else place["name"], str)
+    return (name, _is(place["file"], str), _is(place["target"], str), place["line"])
+
+
+_NET_MEMBERS = {
+    "NetConnectionBeginEvent": ("connection_name", "is_outgoing"),
+    "NetConnectionEndEvent": (None, "bit_size"),
+    "NetObjectBeginEvent": ("object_name", None),
+    "NetObjectEndEvent": (None, "bit_size"),
+    "NetPropertyEvent": ("property_name", "bit_size"),
+    "NetRPCBeginEvent": ("function_name", None),
+    "NetRPCEndEvent": (None, "bit_size"),
+}
+
+
+def net_rows(objects: list[Object | str]) -> list[tuple[str, int, int, str | None, int]]:
+    """(type, ticks, ordinal, name, size in bits or whether it is outgoing) of the events of a network trace."""
+    rows = []
+    for ordinal, event in enumerate(objects):
+        if not isinstance(event, Object) or event.type_name not in _NET_MEMBERS:
+            continue
+        name, number = _NET_MEMBERS[event.type_name]
+        rows.append(
+            (
+                event.type_name,
+                _signed(event["time"]),
+                ordinal,
+                None if name is None else _is(event[name], str),
+                0 if number is None else event[number],
+            )
+        )
+    return rows
+
+
+def image_rows(objects: list[Object | str]) -> list[tuple[int, str, str, bytes]]:
+    """(ticks, name, format, data)."""
+    images = [event for event in objects if isinstance(event, Object) and event.type_name == "ImageEvent"]
+    return [(event["time"], event["name"], event["format"], event["data"]) for event in images]
 
 
 def scope_hash(scope: tuple[str, str, str, int]) -> int:

@@ -15,9 +15,11 @@ from lakehouse.ports import View
 from tests.support.buckets import Lake
 from tests.support.fixtures import Case, native_cases, shared_folder
 from tests.support.rows import read_files, rows_of
-from views import default_registry
+from views.async_events import AsyncEvents
+from views.images import Images
 from views.log_entries import LogEntries
 from views.measures import Measures
+from views.net_spans import NetSpans
 from views.thread_spans import ThreadSpans
 
 CASES = native_cases()
@@ -49,14 +51,18 @@ def expected_table(case: Case, query: str, schema: pa.Schema) -> pa.Table:
     return pq.read_table(path) if path.exists() else schema.empty_table()
 
 
-@pytest.mark.parametrize("view", [LogEntries(), Measures()], ids=lambda view: view.view_set)
-def test_events_that_stand_alone_are_the_recorded_ones(view: View, case: Case, lake: Lake) -> None:
-    _, _, table = build(view, lake, case.process_id)
+OF_A_PROCESS = (LogEntries(), Measures(), AsyncEvents(), NetSpans(), Images())
+
+
+@pytest.mark.parametrize("view", OF_A_PROCESS, ids=lambda view: view.view_set)
+def test_rows_of_a_process_are_the_recorded_ones(view: View, case: Case, lake: Lake) -> None:
+    _, result, table = build(view, lake, case.process_id)
     expected = expected_table(case, view.view_set, view.schema)
     comparable = [name for name in view.schema.names if name != "insert_time"]
 
     assert table.num_rows == case.description["queries"][view.view_set]["rows"]
     assert rows_of(table, comparable, PROPERTIES) == rows_of(expected, comparable, PROPERTIES)
+    assert result.quarantined == ()
 
 
 def test_all_processes_together_hold_the_same_log_lines(case: Case, lake: Lake) -> None:
@@ -81,12 +87,11 @@ def test_spans_of_every_thread_are_the_recorded_ones(case: Case, lake: Lake) -> 
 
 
 def test_files_say_what_they_hold(case: Case, lake: Lake) -> None:
-    for view in default_registry().views:
-        if not isinstance(view, LogEntries | Measures):
-            continue
+    for view in OF_A_PROCESS:
         _, result, table = build(view, lake, case.process_id)
         for file in result.files:
-            times = pq.read_table(file.path).column("time").cast(pa.int64()).to_pylist()
+            written = pq.read_table(file.path, columns=[view.begin_column, view.end_column])
+            times = [time for column in written.columns for time in column.cast(pa.int64()).to_pylist()]
             assert (file.min_event_ns, file.max_event_ns) == (min(times), max(times))
             assert file.size_bytes == file.path.stat().st_size
         assert table.schema.names == view.schema.names

@@ -14,14 +14,18 @@ from views import default_registry
 
 PROCESS = "0a1b2c3d-0000-4000-8000-00000000000f"
 REGISTRY = default_registry()
+OF_A_PROCESS = ("async_events", "net_spans", "images")
 
 
 def test_the_offer() -> None:
     assert REGISTRY.names == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "thread_spans",
+        "async_events", "net_spans", "images",
     )  # fmt: skip
     assert REGISTRY.tables == ("processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures")
-    assert [view.view_set for view in REGISTRY.views] == ["log_entries", "measures", "thread_spans"]
+    assert [view.view_set for view in REGISTRY.views] == [
+        "log_entries", "measures", "thread_spans", "async_events", "net_spans", "images",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -33,7 +37,7 @@ def test_a_table_is_the_same_as_its_global_instance(view_set: str) -> None:
     assert source.resolve(()) == source.resolve(("global",)) == ("global",)
 
 
-@pytest.mark.parametrize("view_set", ["log_entries", "measures", "thread_spans"])
+@pytest.mark.parametrize("view_set", ["log_entries", "measures", "thread_spans", "async_events", "net_spans", "images"])
 def test_ids_are_taken_in_any_spelling(view_set: str) -> None:
     for text in (PROCESS, PROCESS.upper(), "{" + PROCESS + "}", PROCESS.replace("-", "")):
         assert REGISTRY.find(view_set).resolve((text,)) == (PROCESS,)
@@ -46,6 +50,8 @@ def test_ids_are_taken_in_any_spelling(view_set: str) -> None:
         ("log_stats", PROCESS, "view set log_stats not found"),
         ("", PROCESS, "view set  not found"),
         ("thread_spans", "global", "the global view is not implemented for thread_spans: give the id of a stream"),
+        *((name, "global", f"not implemented for {name}: give the id of a process") for name in OF_A_PROCESS),
+        *((name, "x", f"an instance of {name} is the id of a process, not 'x'") for name in OF_A_PROCESS),
         ("thread_spans", "x", "an instance of thread_spans is the id of a stream, not 'x'"),
         ("log_entries", "Global", "an instance of log_entries is 'global' or the id of a process, not 'Global'"),
         ("processes", PROCESS, "processes has no instances"),
@@ -114,6 +120,19 @@ COLUMNS = {
         "id int64", "parent int64", "depth uint32", "hash uint32", "begin timestamp[ns]", "end timestamp[ns]",
         "duration int64", "name string", "target string", "filename string", "line uint32",
     ],
+    "async_events": [
+        "stream_id string", "block_id string", "time timestamp[ns]", "event_type string", "span_id int64",
+        "parent_span_id int64", "depth uint32", "hash uint32", "name string", "filename string", "target string",
+        "line uint32",
+    ],
+    "net_spans": [
+        "process_id string", "stream_id string", "span_id int64", "parent_span_id int64", "depth uint32", "kind string",
+        "name string", "connection_name string", "is_outgoing bool", "begin_bits int64", "end_bits int64",
+        "bit_size int64", "begin_time timestamp[ns]", "end_time timestamp[ns]",
+    ],
+    "images": [
+        *SOURCE, "time timestamp[ns]", "name string", "format string", "payload_size int64", "data binary",
+    ],
     "processes": [
         "process_id string", "exe string?", "username string?", "realname string?", "computer string?",
         "distro string?", "cpu_brand string?", "tsc_frequency int64?", "start_time timestamp[ns]?",
@@ -157,4 +176,7 @@ def test_rows_are_in_a_range_by_the_time_columns_of_their_view() -> None:
         "log_entries": ("time", "time"),
         "measures": ("time", "time"),
         "thread_spans": ("begin", "end"),
+        "async_events": ("time", "time"),
+        "net_spans": ("begin_time", "end_time"),
+        "images": ("time", "time"),
     }

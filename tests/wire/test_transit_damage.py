@@ -16,10 +16,13 @@ import cbor2
 import pytest
 
 from lakeflight.wire.errors import CorruptPayloadError
+from lakeflight.wire.transit.async_spans import read_async_spans
 from lakeflight.wire.transit.columns import Codes
+from lakeflight.wire.transit.images import read_images
 from lakeflight.wire.transit.layout import compile_layout
 from lakeflight.wire.transit.logs import read_logs
 from lakeflight.wire.transit.metrics import read_metrics
+from lakeflight.wire.transit.net import read_net_events
 from lakeflight.wire.transit.spans import read_spans
 from tests.support import reference_transit as reference
 from tests.support.blocks import (
@@ -35,18 +38,65 @@ from tests.support.blocks import (
     recorded_blocks,
 )
 from tests.support.fixtures import ROOT, native_cases
+from tests.support.rare_blocks import (
+    CONNECTION,
+    CONNECTION_END,
+    IMAGE_TYPES,
+    NET_TYPES,
+    OBJECT,
+    OBJECT_END,
+    OTHER,
+    PROPERTY,
+    RPC,
+    RPC_END,
+    Image,
+    NetEvent,
+    image_block,
+    net_block,
+)
 
 Parts = tuple[bytes, bytes, bytes, bytes]  # both type tables, both buffers
+NET = net_block(
+    [
+        NetEvent(CONNECTION, 1, "127.0.0.1:7777", 1),
+        NetEvent(OBJECT, 2, "Hero"),
+        NetEvent(PROPERTY, 3, "Health", 8),
+        NetEvent(OTHER, 3),
+        NetEvent(OBJECT_END, 4, number=32),
+        NetEvent(RPC, 5, "Jump"),
+        NetEvent(RPC_END, 6, number=64),
+        NetEvent(CONNECTION_END, 7, number=100),
+    ]
+)
+IMAGES = image_block(
+    [
+        Image(42, b"heatmap", b"png", b"\x89PNG"),
+        Image(43, "Größe".encode("utf-16-le"), "jpg".encode("utf-16-le"), b"", 1),
+        Image(44, b"\xff?", b"png", b"12345"),
+    ]
+)
 BLOCKS: dict[str, Parts] = {
     "log": (*LOG_TABLES, LOG_DEPENDENCIES, LOG_OBJECTS),
     "metrics": (*METRIC_TABLES, METRIC_DEPENDENCIES, METRIC_OBJECTS),
     "cpu": (*SPAN_TABLES, SPAN_DEPENDENCIES, SPAN_OBJECTS),
+    "async": (*SPAN_TABLES, SPAN_DEPENDENCIES, SPAN_OBJECTS),
+    "net": (NET_TYPES.dependencies_metadata, NET_TYPES.objects_metadata, NET.dependencies, NET.objects),
+    "image": (IMAGE_TYPES.dependencies_metadata, IMAGE_TYPES.objects_metadata, NET.dependencies, IMAGES.objects),
 }
+NET_TYPE_OF = {action: NET_TYPES.objects[index].name for action, index in enumerate((0, 2, 5, 1, 3, 6, 4), 1)}
+STREAM_OF = {"async": "cpu"}
 every_kind = pytest.mark.parametrize("kind", BLOCKS)
 
 
 def texts(column: Codes) -> list[str]:
     return [column.values[code] for code in column.codes.tolist()]
+
+
+def net_rows(*parts: bytes) -> list[Any]:
+    net = read_net_events(compile_layout(*parts[:2]), *parts[2:])
+    names = [None if code < 0 else net.names[code] for code in net.name.tolist()]
+    actions = [NET_TYPE_OF[action] for action in net.action.tolist()]
+    return list(zip(actions, net.ticks.tolist(), net.index.tolist(), names, net.number.tolist(), strict=True))
 
 
 def ours(kind: str, parts: Parts) -> list[Any] | None:
@@ -61,6 +111,19 @@ def ours(kind: str, parts: Parts) -> list[Any] | None:
             metric = read_metrics(layout, *parts[2:])
             names = (texts(metric.name), texts(metric.unit), texts(metric.target), texts(metric.properties))
             return list(zip(metric.ticks.tolist(), metric.integer.tolist(), metric.raw.tolist(), *names, strict=True))
+        if kind == "net":
+            return net_rows(*parts)
+        if kind == "image":
+            image = read_images(layout, *parts[2:])
+            assert [len(data) for data in image.data.to_pylist()] == image.size.tolist()
+            columns = (image.ticks.tolist(), image.name.to_pylist(), texts(image.format), image.data.to_pylist())
+            return list(zip(*columns, strict=True))
+        if kind == "async":
+            event = read_async_spans(layout, *parts[2:])
+            scopes = [(scope.name, scope.file, scope.target, scope.line) for scope in event.scopes]
+            numbers = (event.kind, event.ticks, event.span_id, event.parent_span_id, event.depth)
+            places = [scopes[code] for code in event.scope.tolist()]
+            return list(zip(*(column.tolist() for column in numbers), places, strict=True))
         span = read_spans(layout, *parts[2:])
         scopes = [(scope.name, scope.file, scope.target, scope.line) for scope in span.scopes]
         places = [scopes[code] for code in span.scope.tolist()]
@@ -77,6 +140,12 @@ def theirs(kind: str, parts: Parts) -> list[Any] | None:
             return [(row[0], row[1] - (row[1] >> 31 << 32), *row[2:]) for row in reference.log_rows(objects)]
         if kind == "metrics":
             return [(*row[:2], reference.bits(row[2]), *row[3:]) for row in reference.metric_rows(objects)]
+        if kind == "net":
+            return list(reference.net_rows(objects))
+        if kind == "image":
+            return list(reference.image_rows(objects))
+        if kind == "async":
+            return list(reference.async_rows(objects))
         return list(reference.span_rows(objects))
     except reference.Corrupt:
         return None
@@ -165,7 +234,7 @@ def test_damaged_recorded_blocks_have_the_same_verdict_and_rows(kind: str) -> No
         (*block.metadata, block.dependencies, block.objects)
         for case in native_cases()
         if case.name.startswith("craft")
-        for block in recorded_blocks(case, kind)
+        for block in recorded_blocks(case, STREAM_OF.get(kind, kind))
         if 0 < len(block.objects) < 20_000
     ]
     if not blocks:

@@ -45,6 +45,7 @@ class Fault(IntEnum):
     NOT_A_PROPERTY_SET = 18  # ordinal of the object, address
     NOT_DESCRIBED = 19  # ordinal of the object, address, which part of the description is missing
     LONG_PROPERTIES = 20  # ordinal of the property set, how many bytes may be
+    DATA_BEYOND_RECORD = 21  # ordinal of the record, length
 
 
 # literals for the compiled code, which cannot read an enum cheaply
@@ -139,7 +140,7 @@ _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "cache": True}
 
 
 @njit(nogil=True, forceinline=True)
-def _word(buffer: Any, at: Any) -> Any:
+def load_word(buffer: Any, at: Any) -> Any:
     """8 bytes, little endian; positions are unsigned, or each index would be tested for being negative."""
     one = np.uint64(1)
     word = np.uint64(buffer[at])
@@ -161,7 +162,7 @@ def _word(buffer: Any, at: Any) -> Any:
 
 
 @njit(nogil=True, forceinline=True)
-def _half(buffer: Any, at: Any) -> Any:
+def load_half(buffer: Any, at: Any) -> Any:
     one = np.uint64(1)
     half = np.uint64(buffer[at])
     at += one
@@ -194,7 +195,7 @@ def scan(buffer: Any, records_max: Any, sizes: Any, marks: Any, starts: Any, kin
             if end - start < 4:
                 outcome[0], outcome[1] = _NO_SIZE, at
                 return count
-            size = _half(buffer, np.uint64(start))
+            size = load_half(buffer, np.uint64(start))
             start += 4
         if size > end - start:
             outcome[0], outcome[1], outcome[2] = _BEYOND_BUFFER, at, size
@@ -215,17 +216,17 @@ def scan(buffer: Any, records_max: Any, sizes: Any, marks: Any, starts: Any, kin
 
 
 @njit(nogil=True, forceinline=True)
-def _slot(key: Any, multiplier: Any, mask: Any) -> Any:
+def first_slot(key: Any, multiplier: Any, mask: Any) -> Any:
     """Where to look first. The upper bits of the product decide, which every bit of the key has a part in."""
     product = np.uint64(key) * np.uint64(multiplier)
     return (product >> np.uint64(32)) * (mask + np.uint64(1)) >> np.uint64(32)
 
 
 @njit(nogil=True, forceinline=True)
-def _ordinal(key: Any, multiplier: Any, slot_ids: Any, slot_ordinals: Any) -> Any:
+def find_ordinal(key: Any, multiplier: Any, slot_ids: Any, slot_ordinals: Any) -> Any:
     """The ordinal of an address, -1 if there is none."""
     mask = np.uint64(len(slot_ids) - 1)
-    slot = _slot(key, multiplier, mask)
+    slot = first_slot(key, multiplier, mask)
     while slot_ordinals[slot] >= 0:
         if slot_ids[slot] == key:
             return np.int64(slot_ordinals[slot])
@@ -249,8 +250,8 @@ def check_references(
     for index in range(len(kinds)):
         kind = np.int64(kinds[index])
         for which in range(first[kind], first[kind + 1]):
-            address = np.int64(_word(buffer, np.uint64(starts[index]) + np.uint64(offsets[which])))
-            if _ordinal(address, multiplier, slot_ids, slot_ordinals) < 0:
+            address = np.int64(load_word(buffer, np.uint64(starts[index]) + np.uint64(offsets[which])))
+            if find_ordinal(address, multiplier, slot_ids, slot_ordinals) < 0:
                 outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, address
                 return
 
@@ -336,12 +337,12 @@ def read_entries(
         left = end - start
         length = np.int64(0)
         if action == ENTRY_STRICT:
-            size = _half(buffer, np.uint64(start - 4))
+            size = load_half(buffer, np.uint64(start - 4))
             if size < 8:
                 outcome[0], outcome[1], outcome[2] = _SHORT_RECORD, index, size
                 return count
             source = np.uint8(TEXT_STRICT)
-            address = np.int64(_word(buffer, body))
+            address = np.int64(load_word(buffer, body))
             start += 8
             length = size - 8
         elif action == ENTRY_INLINE:  # bounded by the buffer and not by the record, as the original reads it
@@ -352,11 +353,11 @@ def read_entries(
             if source > _UTF8:
                 outcome[0], outcome[1], outcome[2] = _BAD_CODEC, index, source
                 return count
-            length = _half(buffer, body + np.uint64(9))
+            length = load_half(buffer, body + np.uint64(9))
             if length > left - 13:
                 outcome[0], outcome[1], outcome[2] = _STRING_BEYOND_RECORD, index, length
                 return count
-            address = np.int64(_word(buffer, body))
+            address = np.int64(load_word(buffer, body))
             start += 13
             budget -= length
         elif action == ENTRY_PROPERTIES:  # as well
@@ -364,8 +365,8 @@ def read_entries(
                 outcome[0], outcome[1], outcome[2] = _SHORT_RECORD, index, left
                 return count
             source = np.uint8(IS_PROPERTIES)
-            address = np.int64(_word(buffer, body))
-            length = _half(buffer, body + np.uint64(8))
+            address = np.int64(load_word(buffer, body))
+            length = load_half(buffer, body + np.uint64(8))
             step = np.int64(plan[kind, ENTRY_SIZE])
             if length > (left - 12) // step:
                 outcome[0], outcome[1], outcome[2] = _PROPERTIES_BEYOND_BUFFER, index, length
@@ -378,13 +379,13 @@ def read_entries(
             body += np.uint64(12)
             for _ in range(length):
                 for which in range(first[kind], first[kind + np.uint64(1)]):
-                    reference = np.int64(_word(buffer, body + np.uint64(offsets[which])))
-                    if _ordinal(reference, multiplier, slot_ids, slot_ordinals) < 0:
+                    reference = np.int64(load_word(buffer, body + np.uint64(offsets[which])))
+                    if find_ordinal(reference, multiplier, slot_ids, slot_ordinals) < 0:
                         outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, reference
                         return count
                 for which in range(ENTRY_ADDRESS, ENTRY_VALUE + 1):
-                    reference = np.int64(_word(buffer, body + np.uint64(plan[kind, which])))
-                    ordinal = _ordinal(reference, multiplier, slot_ids, slot_ordinals)
+                    reference = np.int64(load_word(buffer, body + np.uint64(plan[kind, which])))
+                    ordinal = find_ordinal(reference, multiplier, slot_ids, slot_ordinals)
                     if ordinal < 0:
                         outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, reference
                         return count
@@ -398,13 +399,13 @@ def read_entries(
             source = np.uint8(IS_DESCRIPTION)
             budget -= plan[kind, ENTRY_SIZE]
             for which in range(first[kind], first[kind + np.uint64(1)]):
-                reference = np.int64(_word(buffer, body + np.uint64(offsets[which])))
-                if _ordinal(reference, multiplier, slot_ids, slot_ordinals) < 0:
+                reference = np.int64(load_word(buffer, body + np.uint64(offsets[which])))
+                if find_ordinal(reference, multiplier, slot_ids, slot_ordinals) < 0:
                     outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, reference
                     return count
-            address = np.int64(_word(buffer, body + np.uint64(plan[kind, ENTRY_ADDRESS])))
+            address = np.int64(load_word(buffer, body + np.uint64(plan[kind, ENTRY_ADDRESS])))
             if action == ENTRY_REFERENCE:  # of a string it adds nothing, anything else would be added twice
-                ordinal = _ordinal(address, multiplier, slot_ids, slot_ordinals)
+                ordinal = find_ordinal(address, multiplier, slot_ids, slot_ordinals)
                 if ordinal < 0:
                     outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, address
                     return count
@@ -426,20 +427,20 @@ def read_entries(
                 if plan[kind, ENTRY_NUMBER_BYTES] == 1:
                     number = np.int64(buffer[body + np.uint64(plan[kind, ENTRY_NUMBER])])
                 else:
-                    number = _half(buffer, body + np.uint64(plan[kind, ENTRY_NUMBER]))
+                    number = load_half(buffer, body + np.uint64(plan[kind, ENTRY_NUMBER]))
             out_numbers[at] = number
             for which in range(out_texts.shape[1]):
                 text = np.int64(-1)
                 if plan[kind, ENTRY_TEXTS + which] >= 0:
-                    reference = np.int64(_word(buffer, body + np.uint64(plan[kind, ENTRY_TEXTS + which])))
-                    text = _ordinal(reference, multiplier, slot_ids, slot_ordinals)
+                    reference = np.int64(load_word(buffer, body + np.uint64(plan[kind, ENTRY_TEXTS + which])))
+                    text = find_ordinal(reference, multiplier, slot_ids, slot_ordinals)
                     if text < 0:
                         outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, reference
                         return count
                     if out_sources[np.uint64(text)] >= IS_DESCRIPTION:
                         text = np.int64(-1)
                 out_texts[at, which] = text
-        slot = _slot(address, multiplier, mask)
+        slot = first_slot(address, multiplier, mask)
         while slot_ordinals[slot] >= 0:
             if slot_ids[slot] == address:
                 outcome[0], outcome[1], outcome[2] = _TWICE, index, address
@@ -496,8 +497,8 @@ def read_spans(
         if action == SPAN_SKIP:
             continue
         body = np.uint64(starts[index])
-        address = np.int64(_word(buffer, body + np.uint64(plan[kind, 2])))
-        description = _ordinal(address, multiplier, slot_ids, slot_ordinals)
+        address = np.int64(load_word(buffer, body + np.uint64(plan[kind, 2])))
+        description = find_ordinal(address, multiplier, slot_ids, slot_ordinals)
         if description < 0:
             outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, address
             return rows
@@ -512,13 +513,13 @@ def read_spans(
                 pairs[scopes] = description << 32 | 0xFFFFFFFF
                 scopes += 1
         else:
-            address = np.int64(_word(buffer, body + np.uint64(plan[kind, 3])))
-            name = _ordinal(address, multiplier, slot_ids, slot_ordinals)
+            address = np.int64(load_word(buffer, body + np.uint64(plan[kind, 3])))
+            name = find_ordinal(address, multiplier, slot_ids, slot_ordinals)
             if name < 0:
                 outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, address
                 return rows
             pair = description << 32 | name
-            slot = _slot(pair + 1, multiplier, pair_mask)
+            slot = first_slot(pair + 1, multiplier, pair_mask)
             while pair_slots[slot] != 0 and pair_slots[slot] != pair + 1:
                 slot = (slot + np.uint64(1)) & pair_mask
             if pair_slots[slot] == 0:
@@ -532,7 +533,7 @@ def read_spans(
             scope = pair_scopes[slot]
         at = np.uint64(rows)
         out_kind[at] = action - SPAN_BEGIN
-        out_ticks[at] = np.int64(_word(buffer, body + np.uint64(plan[kind, 1])))
+        out_ticks[at] = np.int64(load_word(buffer, body + np.uint64(plan[kind, 1])))
         out_index[at] = index
         out_scope[at] = scope
         rows += 1
@@ -604,8 +605,8 @@ def read_metrics(
             continue
         body = np.uint64(starts[index])
         at = np.uint64(rows)
-        address = np.int64(_word(buffer, body + np.uint64(plan[kind, 2])))
-        ordinal = _ordinal(address, multiplier, slot_ids, slot_ordinals)
+        address = np.int64(load_word(buffer, body + np.uint64(plan[kind, 2])))
+        ordinal = find_ordinal(address, multiplier, slot_ids, slot_ordinals)
         if ordinal < 0:
             outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, address
             return rows
@@ -622,8 +623,8 @@ def read_metrics(
         out_target[at] = texts[subject, 2]
         out_properties[at] = -1
         if plan[kind, 3] >= 0:
-            address = np.int64(_word(buffer, body + np.uint64(plan[kind, 3])))
-            ordinal = _ordinal(address, multiplier, slot_ids, slot_ordinals)
+            address = np.int64(load_word(buffer, body + np.uint64(plan[kind, 3])))
+            ordinal = find_ordinal(address, multiplier, slot_ids, slot_ordinals)
             if ordinal < 0:
                 outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, address
                 return rows
@@ -639,8 +640,8 @@ def read_metrics(
             if overrides[properties, 2] >= 0:
                 out_target[at] = overrides[properties, 2]
         out_integer[at] = action == METRIC_INTEGER
-        out_ticks[at] = np.int64(_word(buffer, body + np.uint64(plan[kind, 1])))
-        out_bits[at] = np.int64(_word(buffer, body + np.uint64(plan[kind, 4])))
+        out_ticks[at] = np.int64(load_word(buffer, body + np.uint64(plan[kind, 1])))
+        out_bits[at] = np.int64(load_word(buffer, body + np.uint64(plan[kind, 4])))
         rows += 1
     return rows
 
@@ -694,13 +695,13 @@ def read_logs(
         source = plan[kind, LOG_TEXT_SOURCE]
         size = np.int64(0)
         if plan[kind, LOG_DYNAMIC] != 0:  # members of fixed types were checked against the type's size
-            size = _half(buffer, np.uint64(start - 4))
+            size = load_half(buffer, np.uint64(start - 4))
             needed = text + 5 if source == TEXT_INLINE else text
             if size < needed:
                 outcome[0], outcome[1], outcome[2] = _SHORT_RECORD, index, size
                 return rows
-        subject_address = np.int64(_word(buffer, body + np.uint64(plan[kind, LOG_SUBJECT])))
-        ordinal = _ordinal(subject_address, multiplier, slot_ids, slot_ordinals)
+        subject_address = np.int64(load_word(buffer, body + np.uint64(plan[kind, LOG_SUBJECT])))
+        ordinal = find_ordinal(subject_address, multiplier, slot_ids, slot_ordinals)
         if ordinal < 0:
             outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, subject_address
             return rows
@@ -724,11 +725,11 @@ def read_logs(
             if plan[kind, LOG_LEVEL_BYTES] == 1:
                 level = np.int64(buffer[body + np.uint64(plan[kind, LOG_LEVEL])])
             else:
-                level = _half(buffer, body + np.uint64(plan[kind, LOG_LEVEL]))
+                level = load_half(buffer, body + np.uint64(plan[kind, LOG_LEVEL]))
         out_properties[at] = -1
         if plan[kind, LOG_PROPERTIES] >= 0:
-            address = np.int64(_word(buffer, body + np.uint64(plan[kind, LOG_PROPERTIES])))
-            ordinal = _ordinal(address, multiplier, slot_ids, slot_ordinals)
+            address = np.int64(load_word(buffer, body + np.uint64(plan[kind, LOG_PROPERTIES])))
+            ordinal = find_ordinal(address, multiplier, slot_ids, slot_ordinals)
             if ordinal < 0:
                 outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, address
                 return rows
@@ -742,12 +743,12 @@ def read_logs(
                     target = overrides[properties, 0]
                 if overrides[properties, 1] >= 0 and words[np.uint64(overrides[properties, 1])] >= 2:
                     level = np.int64(words[np.uint64(overrides[properties, 1])]) - 1
-        out_ticks[at] = np.int64(_word(buffer, body + np.uint64(plan[kind, LOG_TIME])))
+        out_ticks[at] = np.int64(load_word(buffer, body + np.uint64(plan[kind, LOG_TIME])))
         out_level[at] = np.int32(level)  # unsigned on the wire and signed in rows, with the same bits
         out_target[at] = target
         if source == TEXT_INLINE:
             codec = buffer[body + np.uint64(text)]
-            length = _half(buffer, body + np.uint64(text + 1))
+            length = load_half(buffer, body + np.uint64(text + 1))
             if codec > _UTF8:
                 outcome[0], outcome[1], outcome[2] = _BAD_CODEC, index, codec
                 return rows
@@ -764,8 +765,8 @@ def read_logs(
         else:
             message = np.int64(-1)
             if source == TEXT_REFERENCE:
-                address = np.int64(_word(buffer, body + np.uint64(text)))
-                message = _ordinal(address, multiplier, slot_ids, slot_ordinals)
+                address = np.int64(load_word(buffer, body + np.uint64(text)))
+                message = find_ordinal(address, multiplier, slot_ids, slot_ordinals)
                 if message < 0:
                     outcome[0], outcome[1], outcome[2] = _UNKNOWN_DEPENDENCY, index, address
                     return rows
@@ -818,14 +819,18 @@ def warm_up() -> None:
     plan = np.array([[LOG_ROW, 0, 8, 0, -1, 0, -1, 0, TEXT_SUBJECT]], np.int32)
     columns = (i64, i32, i32, i32, i64, i64, u8)
     read_logs(*records, plan, multiplier, *index, described, i64, two, two, i32, *columns, outcome)
-    from lakeflight.wire.transit import text_kernels  # built upon this module
+    from lakeflight.wire.transit import event_kernels, text_kernels  # built upon this module
 
     text_kernels.warm_up()
+    event_kernels.warm_up()
 
 
 __all__ = [
     "Fault",
     "check_references",
+    "find_ordinal",
+    "load_half",
+    "load_word",
     "read_entries",
     "read_logs",
     "read_metrics",

@@ -29,6 +29,7 @@ from lakeflight.wire.transit.records import (
     TypePlan,
     fixed_plan,
     fixed_type,
+    need_dynamic,
     new_outcome,
     other_plan,
     scan_records,
@@ -117,11 +118,11 @@ def _plan_of(table: TypeTable, index: int) -> TypePlan:
     """Plan row: action, dynamic, time, subject, level, level bytes, properties, text, text source."""
     name = table.types[index].name
     if name in _DESCRIBED_DYNAMIC:
-        _need_dynamic(table, index)
+        need_dynamic(table, index)
         time, tags, text, source = _DESCRIBED_DYNAMIC[name]
         return TypePlan((LOG_ROW, 1, time, 0, -1, 0, tags, text, source))
     if name in _INTEROP_DYNAMIC:
-        _need_dynamic(table, index)
+        need_dynamic(table, index)
         return TypePlan(_interop(table, *_INTEROP_DYNAMIC[name]))
     if name not in ("LogStaticStrEvent", "LogStaticStrInteropEvent"):
         return other_plan(table, index)
@@ -136,12 +137,6 @@ def _plan_of(table: TypeTable, index: int) -> TypePlan:
     level = fixed.need("level", Kind.U32, Kind.U8)
     row = (LOG_ROW, 0, time, subject, level.offset, level.kind.width, -1, text, TEXT_REFERENCE)
     return fixed_plan(fixed, row, subject, text)
-
-
-def _need_dynamic(table: TypeTable, index: int) -> None:
-    udt = table.types[index]
-    if udt.size:
-        raise CorruptPayloadError(f"event {udt.name!r} has a fixed size of {udt.size} bytes and cannot hold its text")
 
 
 def _interop(table: TypeTable, level_bytes: int, target: str, tagged: bool, source: int) -> tuple[int, ...]:

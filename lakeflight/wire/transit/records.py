@@ -107,6 +107,13 @@ def fixed_type(table: TypeTable, index: int) -> FixedType:
     return table.record_type(index)
 
 
+def need_dynamic(table: TypeTable, index: int) -> None:
+    """Events that hold text say their own length, and their name says how they are laid out."""
+    udt = table.types[index]
+    if udt.size:
+        raise CorruptPayloadError(f"event {udt.name!r} has a fixed size of {udt.size} bytes and cannot hold its text")
+
+
 def fixed_plan(fixed: FixedType, row: tuple[int, ...], *read: int) -> TypePlan:
     """The plan of a type of fixed size; ``read`` are the offsets of the addresses that the kernel reads by the row."""
     return TypePlan(row, tuple(offset for offset in fixed.references if offset not in read))
@@ -169,6 +176,8 @@ def _raise_fault(fault: Fault, where: int, value: int, noun: str) -> NoReturn:
             text = f"{noun} {where} refers to {address_text(value)}, which does not describe it"
         case Fault.LONG_PROPERTIES:
             text = f"properties of the block have more than {value} bytes with those of {noun} {where}"
+        case Fault.DATA_BEYOND_RECORD:
+            text = f"data of {noun} {where} has a length of {value} bytes, more than are left"
         case _:
             text = f"fault {fault} at {where}"
     raise CorruptPayloadError(text)
@@ -185,6 +194,7 @@ __all__ = [
     "address_text",
     "fixed_plan",
     "fixed_type",
+    "need_dynamic",
     "new_outcome",
     "other_plan",
     "raise_fault",

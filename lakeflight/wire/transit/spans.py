@@ -1,7 +1,7 @@
 """Thread spans of a ``cpu`` block: begin and end events in order, each with the scope it opens or closes.
 
-Async spans share the stream; they are skipped here, and count as objects. Pairing begins with ends is the reader's
-business, because it crosses blocks.
+Async spans share the stream; they are skipped here (``async_spans`` reads them), and count as objects. Pairing begins with
+ends is the reader's business, because it crosses blocks.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from lakeflight.wire.transit import kernels
 from lakeflight.wire.transit.columns import Int32Array, Int64Array, UInt8Array
 from lakeflight.wire.transit.dependencies import Dependencies, DependencyPlan, Wanted, read_dependencies
 from lakeflight.wire.transit.kernels import SPAN_BEGIN, SPAN_END, SPAN_PLAN_COLUMNS, Fault
-from lakeflight.wire.transit.layout import Kind, StreamLayout, TypeTable
+from lakeflight.wire.transit.layout import FixedType, Kind, StreamLayout, TypeTable
 from lakeflight.wire.transit.records import (
     Plan,
+    Records,
     TypePlan,
     fixed_plan,
     fixed_type,
@@ -76,8 +77,17 @@ def read_spans(layout: StreamLayout, dependencies: bytes, objects: bytes) -> Spa
     Raises:
         CorruptPayloadError: The buffers do not follow the type tables.
     """
-    known = read_dependencies(layout.dependencies.derived(_dependency_plan), dependencies)
+    known = read_dependencies(layout.dependencies.derived(scope_dependencies), dependencies)
     found = scan_records(layout.objects.derived(_plan), objects, "object")
+    return read_scoped(known, found)
+
+
+def read_scoped(known: Dependencies, found: Records) -> SpanEvents:
+    """The events that the plan of the records names, with their scopes. Async spans are read by it as well.
+
+    Raises:
+        CorruptPayloadError: An address leads nowhere, or to something else than it should.
+    """
     known.check_other_references(found)
     count = len(found)
     kind, ticks = np.empty(count, np.uint8), np.empty(count, np.int64)
@@ -100,7 +110,8 @@ def read_spans(layout: StreamLayout, dependencies: bytes, objects: bytes) -> Spa
     return SpanEvents(kind[:rows], ticks[:rows], index[:rows], scope[:rows], scopes, count)
 
 
-def _dependency_plan(table: TypeTable) -> DependencyPlan:
+def scope_dependencies(table: TypeTable) -> DependencyPlan:
+    """What scopes are made of."""
     return DependencyPlan(table, _WANTED)
 
 
@@ -113,14 +124,18 @@ def _plan_of(table: TypeTable, index: int) -> TypePlan:
     action = _ACTIONS.get(table.types[index].name)
     if action is None:
         return other_plan(table, index)
-    what, description_member, name_member = action
     fixed = fixed_type(table, index)
     if fixed.stands_for is not None:
         return other_plan(table, index)
+    return scoped_plan(fixed, *action)
+
+
+def scoped_plan(fixed: FixedType, what: int, description_member: str, name_member: str | None, *more: int) -> TypePlan:
+    """The plan of an event with a time and a scope; ``more`` are columns behind these."""
     time = fixed.need("time", Kind.I64, Kind.U64).offset
     description = fixed.need(description_member, Kind.REFERENCE).offset
     name = -1 if name_member is None else fixed.need(name_member, Kind.REFERENCE).offset
-    return fixed_plan(fixed, (what, time, description, name), description, name)
+    return fixed_plan(fixed, (what, time, description, name, *more), description, name)
 
 
 def _scopes(known: Dependencies, pairs: Int64Array) -> list[Scope]:
@@ -136,4 +151,12 @@ def _scopes(known: Dependencies, pairs: Int64Array) -> list[Scope]:
     ]
 
 
-__all__ = ["Scope", "SpanEvents", "read_spans", "scope_hash"]
+__all__ = [
+    "Scope",
+    "SpanEvents",
+    "read_scoped",
+    "read_spans",
+    "scope_dependencies",
+    "scope_hash",
+    "scoped_plan",
+]
