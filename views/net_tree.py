@@ -49,7 +49,7 @@ _table = types.int64[:, ::1]
 @njit(types.int64(_u8, _i64, _i64, _i64, _i64, types.int64, _i64, _table, _table), nogil=True, cache=True)
 def _advance(
     actions: Any, times: Any, ids: Any, names: Any, numbers: Any, first: Any, registers: Any, stack: Any, out: Any
-) -> int:
+) -> Any:
     """Run the machine from event ``first``; returns the event to go on with when the stack has more room.
 
     ``registers`` are how many spans are open and how many rows there are. ``out`` has a row for each column, and room for

@@ -34,6 +34,7 @@ def _blocks(language: str) -> list[tuple[str, str]]:
 def program(server: Server) -> Program:
     sent = Program()
     server.replay([*sent.registration(), sent.log_block(), sent.thread_block()])
+    server.replay([*sent.async_requests(), *sent.net_requests(), *sent.image_requests()])
     return sent
 
 

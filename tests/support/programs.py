@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lakeflight.wire.envelope import ProcessRequest, encode_block, encode_process, encode_stream
-from lakeflight.wire.transit.types import LOG_TYPES, SPAN_TYPES
+from lakeflight.wire.transit.types import LOG_TYPES, SPAN_TYPES, StreamTypes
 from lakeflight.wire.transit.writer import (
     EncodedBlock,
     LogBlockBuilder,
@@ -17,6 +17,19 @@ from lakeflight.wire.transit.writer import (
     describe_stream,
 )
 from tests.support.fixtures import Request
+from tests.support.rare_blocks import (
+    CONNECTION,
+    CONNECTION_END,
+    IMAGE_TYPES,
+    NET_TYPES,
+    OBJECT,
+    OBJECT_END,
+    PROPERTY,
+    Image,
+    NetEvent,
+    image_block,
+    net_block,
+)
 
 START_NS = 1_714_557_600_000_000_000  # a whole microsecond
 SECOND_NS = 1_000_000_000
@@ -97,6 +110,36 @@ class Program:
         self.thread_blocks += 1
         self.spans += 2 * frames
         return request
+
+    def async_requests(self) -> list[Request]:
+        """A second thread with the async spans ``request`` and, inside of it, ``query``."""
+        builder = SpanBlockBuilder()
+        outside, inside = SpanMetadata("request", "test"), SpanMetadata("query", "test")
+        builder.begin_async(outside, 1_000, span_id=1)
+        builder.begin_async(inside, 2_000, span_id=2, parent_span_id=1, depth=1)
+        builder.end_async(inside, 7_000, span_id=2, parent_span_id=1, depth=1)
+        builder.end_async(outside, 9_000, span_id=1)
+        return self._stream_of_one_block(SPAN_TYPES, builder.finish())
+
+    def net_requests(self) -> list[Request]:
+        """A network trace of one connection with one object with one property."""
+        events = [
+            NetEvent(CONNECTION, 1_000, "127.0.0.1:7777", 1),
+            NetEvent(OBJECT, 2_000, "Hero"),
+            NetEvent(PROPERTY, 3_000, "Health", 8),
+            NetEvent(OBJECT_END, 4_000, number=32),
+            NetEvent(CONNECTION_END, 5_000, number=40),
+        ]
+        return self._stream_of_one_block(NET_TYPES, net_block(events))
+
+    def image_requests(self) -> list[Request]:
+        """One image."""
+        return self._stream_of_one_block(IMAGE_TYPES, image_block([Image(1_000, b"heatmap", b"png", b"\x89PNG")]))
+
+    def _stream_of_one_block(self, types: StreamTypes, block: EncodedBlock) -> list[Request]:
+        stream_id = str(uuid.uuid4())
+        described = describe_stream(types, process_id=self.process_id, stream_id=stream_id)
+        return [_request("stream", encode_stream(described)), self._block(block, stream_id, 0, 0)]
 
     def _block(self, block: EncodedBlock, stream_id: str, begin_ticks: int, object_offset: int) -> Request:
         return _request(
