@@ -1,13 +1,15 @@
 """The rows of catalog tables as CSV files, all of one snapshot, for the engine to read.
 
 Postgres writes the text and nobody parses it here: the bytes go from the connection to the file. Only rows that a statement
-can need are asked for; rows too many are no harm, because the engine filters again, so several needs are joined by OR.
+can need are asked for, and columns that it can read; rows and columns too many are no harm, because the engine filters again,
+so several needs are joined by OR.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +19,9 @@ import pyarrow as pa
 from lakehouse.catalog.connect import ACQUIRE_TIMEOUT_S, database_errors
 from lakehouse.catalog.queries import load
 from lakehouse.catalog.tables import CatalogTable, RowsNeed
-from lakehouse.engine.metadata_relations import own_columns
+from lakehouse.engine.metadata_relations import columns_of, own_columns
 from lakehouse.errors import BackendUnavailableError, LimitExceededError
-from lakehouse.model import NS_PER_US
+from lakehouse.model import EVERYTHING, NS_PER_US
 
 COPY_TIMEOUT_S: Final = 120.0
 _SQL = load("metadata")
@@ -42,10 +44,13 @@ class MetadataExport:
         left = [self._bytes_max]
         try:
             with database_errors():
-                async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-                    async with connection.transaction(isolation="repeatable_read", readonly=True):
-                        for name, query in queries.items():
-                            await self._copy(connection, query, files[name], left)
+                async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection, AsyncExitStack() as snapshot:
+                    if len(queries) > 1:  # one statement sees one moment anyway, in two round trips less
+                        await snapshot.enter_async_context(
+                            connection.transaction(isolation="repeatable_read", readonly=True)
+                        )
+                    for name, query in queries.items():
+                        await self._copy(connection, query, files[name], left)
         except BackendUnavailableError:
             if left[0] >= 0:
                 raise
@@ -65,27 +70,41 @@ class MetadataExport:
                 else:  # an error here would have asyncpg cancel the copy, and wait for ever if its end is already read
                     connection.terminate()
 
-            await connection.copy_from_query(query, output=sink, format="csv", timeout=COPY_TIMEOUT_S)
+            await connection.copy_from_query(query, output=sink, format="csv", header=True, timeout=COPY_TIMEOUT_S)
 
 
 def copy_queries(needs: Sequence[RowsNeed]) -> dict[str, str]:
     """The SELECT of each file. Conditions hold nothing but names of columns, and UUIDs and integers of our own making."""
     tables: dict[str, CatalogTable] = {}
     conditions: dict[str, list[str]] = {}
+    columns: dict[str, set[str]] = {}
     for need in needs:
         own = _condition(need)
+        needed = _columns(need)
         wanted = [(need.table, own)]
         for column, other in need.table.joins.items():
             joined = f"SELECT r.{column} FROM {_rows(need.table)} WHERE {own}"
-            wanted.append((other, own and f"r.{column} IN ({joined})"))
+            if other.name in needed:
+                wanted.append((other, own and f"r.{column} IN ({joined})"))
         for table, condition in wanted:
             tables[table.name] = table
             conditions.setdefault(table.name, []).append(condition)
-    return {name: _query(table, conditions[name]) for name, table in tables.items()}
+            columns.setdefault(table.name, set()).update(needed[table.name])
+    return {name: _query(table, columns[name], conditions[name]) for name, table in tables.items()}
 
 
-def _query(table: CatalogTable, conditions: Sequence[str]) -> str:
-    columns = ", ".join(_written(f"r.{column.name}", column.type) for column in own_columns(table.schema))
+def _columns(need: RowsNeed) -> dict[str, set[str]]:
+    """Of each file, the columns that are read; the time columns where rows are chosen by them."""
+    table, read = need.table, need.columns
+    if read is not None and need.range != EVERYTHING:
+        read |= {table.begin_column.lower(), table.end_column.lower()}
+    return columns_of(table.name, table.schema, {key: other.name for key, other in table.joins.items()}, read)
+
+
+def _query(table: CatalogTable, needed: Collection[str], conditions: Sequence[str]) -> str:
+    own = own_columns(table.schema)
+    chosen = [column for column in own if column.name in needed] or own[:1]  # one, to have a line for each row
+    columns = ", ".join(f'{_written(f"r.{column.name}", column.type)} AS "{column.name}"' for column in chosen)
     anyone = " OR ".join(f"({condition})" for condition in dict.fromkeys(conditions)) if all(conditions) else "true"
     return f"SELECT {columns} FROM {_rows(table)} WHERE {anyone}"
 

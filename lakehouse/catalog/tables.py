@@ -18,7 +18,8 @@ class CatalogTable:
     """A table whose rows are the catalog's own, so it has no blocks and no files.
 
     ``lakehouse/catalog/sql/metadata.sql`` has a SELECT of its name, with the columns of the schema. Only a column called
-    ``other.column`` is not in it: that is a column of the table that one of the ids is joined with.
+    ``other.column`` is not in it: that is a column of the table that one of the ids is joined with. Every row of the SELECT
+    has a row in each of these tables, so that it can be read without them.
 
     A row is in a range of time if ``begin_column`` is at or before its end and ``end_column`` at or after its begin.
     """
@@ -43,3 +44,4 @@ class RowsNeed:
     table: CatalogTable
     range: TimeRange = EVERYTHING
     equals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> its only possible values
+    columns: frozenset[str] | None = None  # lower-case names, with those of all columns that are read; ``None``: any

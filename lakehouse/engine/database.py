@@ -21,7 +21,7 @@ from lakehouse.engine.functions import (
     relation_functions,
 )
 from lakehouse.engine.limits import EngineLimits
-from lakehouse.engine.metadata_relations import files_of, read_csv, select_of
+from lakehouse.engine.metadata_relations import columns_of, read_csv, select_of
 from lakehouse.engine.names import (
     CATALOG_NAME,
     INCOMING,
@@ -36,7 +36,7 @@ from lakehouse.engine.plan import planning_setting
 from lakehouse.engine.relations import Call, EngineCatalog, Relation
 from lakehouse.engine.sql_types import literal, quoted, sql_type
 from lakehouse.errors import InternalError
-from lakehouse.model import TimeRange
+from lakehouse.model import EVERYTHING, TimeRange
 
 
 def settings(limits: EngineLimits) -> tuple[str, ...]:
@@ -107,14 +107,30 @@ class Database:
         """What the clock shows to the next statement."""
         self._run(f"SET VARIABLE {NOW_VARIABLE} = make_timestamp_ns({int(now_ns)})")
 
-    def bind(self, relations: Sequence[Relation], catalog: EngineCatalog, metadata: Mapping[str, Path]) -> None:
-        """Make exactly these relations visible. Snapshots of the catalog are replaced, views only where they differ."""
-        needed = {name for relation in relations if relation.metadata for name in files_of(relation.metadata, catalog)}
-        for name in sorted(needed):
-            if name not in metadata:
-                raise InternalError(f"there is no snapshot of {name}")
-            self._load(quoted(raw_table(name)), read_csv(name, catalog.view_sets[name].schema, metadata[name]))
-        wanted = {relation.name: _view_text(relation, catalog) for relation in relations}
+    def bind(
+        self,
+        relations: Sequence[Relation],
+        catalog: EngineCatalog,
+        metadata: Mapping[str, Path],
+        read: frozenset[str] | None = None,
+    ) -> None:
+        """Make exactly these relations visible. Snapshots of the catalog are replaced, views only where they differ.
+
+        Args:
+            read: Names of columns, without which the statement reads none of ``metadata``; ``None``: it may read any.
+        """
+        wanted = {}
+        needed: dict[str, set[str]] = {}
+        for relation in relations:
+            columns = _snapshot_columns(relation, catalog, read)
+            wanted[relation.name] = _view_text(relation, catalog, columns)
+            for name, own in columns.items():
+                needed.setdefault(name, set()).update(own)
+        for name, own in sorted(needed.items()):
+            rows = read_csv(name, catalog.view_sets[name].schema, metadata[name]) if name in metadata else None
+            if rows is None or not own <= set(rows.column_names):
+                raise InternalError(f"there is no snapshot of {name}, or not of all of {', '.join(sorted(own))}")
+            self._load(quoted(raw_table(name)), rows)
         for name in self._views.keys() - wanted.keys():
             self._run(f"DROP VIEW {quoted(name)}")
             del self._views[name]
@@ -218,17 +234,29 @@ def _empty_select(schema: Any) -> str:
     return f"SELECT {columns} WHERE false"
 
 
-def _view_text(relation: Relation, catalog: EngineCatalog) -> str:
+def _snapshot_columns(
+    relation: Relation, catalog: EngineCatalog, read: frozenset[str] | None
+) -> Mapping[str, set[str]]:
+    """The columns of the catalog's files that a relation is made of; none for one of Parquet files."""
+    if not relation.metadata:
+        return {}
+    declared = catalog.view_sets[relation.metadata]
+    if read is not None and relation.range != EVERYTHING:
+        read |= {str(column).lower() for column in (relation.begin_column, relation.end_column)}
+    return columns_of(relation.metadata, declared.schema, declared.joins, read)
+
+
+def _view_text(relation: Relation, catalog: EngineCatalog, columns: Mapping[str, set[str]]) -> str:
     row_filter = _row_filter(relation)
     if relation.metadata:
-        source = select_of(relation.metadata, catalog)
+        source = select_of(relation.metadata, catalog, columns)
         return f"SELECT * FROM ({source}){row_filter}" if row_filter else source
-    columns = ", ".join(quoted(name) for name in relation.schema.names)
+    listed = ", ".join(quoted(name) for name in relation.schema.names)
     parts = []
     if relation.files:
-        parts.append(f"SELECT {columns} FROM {_scan(relation.files)}{row_filter}")
+        parts.append(f"SELECT {listed} FROM {_scan(relation.files)}{row_filter}")
     if relation.files_inside:
-        parts.append(f"SELECT {columns} FROM {_scan(relation.files_inside)}")
+        parts.append(f"SELECT {listed} FROM {_scan(relation.files_inside)}")
     return " UNION ALL ".join(parts) or _empty_select(relation.schema)
 
 

@@ -21,6 +21,7 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.engine.bounds import ALL_ROWS, NO_ROWS, find_rows, reference
+from lakehouse.engine.columns import columns_read
 from lakehouse.engine.database import Database
 from lakehouse.engine.functions import read_by, relation_functions
 from lakehouse.engine.gate import Checked, judge
@@ -192,7 +193,11 @@ class QueryEngine:
             rows = find_rows(plan, declared) if plan is not None else dict.fromkeys(tables, ALL_ROWS)
         except RecursionError:
             rows = dict.fromkeys(tables, ALL_ROWS)
-        return tuple(reference(named, rows.get(table, NO_ROWS)) for table, named in sorted(tables.items()))
+        columns = columns_read(checked.tree, tables)
+        return tuple(
+            replace(reference(named, rows.get(table, NO_ROWS)), columns=columns)
+            for table, named in sorted(tables.items())
+        )
 
     def _schema(self, database: Database, checked: Checked, values: list[Any]) -> Any:
         if checked.kind == "explain":
@@ -316,7 +321,7 @@ class QueryEngine:
         else:
             database = self._database(key)
             self._watch(database)
-            database.bind(relations, catalog, metadata)
+            database.bind(relations, catalog, metadata, columns_read(checked.tree, checked.tables))
         if checked.reads_information or checked.kind == "show_tables":
             database.describe(catalog)
         if checked.reads_clock:

@@ -1,13 +1,16 @@
 """Rows of the catalog, as Postgres hands them over, become the relations that users know.
 
-The rows come as CSV files that Postgres' COPY wrote from one snapshot: a file per relation, its own columns in declared
-order. The declared type says how a value is written: times as integer microseconds, bytes as hexadecimal text, lists as
-JSON arrays, pairs as a JSON object; NULL is an unquoted empty field. A column called ``other.column`` is in no file: it is
-joined. Conversions are part of the views, so that a statement pays only for the columns it reads.
+The rows come as CSV files that Postgres' COPY wrote from one snapshot: a file per relation, with those of its own columns
+that the statement can read, under their names. The declared type says how a value is written: times as integer
+microseconds, bytes as hexadecimal text, lists as JSON arrays, pairs as a JSON object; NULL is an unquoted empty field. A
+column called ``other.column`` is in no file: it is joined. Every row has one in each relation that it may be joined with, so
+nothing is joined for columns that are not read. Conversions are part of the views, so that a statement pays only for the
+columns it reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,24 +36,27 @@ def own_columns(schema: Any) -> list[Any]:
 def read_csv(name: str, schema: Any, path: Path) -> Any:
     """One file as Arrow, values as they are written in it."""
     columns = pa.schema([(column.name, _written_type(column.type)) for column in own_columns(schema)])
-    if path.stat().st_size == 0:
-        return columns.empty_table()
     block_bytes = _CSV_BLOCK_BYTES
     while True:
         try:
-            return _read_csv(path, columns, block_bytes)
+            rows = _read_csv(path, columns, block_bytes)
+            break
         except pa.ArrowInvalid as error:
             # A row that is longer than a block is refused, in words that are not its own. The catalog limits what
             # it writes into all files of a statement, so a block that holds the whole file is bounded as well.
             if block_bytes >= min(path.stat().st_size, _CSV_BLOCK_BYTES_MAX):
                 raise InternalError(f"the snapshot of {name} is not as expected: {error}") from error
         block_bytes = min(_CSV_GROWTH * block_bytes, _CSV_BLOCK_BYTES_MAX)
+    unknown = set(rows.column_names) - set(columns.names)
+    if unknown:
+        raise InternalError(f"the snapshot of {name} has a column {sorted(unknown)[0]!r}")
+    return rows
 
 
 def _read_csv(path: Path, columns: Any, block_bytes: int) -> Any:
     return pa.csv.read_csv(
         path,
-        read_options=pa.csv.ReadOptions(column_names=columns.names, block_size=block_bytes),
+        read_options=pa.csv.ReadOptions(block_size=block_bytes),
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(
             column_types=columns, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
@@ -58,23 +64,40 @@ def _read_csv(path: Path, columns: Any, block_bytes: int) -> Any:
     )
 
 
-def files_of(name: str, catalog: EngineCatalog) -> tuple[str, ...]:
-    """The relations whose files one relation is made of."""
-    return (name, *catalog.view_sets[name].joins.values())
+def columns_of(name: str, schema: Any, joins: Mapping[str, str], read: Collection[str] | None) -> dict[str, set[str]]:
+    """The columns of each file that one relation needs, if nothing but ``read`` is read of it.
+
+    Args:
+        joins: Its id columns, and the relations that describe them.  read: Lower-case names; ``None``: any.
+    """
+    needed: dict[str, set[str]] = {name: set()}
+    keys = {other: key for key, other in joins.items()}
+    for column in schema.names:
+        if read is None or column.lower() in read:
+            table, _, plain = column.rpartition(".")
+            needed.setdefault(table or name, set()).add(plain)
+    for other in needed.keys() - {name}:
+        needed[other].add(keys[other])
+        needed[name].add(keys[other])
+    return needed
 
 
-def select_of(name: str, catalog: EngineCatalog) -> str:
-    """The SELECT of one relation over the raw tables, columns in the declared order."""
+def select_of(name: str, catalog: EngineCatalog, needed: Mapping[str, Collection[str]]) -> str:
+    """The SELECT of one relation over the raw tables, columns in the declared order; those not needed are NULL."""
     declared = catalog.view_sets[name]
     columns = []
     for column in declared.schema:
         table, _, plain = column.name.rpartition(".")
-        source = f"{quoted(table or name)}.{quoted(plain)}"
-        columns.append(f"{_converted(source, column.type)} AS {quoted(column.name)}")
+        if plain in needed.get(table or name, ()):
+            value = _converted(f"{quoted(table or name)}.{quoted(plain)}", column.type)
+        else:
+            value = f"CAST(NULL AS {sql_type(column.type)})"
+        columns.append(f"{value} AS {quoted(column.name)}")
     rows = f"{quoted(raw_table(name))} AS {quoted(name)}"
     for key, other in declared.joins.items():
-        rows += f" JOIN {quoted(raw_table(other))} AS {quoted(other)}"
-        rows += f" ON {quoted(name)}.{quoted(key)} = {quoted(other)}.{quoted(key)}"
+        if other in needed:
+            rows += f" JOIN {quoted(raw_table(other))} AS {quoted(other)}"
+            rows += f" ON {quoted(name)}.{quoted(key)} = {quoted(other)}.{quoted(key)}"
     return f"SELECT {', '.join(columns)} FROM {rows}"
 
 

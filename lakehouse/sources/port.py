@@ -28,6 +28,7 @@ class Read:
 
     range: TimeRange = EVERYTHING
     equals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> its only possible values
+    columns: frozenset[str] | None = None  # lower-case names, with those of all columns that are read; ``None``: any
 
 
 @dataclass(frozen=True, slots=True)

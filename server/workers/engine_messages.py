@@ -70,6 +70,7 @@ def inspection_message(inspection: Inspection) -> dict[str, Any]:
                 "begin_ns": reference.range.begin_ns,
                 "end_ns": reference.range.end_ns,
                 "equals": {name: list(values) for name, values in reference.equals.items()},
+                "columns": None if reference.columns is None else sorted(reference.columns),
             }
             for reference in inspection.references
         ],
@@ -117,6 +118,7 @@ def _reference(message: Mapping[str, Any]) -> Reference:
             _typed(name, str): tuple(_typed(value, str) for value in values)
             for name, values in message["equals"].items()
         },
+        columns=None if message["columns"] is None else frozenset(_typed(name, str) for name in message["columns"]),
     )
 
 

@@ -20,7 +20,7 @@ from lakehouse.engine import Relation
 from lakehouse.engine.engine import QueryEngine
 from lakehouse.errors import LimitExceededError
 from lakehouse.model import EVERYTHING, TimeRange
-from tests.support.engine_lake import METADATA, EngineLake
+from tests.support.engine_lake import CATALOG, METADATA, EngineLake
 from views.blocks import BLOCKS as BLOCKS_TABLE
 from views.processes import PROCESSES as PROCESSES_TABLE
 from views.quarantined_blocks import QUARANTINED_BLOCKS
@@ -95,6 +95,14 @@ class Catalog:
         return self.engine.rows(sql, *relations, metadata=files)
 
 
+def needs_of(engine: QueryEngine, sql: str) -> list[RowsNeed]:
+    """What a statement reads, as the engine says it."""
+    return [
+        RowsNeed(TABLES[found.view_set], found.range, found.equals, found.columns)
+        for found in engine.inspect(sql, None, CATALOG).references
+    ]
+
+
 def need(view: str, equals: Mapping[str, Sequence[str]] | None = None, range: TimeRange = EVERYTHING) -> RowsNeed:
     return RowsNeed(TABLES[view], range, {name: tuple(values) for name, values in (equals or {}).items()})
 
@@ -147,9 +155,9 @@ async def test_a_block_brings_its_own_stream_and_process_and_no_other(catalog: C
     files = await catalog.export(need("blocks", {"block_id": [BLOCKS[2]]}))
 
     assert {name: path.read_text().count("\n") for name, path in files.items()} == {
-        "blocks": 1,
-        "streams": 1,
-        "processes": 1,
+        "blocks": 2,  # their names stand above the rows
+        "streams": 2,
+        "processes": 2,
     }
     (row,) = catalog.read("SELECT * FROM blocks", files)
     assert (row["process_id"], row["stream_id"], row["nb_objects"]) == (PROCESSES[2], STREAMS[2], 1)
@@ -181,6 +189,64 @@ async def test_rows_of_other_times_stay_where_they_are(catalog: Catalog, view: s
     assert await catalog.hours(view, range=TimeRange(middle + 1_000, None)) == [2]
     assert await catalog.hours(view, range=TimeRange(-(1 << 63), (1 << 63) - 1)) == [0, 1, 2]
     assert await catalog.hours(view, range=TimeRange(middle, T0_NS)) == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns"),
+    [
+        ("SELECT count(*) AS n FROM processes", {"processes": ["process_id"]}),
+        ("SELECT exe, last_update_time FROM processes", {"processes": ["exe", "last_update_time"]}),
+        ("SELECT count(*) AS n FROM blocks WHERE process_id = '{process}'", {"blocks": ["process_id"]}),
+        (
+            'SELECT "processes.exe", count(*) AS n FROM blocks GROUP BY ALL',
+            {"blocks": ["process_id"], "processes": ["process_id", "exe"]},
+        ),
+        (
+            "SELECT block_id FROM blocks WHERE list_contains(\"streams.tags\", 'log') ORDER BY insert_time",
+            {"blocks": ["block_id", "stream_id", "insert_time"], "streams": ["stream_id", "tags"]},
+        ),
+        ("SELECT properties FROM processes p WHERE p.process_id = '{process}'", None),
+        ("SELECT p FROM processes p", None),
+        ("SELECT p.* EXCLUDE (properties) FROM processes AS p", None),
+        ("SELECT exe.upper() AS e FROM processes", None),
+        ("SELECT a FROM processes AS t(a)", None),
+        ("SELECT #2 FROM processes", None),
+        ("SELECT count(*) AS n FROM processes NATURAL JOIN streams", None),
+        ("SELECT max(b.nb_objects) AS m, max(s.format) AS f FROM blocks b JOIN streams s USING (stream_id)", None),
+        (
+            "WITH a AS (SELECT exe AS x FROM processes) SELECT x FROM a WHERE x < (SELECT min(tags[1]) FROM streams)",
+            None,
+        ),
+        ("SELECT count(*) AS n FROM blocks WHERE insert_time > TIMESTAMP '2024-01-01'", None),
+    ],
+)
+async def test_only_the_columns_that_a_statement_reads_leave_the_catalog_and_the_answer_is_the_same(
+    catalog: Catalog, engine: QueryEngine, sql: str, columns: dict[str, list[str]] | None
+) -> None:
+    sql = sql.format(process=PROCESSES[1])
+    needs = needs_of(engine, sql)
+
+    files = await catalog.export(*needs)
+
+    if columns is not None:
+        assert {name: path.read_text().partition("\n")[0].split(",") for name, path in files.items()} == columns
+    everything = await catalog.export(*(need(name) for name in TABLES))
+    assert catalog.read(sql, files) == catalog.read(sql, everything) != []
+
+
+async def test_a_block_shows_once_its_stream_and_its_process_do_whatever_is_read_of_it(catalog: Catalog) -> None:
+    await catalog.pool.executemany(
+        "INSERT INTO blocks (block_id, stream_id, process_id, begin_time, begin_ticks, end_time, end_ticks,"
+        " nb_objects, object_offset, payload_size, insert_time) VALUES ($1, $2, $3, $4, 0, $4, 9, 1, 0, 5, $4)",
+        [
+            (str(uuid.uuid4()), stream, process, T0)
+            for stream, process in ((STREAMS[0], str(uuid.uuid4())), (str(uuid.uuid4()), PROCESSES[0]))
+        ],
+    )
+
+    for columns in (None, frozenset({"block_id"}), frozenset({"block_id", "processes.exe"})):
+        files = await catalog.export(RowsNeed(BLOCKS_TABLE, columns=columns))
+        assert {row["block_id"] for row in catalog.read("SELECT block_id FROM blocks", files)} == set(BLOCKS)
 
 
 async def test_needs_of_one_statement_are_joined(catalog: Catalog) -> None:

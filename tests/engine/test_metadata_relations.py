@@ -42,7 +42,7 @@ def relation(view_set: str, range: TimeRange = EVERYTHING, *, name: str | None =
     )
 
 
-def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
+def write_csv(folder: Path, view_set: str, rows: Sequence[Sequence[Any]]) -> Path:
     """As COPY … WITH (FORMAT csv) does: NULL is empty, an empty text is quoted, quotes are doubled."""
 
     def field(value: Any) -> str:
@@ -52,7 +52,9 @@ def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
         needs = text == "" or any(c in text for c in ',"\n\r')
         return '"' + text.replace('"', '""') + '"' if needs else text
 
-    path.write_text("".join(",".join(map(field, row)) + "\n" for row in rows), encoding="utf-8")
+    header = [column.name for column in own_columns(METADATA[view_set].schema)]
+    path = folder / f"{view_set}.csv"
+    path.write_text("".join(",".join(map(field, row)) + "\n" for row in [header, *rows]), encoding="utf-8")
     return path
 
 
@@ -116,13 +118,13 @@ def snapshot(tmp_path: Path) -> Snapshot:
     rows = {
         "processes": [process_row("p1"), process_row("p2", parent_process_id="p1")],
         "streams": [stream_row("s1", "p1"), stream_row("s2", "p2", ("cpu", "thread")), stream_row("s3", "p2", ())],
-        "blocks": [block_row("b1", "s1", "p1"), block_row("b2", "s2", "p2", 5), block_row("orphan", "nowhere", "p1")],
+        "blocks": [block_row("b1", "s1", "p1"), block_row("b2", "s2", "p2", 5)],
         "quarantined_blocks": [
             ["b1", "s1", "p1", "log_entries", 2, 'a "quoted" reason,\non two lines', US],
             ["b1", "s1", "p1", "measures", 1, "", None],
         ],
     }
-    return {name: write_csv(tmp_path / f"{name}.csv", lines) for name, lines in rows.items()}
+    return {name: write_csv(tmp_path, name, lines) for name, lines in rows.items()}
 
 
 @pytest.mark.parametrize("name", METADATA)
@@ -189,7 +191,7 @@ def test_a_block_carries_its_stream_and_process(lake: EngineLake, snapshot: Snap
 
     rows = lake.rows(sql, relation("blocks"), metadata=snapshot)
 
-    assert [row["block_id"] for row in rows] == ["b1", "b2"]  # one whose stream is unknown does not appear
+    assert [row["block_id"] for row in rows] == ["b1", "b2"]
     assert rows[1] == {
         "block_id": "b2",
         "nb_objects": 3,
@@ -248,21 +250,22 @@ def test_relations_of_the_catalog_join_with_each_other(lake: EngineLake, snapsho
 def test_each_statement_sees_its_own_snapshot(lake: EngineLake, snapshot: Snapshot, tmp_path: Path) -> None:
     count = "SELECT count(*) AS n FROM processes"
     first = lake.rows(count, relation("processes"), metadata=snapshot)
-    newer = {"processes": write_csv(tmp_path / "newer.csv", [process_row(f"q{i}") for i in range(7)])}
+    (tmp_path / "newer").mkdir()
+    newer = {"processes": write_csv(tmp_path / "newer", "processes", [process_row(f"q{i}") for i in range(7)])}
 
     assert (first, lake.rows(count, relation("processes"), metadata=newer)) == ([{"n": 2}], [{"n": 7}])
 
 
 def test_an_empty_snapshot_is_an_empty_table(lake: EngineLake, tmp_path: Path) -> None:
-    empty = write_csv(tmp_path / "empty.csv", [])
-    files = dict.fromkeys(METADATA, empty)
+    files = {name: write_csv(tmp_path, name, []) for name in METADATA}
 
     for name in METADATA:
         assert lake.rows(f"SELECT * FROM {name}", relation(name), metadata=files) == []
 
 
 def test_a_wrong_or_absent_snapshot_is_our_fault(lake: EngineLake, snapshot: Snapshot, tmp_path: Path) -> None:
-    wrong = write_csv(tmp_path / "wrong.csv", [["a", "b"]])
+    (tmp_path / "wrong").mkdir()
+    wrong = write_csv(tmp_path / "wrong", "processes", [["a", "b"]])
 
     with pytest.raises(InternalError, match="the snapshot of processes is not as expected"):
         lake.rows("SELECT * FROM processes", relation("processes"), metadata={"processes": wrong})
@@ -276,7 +279,7 @@ def test_a_wrong_or_absent_snapshot_is_our_fault(lake: EngineLake, snapshot: Sna
 def test_large_type_tables_fit(lake: EngineLake, tmp_path: Path) -> None:
     row = stream_row("s1", "p1")
     row[2] = "ab" * (1 << 20)
-    files = {"streams": write_csv(tmp_path / "large.csv", [row])}
+    files = {"streams": write_csv(tmp_path, "streams", [row])}
 
     rows = lake.rows(
         "SELECT octet_length(dependencies_metadata) AS n FROM streams", relation("streams"), metadata=files
@@ -293,7 +296,7 @@ def test_a_property_of_any_length_breaks_no_query(lake: EngineLake, tmp_path: Pa
         process_row("large", exe="b", properties=json.dumps({"text": "x\n" * (length // 2), "last": "1"})),
         process_row("after", exe="c"),
     ]
-    files = {"processes": write_csv(tmp_path / "processes.csv", rows)}
+    files = {"processes": write_csv(tmp_path, "processes", rows)}
 
     found = lake.rows(
         "SELECT process_id, exe, len(properties[1].value) AS n, properties[2].value AS last FROM processes ORDER BY exe",
@@ -306,8 +309,29 @@ def test_a_property_of_any_length_breaks_no_query(lake: EngineLake, tmp_path: Pa
 
 
 def test_the_writer_of_these_files_is_the_standard_one(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "x.csv", [process_row("p1")])
+    path = write_csv(tmp_path, "processes", [process_row("p1")])
 
-    (row,) = csv.reader(path.open(newline=""))
+    header, row = csv.reader(path.open(newline=""))
 
-    assert len(row) == len(METADATA["processes"].schema)
+    assert header == METADATA["processes"].schema.names
+    assert len(row) == len(header)
+
+
+def test_what_a_statement_does_not_read_need_not_be_there(lake: EngineLake, tmp_path: Path) -> None:
+    path = tmp_path / "blocks.csv"
+    path.write_text(f"block_id,process_id,begin_time,insert_time\nb1,p1,{US},{US}\nb2,p2,{US},{US}\n")
+    only = {"blocks": path}
+
+    for sql, rows in (
+        ("SELECT count(*) AS n FROM blocks", [{"n": 2}]),
+        ("SELECT block_id FROM blocks WHERE process_id = 'p2'", [{"block_id": "b2"}]),
+        (
+            "SELECT b.block_id FROM blocks b JOIN blocks c USING (process_id) WHERE c.block_id = 'b1'",
+            [{"block_id": "b1"}],
+        ),
+    ):
+        assert lake.rows(sql, relation("blocks"), metadata=only) == rows
+        assert lake.rows(sql, relation("blocks", TimeRange(T0, T0)), metadata=only) == rows
+    for sql in ('SELECT "processes.exe" FROM blocks', "SELECT nb_objects FROM blocks", "SELECT b FROM blocks b"):
+        with pytest.raises(InternalError, match="there is no snapshot of"):
+            lake.rows(sql, relation("blocks"), metadata=only)

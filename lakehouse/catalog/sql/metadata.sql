@@ -50,6 +50,8 @@ JOIN (
 ) AS last ON last.stream_id = s.stream_id;
 
 -- name: blocks
+-- A block shows once its stream and its process are registered: it is then itself what has both of them show, so that it may
+-- be joined with them or not.
 SELECT
     b.block_id,
     b.stream_id,
@@ -62,7 +64,10 @@ SELECT
     b.object_offset,
     b.payload_size,
     b.insert_time
-FROM blocks b;
+FROM blocks b
+WHERE
+    EXISTS (SELECT FROM streams s WHERE s.stream_id = b.stream_id)
+    AND EXISTS (SELECT FROM processes p WHERE p.process_id = b.process_id);
 
 -- name: quarantined_blocks
 SELECT q.block_id, q.stream_id, q.process_id, q.view_set, q.writer_version, q.error, q.time
