@@ -14,48 +14,14 @@ from typing import Final
 
 from lakehouse.engine.functions import reference_of
 from lakehouse.engine.names import CATALOG_NAME, SCHEMA_NAME
+from lakehouse.engine.readings import INT64_MAX, Reading, constant, reading_of
 from lakehouse.engine.relations import Call, DeclaredRelation, Reference
 from lakehouse.engine.tree import Node, nodes
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, NEVER, TimeRange
 
 Named = Call | str  # of a relation function, or the name of a global table
 
-_INT64_MIN: Final = -(1 << 63)
-_INT64_MAX: Final = (1 << 63) - 1
 _IDS_MAX: Final = 1_000  # more values than this for one id column push nothing down
-_US: Final = 1_000
-_DAY_NS: Final = 86_400_000_000_000
-_MONTH_NS_MAX: Final = 31 * _DAY_NS
-# Nanoseconds of a step of each type that a moment can be read as.
-_STEP_NS: Final[Mapping[str, int]] = {
-    "TIMESTAMP_NS": 1,
-    "TIMESTAMP": _US,
-    "TIMESTAMP WITH TIME ZONE": _US,
-    "TIMESTAMP_MS": 1_000_000,
-    "TIMESTAMP_S": 1_000_000_000,
-    "DATE": _DAY_NS,
-}
-_EPOCH_STEP_NS: Final[Mapping[str, int]] = {
-    "epoch_ns": 1,
-    "epoch_us": _US,
-    "epoch_ms": 1_000_000,
-    "epoch": 1_000_000_000,
-}
-_EPOCH_ROUNDING_NS: Final = 2_000  # of a double that holds seconds, anywhere in the range of int64 nanoseconds
-_TRUNC_NS_MAX: Final[Mapping[str, int]] = {
-    "microsecond": _US,
-    "microseconds": _US,
-    "millisecond": 1_000_000,
-    "milliseconds": 1_000_000,
-    "second": 1_000_000_000,
-    "minute": 60_000_000_000,
-    "hour": 3_600_000_000_000,
-    "day": _DAY_NS,
-    "week": 7 * _DAY_NS,
-    "month": _MONTH_NS_MAX,
-    "quarter": 92 * _DAY_NS,
-    "year": 366 * _DAY_NS,
-}
 _FLIPPED: Final[Mapping[str, str]] = {
     "COMPARE_EQUAL": "COMPARE_EQUAL",
     "COMPARE_LESSTHAN": "COMPARE_GREATERTHAN",
@@ -171,25 +137,6 @@ def _scanned(scan: Node) -> str:
     return str(path[2]) if path[:2] == [CATALOG_NAME, SCHEMA_NAME] and len(path) == 3 else ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """A column read more coarsely, or moved: ``value * step_ns`` lies at most ``below`` under it and ``above`` over it."""
-
-    column: str
-    step_ns: int
-    below: int = 0
-    above: int = 0
-
-    def rounded(self, step_ns: int, error_ns: int) -> _Reading:
-        return _Reading(self.column, step_ns, self.below + error_ns, self.above + error_ns)
-
-    def lowered(self, size_ns: int) -> _Reading:
-        return _Reading(self.column, self.step_ns, self.below + size_ns, self.above)
-
-    def moved(self, by_ns: int) -> _Reading:
-        return _Reading(self.column, self.step_ns, self.below - by_ns, self.above + by_ns)
-
-
 class _Scan:
     """One scan of a stand-in, and what the filters at it imply."""
 
@@ -215,9 +162,9 @@ class _Scan:
     def _pushed(self, condition: Node, column: str | None) -> Rows:
         match condition.get("filter_type"):
             case "LEGACY_CONSTANT_COMPARISON":
-                return self._compared(self._column(column), str(condition["comparison_type"]), condition["constant"])
+                return self._compared(_of(column), str(condition["comparison_type"]), condition["constant"])
             case "LEGACY_IN_FILTER":
-                return self._listed(self._column(column), condition.get("values") or [])
+                return self._listed(_of(column), condition.get("values") or [])
             case "LEGACY_OPTIONAL_FILTER":  # implied by what stands above, and here for the scan to skip by
                 return self._pushed(condition.get("child_filter") or {}, column)
             case "LEGACY_CONJUNCTION_AND":
@@ -240,84 +187,53 @@ class _Scan:
             case "BOUND_CONJUNCTION", "CONJUNCTION_OR":
                 return _any(self.implied(child, columns) for child in children)
             case "BOUND_FUNCTION", "COMPARE_BETWEEN":
-                tested = self._reading(children[0], columns)
-                return self._compared(tested, "COMPARE_GREATERTHANOREQUALTO", _constant(children[1])).both(
-                    self._compared(tested, "COMPARE_LESSTHANOREQUALTO", _constant(children[2]))
+                tested = reading_of(children[0], columns)
+                return self._compared(tested, "COMPARE_GREATERTHANOREQUALTO", constant(children[1])).both(
+                    self._compared(tested, "COMPARE_LESSTHANOREQUALTO", constant(children[2]))
                 )
             case "BOUND_FUNCTION", _ if kind in _FLIPPED:
                 left, right = children
-                if _constant(left) is not None:
-                    return self._compared(self._reading(right, columns), _FLIPPED[kind], _constant(left))
-                return self._compared(self._reading(left, columns), kind, _constant(right))
+                if constant(left) is not None:
+                    return self._compared(reading_of(right, columns), _FLIPPED[kind], constant(left))
+                return self._compared(reading_of(left, columns), kind, constant(right))
             case "BOUND_OPERATOR", "COMPARE_IN":
-                return self._listed(self._reading(children[0], columns), [_constant(child) for child in children[1:]])
+                return self._listed(reading_of(children[0], columns), [constant(child) for child in children[1:]])
         return ALL_ROWS
-
-    def _column(self, name: str | None) -> _Reading | None:
-        return _Reading(name, 1) if name is not None else None
-
-    def _reading(self, expression: Node, columns: Sequence[str | None]) -> _Reading | None:
-        """What an expression says about one column, if it grows with it; else ``None``."""
-        kind, children = expression.get("type"), expression.get("children") or []
-        if expression.get("expression_class") == "BOUND_REF":
-            index = int(expression.get("index", 0))
-            return self._column(columns[index]) if index < len(columns) else None
-        if expression.get("expression_class") != "BOUND_FUNCTION" or not children:
-            return None
-        result = str((expression.get("return_type") or {}).get("id"))
-        name = str(((expression.get("qname") or {}).get("path") or [""])[-1])
-        if kind == "OPERATOR_CAST":
-            inner, step = self._reading(children[0], columns), _STEP_NS.get(result)
-            is_moment = _type(children[0]) in _STEP_NS and not (expression.get("function_data") or {}).get("try_cast")
-            return inner.rounded(step, step) if inner is not None and step is not None and is_moment else None
-        if kind != "BOUND_FUNCTION":
-            return None
-        if name in _EPOCH_STEP_NS and len(children) == 1 and _type(children[0]) in _STEP_NS:
-            inner, step = self._reading(children[0], columns), _EPOCH_STEP_NS[name]
-            return inner.rounded(step, _EPOCH_ROUNDING_NS if result == "DOUBLE" else step - 1) if inner else None
-        if len(children) != 2 or result not in _STEP_NS:
-            return None
-        first, second = _constant(children[0]), _constant(children[1])
-        if name in ("date_trunc", "datetrunc") and first is not None:
-            inner, size = self._reading(children[1], columns), _TRUNC_NS_MAX.get(str(first.get("value")).lower())
-            return inner.rounded(_STEP_NS[result], 0).lowered(size) if inner is not None and size is not None else None
-        if name == "time_bucket" and first is not None and (width := _interval_ns(first, _MONTH_NS_MAX)) is not None:
-            inner = self._reading(children[1], columns)
-            return inner.rounded(_STEP_NS[result], 0).lowered(width) if inner is not None else None
-        if name in ("+", "-") and second is not None and (by_ns := _interval_ns(second, None)) is not None:
-            inner = self._reading(children[0], columns)
-            return inner.rounded(_STEP_NS[result], 0).moved(by_ns if name == "+" else -by_ns) if inner else None
-        return None
 
     # --- comparisons with constants
 
-    def _listed(self, tested: _Reading | None, constants: Sequence[Node | None]) -> Rows:
+    def _listed(self, tested: Reading | None, constants: Sequence[Node | None]) -> Rows:
         if len(constants) > _IDS_MAX:
             return ALL_ROWS
         return _any(self._compared(tested, "COMPARE_EQUAL", constant) for constant in constants)
 
-    def _compared(self, tested: _Reading | None, kind: str, constant: Node | None) -> Rows:
-        if tested is None or constant is None or constant.get("is_null"):
+    def _compared(self, tested: Reading | None, kind: str, compared: Node | None) -> Rows:
+        if tested is None or compared is None or compared.get("is_null"):
             return ALL_ROWS
         if tested.column in (self._declared.begin_column, self._declared.end_column):
-            return Rows(self._range(tested, kind, constant))
-        if kind == "COMPARE_EQUAL" and tested.step_ns == 1 and constant["type"] == _PLAIN_TEXT:
-            return Rows(equals={tested.column: frozenset({str(constant.get("value", ""))})})
+            return Rows(self._range(tested, kind, compared))
+        if kind == "COMPARE_EQUAL" and tested.is_exact and compared["type"] == _PLAIN_TEXT:
+            return Rows(equals={tested.column: frozenset({str(compared.get("value", ""))})})
         return ALL_ROWS
 
-    def _range(self, tested: _Reading, kind: str, constant: Node) -> TimeRange:
+    def _range(self, tested: Reading, kind: str, compared: Node) -> TimeRange:
         """Closed bounds of a column of which a reading compares as ``kind`` with a constant."""
-        value = constant.get("value", 0)
-        if not isinstance(value, (int, float)) or not _INT64_MIN <= value <= _INT64_MAX:
+        value = compared.get("value", 0)
+        if not isinstance(value, (int, float)) or not abs(value) <= INT64_MAX:
             return EVERYTHING
-        moment = int(value * tested.step_ns) if isinstance(value, int) else round(value * tested.step_ns)
-        exact = tested.step_ns == 1 and not tested.below and not tested.above
+        moment = value * tested.step_ns if isinstance(value, int) else round(value * tested.step_ns)
+        if abs(moment) >= INT64_MAX and not tested.is_exact:
+            return EVERYTHING
         lower = upper = None
         if kind in ("COMPARE_EQUAL", "COMPARE_GREATERTHANOREQUALTO", "COMPARE_GREATERTHAN"):
-            lower = moment - tested.above + (exact and kind == "COMPARE_GREATERTHAN")
+            lower = moment - tested.above + (tested.is_exact and kind == "COMPARE_GREATERTHAN")
         if kind in ("COMPARE_EQUAL", "COMPARE_LESSTHANOREQUALTO", "COMPARE_LESSTHAN"):
-            upper = moment + tested.below - (exact and kind == "COMPARE_LESSTHAN")
+            upper = moment + tested.below - (tested.is_exact and kind == "COMPARE_LESSTHAN")
         return _range_of(self._declared, tested.column, _within_int64(lower), _within_int64(upper))
+
+
+def _of(column: str | None) -> Reading | None:
+    return Reading(column) if column is not None else None
 
 
 def _all(rows: Iterable[Rows]) -> Rows:
@@ -334,28 +250,8 @@ def _any(rows: Iterable[Rows]) -> Rows:
     return combined or ALL_ROWS
 
 
-def _constant(expression: Node) -> Node | None:
-    """A value with its type; ``None`` for any other expression."""
-    return expression["value"] if expression.get("expression_class") == "BOUND_CONSTANT" else None
-
-
-def _type(expression: Node) -> str:
-    return str((expression.get("return_type") or {}).get("id"))
-
-
-def _interval_ns(constant: Node, month_ns: int | None) -> int | None:
-    """Nanoseconds of an interval; ``None`` for another type, and for months where these have no length."""
-    if constant["type"].get("id") != "INTERVAL" or constant.get("is_null"):
-        return None
-    parts = constant.get("value") or {}
-    months = int(parts.get("months", 0))
-    if months and month_ns is None:
-        return None
-    return months * (month_ns or 0) + int(parts.get("days", 0)) * _DAY_NS + int(parts.get("micros", 0)) * _US
-
-
 def _within_int64(moment: int | None) -> int | None:
-    return moment if moment is not None and _INT64_MIN <= moment <= _INT64_MAX else None
+    return moment if moment is not None and abs(moment) <= INT64_MAX else None
 
 
 def _range_of(declared: DeclaredRelation, name: str, lower: int | None, upper: int | None) -> TimeRange:

@@ -46,6 +46,25 @@ def base(text: str, *, times: str = "", texts: str = "", numbers: str = "") -> R
     return Rows(text, tuple(Column(name, kind) for kind, names in kinds for name in names.split()), is_base=True)
 
 
+def _floored(time: str) -> str:
+    """The microsecond that a time is in, as repairs of the engine's functions have it."""
+    return (
+        f"(CASE WHEN {time} >= TIMESTAMP_NS 'infinity' THEN TIMESTAMP 'infinity'"
+        f" WHEN {time} <= TIMESTAMP_NS '-infinity' THEN TIMESTAMP '-infinity'"
+        f" ELSE make_timestamp(epoch_ns({time}) // 1000 - CAST(epoch_ns({time}) % 1000 < 0 AS BIGINT)) END)"
+    )
+
+
+def _moved(time: str, seconds: int) -> str:
+    """A time with its nanoseconds, so much later; infinite where these do not reach."""
+    there = f"({_floored(time)} + INTERVAL ({seconds}) SECOND)"
+    return (
+        f"(CASE WHEN {there} > TIMESTAMP '2262-04-11 23:47:16.854774' THEN TIMESTAMP_NS 'infinity'"
+        f" WHEN {there} < TIMESTAMP '1677-09-21 00:12:43.145226' THEN TIMESTAMP_NS '-infinity'"
+        f" ELSE make_timestamp_ns(epoch_us({there}) * 1000 + (epoch_ns({time}) % 1000 + 1000) % 1000) END)"
+    )
+
+
 class StatementMaker:
     """Makes statements over ``bases``. ``moments``: where things happened; ``texts``: what ids and names are."""
 
@@ -512,7 +531,10 @@ class StatementMaker:
                 f"date_trunc('{unit}', {name}) {operator} {moment}",
                 f"CAST({name} AS {self._pick(('DATE', 'TIMESTAMP', 'TIMESTAMP_MS'))}) {operator} {moment}",
                 f"time_bucket(INTERVAL {self._pick(('7 SECOND', '1 HOUR', '2 DAY'))}, {name}) {operator} {moment}",
+                f"date_trunc('{unit}', {_floored(name)}) {operator} {moment}",
+                f"{_moved(name, self._chance.randrange(-9, 9))} {operator} {moment}",
                 f"epoch_ns({name}) {operator} {at_ns}",
+                f"epoch_ns({name}) // 1000000000 - 5 {operator} {at_ns // _SECOND_NS}",
                 f"epoch_us({name}) {operator} {at_ns // 1_000}",
                 f"epoch_ms({name}) {operator} {at_ns // 1_000_000}",
                 f"epoch({name}) {operator} {at_ns / _SECOND_NS!r}",
