@@ -104,9 +104,13 @@ class Server:
 
 
 def start(
-    data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None, self_telemetry: bool = False
+    data_dir: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    self_telemetry: bool = False,
+    tree: Path = ROOT,
 ) -> Server:
-    """Start a server on free ports and wait until both answer."""
+    """Start the server of a source tree on free ports and wait until both answer."""
     data_dir.mkdir(parents=True, exist_ok=True)
     ready = data_dir / f"ready-{uuid.uuid4().hex}.json"
     log = data_dir / "server.log"
@@ -119,7 +123,7 @@ def start(
     inherited["LAKEFLIGHT_SELF_TELEMETRY"] = "true" if self_telemetry else "false"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=inherited | dict(environment or {}), stdout=output, stderr=output
+            command, cwd=tree, env=inherited | dict(environment or {}), stdout=output, stderr=output
         )
     deadline = time.monotonic() + START_S
     while not ready.exists():
