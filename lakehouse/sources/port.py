@@ -16,7 +16,7 @@ from lakehouse.buckets.model import StoredPartition
 from lakehouse.buckets.sharing import Allowance
 from lakehouse.catalog.tables import RowsNeed
 from lakehouse.engine import DeclaredRelation
-from lakehouse.model import EVERYTHING, Caller, TimeRange
+from lakehouse.model import EVERYTHING, NEVER, Caller, TimeRange
 from lakehouse.ports import View
 
 Arguments: TypeAlias = tuple[str, ...]
@@ -43,7 +43,7 @@ class Use:
         """The smallest range of event time that covers every read; empty if none needs a row."""
         wanted = [read.range for read in self.reads if not read.range.is_empty]
         if not wanted:
-            return TimeRange(1, 0)
+            return NEVER
         found = wanted[0]
         for other in wanted[1:]:
             found = found.union(other)

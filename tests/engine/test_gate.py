@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,3 +235,31 @@ def test_one_instance_has_one_name() -> None:
     for text in ("../x", "a b", "", "x" * 256, "é", "a\0", "{" + STREAM + "}"):
         with pytest.raises(ForbiddenSqlError):
             canonical_instance(text)
+
+
+def test_a_statement_is_judged_and_its_plan_is_read_where_there_is_no_engine() -> None:
+    """Both read trees. What makes them is the engine's, in ``parse.py`` and ``plan.py``."""
+    program = """
+import sys
+sys.modules["duckdb"] = None
+from lakehouse.engine.bounds import find_rows
+from lakehouse.engine.gate import judge
+from lakehouse.engine.relations import DeclaredRelation
+from lakehouse.engine.tree import Parsed
+table = {"type": "BASE_TABLE", "qualified_name": {"path": ["log_entries"]}}
+node = {"type": "SELECT_NODE", "select_list": [{"class": "STAR", "type": "STAR"}], "from_table": table}
+later = {"type": {"id": "TIMESTAMP_NS"}, "is_null": False, "value": 7}
+scan = {
+    "type": "LOGICAL_GET", "names": ["time"], "column_indexes": [{}], "table_filters_by_projection": True,
+    "function_data": {"qualified_name": {"path": ["lakeflight", "main", "log_entries"]}},
+    "table_filters": {"filters": [{"value": {
+        "filter_type": "LEGACY_CONSTANT_COMPARISON", "comparison_type": "COMPARE_GREATERTHAN", "constant": later,
+    }}]},
+}
+declared = DeclaredRelation(None, "time", "time", ordered=True)
+checked = judge(Parsed("", node, 0, False, False), tables={"log_entries"}, view_sets=())
+print(*checked.tables, find_rows({"plans": [scan]}, {"log_entries": declared})["log_entries"].range)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+
+    assert ran.stdout.strip() == "log_entries TimeRange(begin_ns=8, end_ns=None)", ran.stderr
