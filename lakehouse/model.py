@@ -156,10 +156,19 @@ class InstanceKind(Enum):
 
 
 class BlockOrder(Enum):
-    """How blocks must be taken. ``INSERT_TIME``: each stands alone, so a bucket grows by deltas."""
+    """How blocks must be taken, and what tells the time of their events."""
 
-    INSERT_TIME = "insert_time"
-    EVENT_TIME = "event_time"
+    INSERT_TIME = "insert_time"  # each stands alone, with a clock of its own: a bucket grows by deltas
+    ONE_CLOCK = "one_clock"  # each stands alone, but an unknown clock is estimated from all blocks of the process
+    EVENT_TIME = "event_time"  # in chains, one for each stream, by one clock
+
+    @property
+    def stands_alone(self) -> bool:
+        return self is not BlockOrder.EVENT_TIME
+
+    @property
+    def shares_clock(self) -> bool:
+        return self is not BlockOrder.INSERT_TIME
 
 
 @dataclass(frozen=True, slots=True)

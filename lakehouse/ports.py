@@ -134,6 +134,11 @@ class View(Protocol):
         """… and this is at or after its begin."""
         ...
 
+    @property
+    def sorted_by(self) -> tuple[str, ...]:
+        """Columns by which the rows of a bucket are in order; none: they are in no order."""
+        ...
+
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
         """Rows of the bucket, in the order they are to be stored. String columns may be dictionary-encoded."""
         ...

@@ -1,4 +1,7 @@
-"""Begins and ends of async spans, of all threads of a process. Each block stands alone: who wants spans pairs by ``span_id``."""
+"""Begins and ends of async spans, of all threads of a process. Each block stands alone: who wants spans pairs by ``span_id``.
+
+Spans cross threads, so all blocks of a process must be timed by one clock.
+"""
 
 from __future__ import annotations
 
@@ -46,19 +49,16 @@ class AsyncEvents:
     instance_kind: Final = InstanceKind.PROCESS
     has_global: Final = False
     stream_tag: Final = "cpu"
-    block_order: Final = (
-        BlockOrder.EVENT_TIME
-    )  # an unknown clock is estimated from the whole process, so all is timed anew
+    block_order: Final = BlockOrder.ONE_CLOCK
     begin_column: Final = "time"
     end_column: Final = "time"
+    sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
-        from lakeflight.wire.transit.async_spans import (
-            read_async_spans,
-        )  # compiled kernels: only where blocks are decoded
+        # compiled kernels: only where blocks are decoded
+        from lakeflight.wire.transit.async_spans import read_async_spans
 
-        # spans cross threads, so all of a process must be timed by one clock
-        return rows_of_events(source, SCHEMA, read_async_spans, _columns, one_clock=True)
+        return rows_of_events(source, SCHEMA, read_async_spans, _columns, one_clock=self.block_order.shares_clock)
 
 
 def _columns(events: async_spans.AsyncEvents, _: TickClock) -> dict[str, Column]:

@@ -39,6 +39,7 @@ class LogEntries:
     block_order: Final = BlockOrder.INSERT_TIME
     begin_column: Final = "time"
     end_column: Final = "time"
+    sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
         from lakeflight.wire.transit.logs import read_logs  # compiled kernels: only where blocks are decoded

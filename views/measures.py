@@ -46,6 +46,7 @@ class Measures:
     block_order: Final = BlockOrder.INSERT_TIME
     begin_column: Final = "time"
     end_column: Final = "time"
+    sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
         from lakeflight.wire.transit.metrics import read_metrics  # compiled kernels: only where blocks are decoded

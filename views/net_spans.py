@@ -46,6 +46,7 @@ class NetSpans:
     block_order: Final = BlockOrder.EVENT_TIME
     begin_column: Final = "begin_time"
     end_column: Final = "end_time"
+    sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
         from views.net_rows import build_rows  # compiled kernels: only where blocks are decoded

@@ -43,6 +43,7 @@ class ThreadSpans:
     block_order: Final = BlockOrder.EVENT_TIME
     begin_column: Final = "begin"
     end_column: Final = "end"
+    sorted_by: Final[tuple[str, ...]] = ("begin",)
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
         from views.span_rows import build_rows  # compiled kernels: only where blocks are decoded

@@ -38,7 +38,7 @@ from lakehouse.buckets.planning import (
 from lakehouse.buckets.sharing import Allowance, Progress
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.jobs.executor import Executor
-from lakehouse.model import GLOBAL_INSTANCE, BlockOrder, TimeRange, ViewKey
+from lakehouse.model import GLOBAL_INSTANCE, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore, View
 
 log = structlog.get_logger(__name__)
@@ -249,7 +249,7 @@ class Materializer:
         self, view: View, stored: InstanceId, scope: InstanceScope, wanted: TimeRange
     ) -> set[datetime]:
         """Buckets whose rows are elsewhere by today's estimate of an unknown clock; they are dirty from now on."""
-        clock = await self._catalog.unknown_clock(scope) if view.block_order is BlockOrder.EVENT_TIME else None
+        clock = await self._catalog.unknown_clock(scope) if view.block_order.shares_clock else None
         if clock is None:
             return set()
         wanted = self._pruned(wanted)

@@ -67,7 +67,8 @@ def plan_bucket(
     A frozen bucket is kept whatever its blocks are: their rows may be gone, and what it holds is all there will be.
 
     Args:
-        block_order: Only blocks that stand alone can be added; a chain of blocks is always built whole.
+        block_order: Only blocks that stand alone can be added; a chain of blocks is always built whole, and so is a bucket
+            whose times rest on an estimate.
         deltas_max: With this many partitions the bucket is built whole, so that readers do not open ever more files.
         whole: Build it whole in any case.
     """
@@ -83,7 +84,8 @@ def plan_bucket(
     if digest == source.state.digest and not missing and included == present:
         return BucketPlan(Action.KEEP, (), 0, digest, timing)
     can_extend = (
-        block_order is BlockOrder.INSERT_TIME
+        block_order.stands_alone
+        and not estimates(source.timings, block_order)  # which the new blocks have changed
         and source.included
         and source.state.digest is not None
         and included <= present
@@ -144,7 +146,7 @@ def split_jobs(
 
 def _pieces(blocks: Sequence[Block], block_order: BlockOrder) -> Iterable[Sequence[Block]]:
     """What has to be decoded together: a block, or the chain of a stream."""
-    if block_order is BlockOrder.INSERT_TIME:
+    if block_order.stands_alone:
         return ((block,) for block in blocks)
     chains: dict[StreamId, list[Block]] = {}
     for block in blocks:
@@ -186,8 +188,8 @@ def _ticks_per_s(start_ns: int, timing: LastTiming) -> int | None:
 
 
 def estimates(timings: Mapping[ProcessId, LastTiming], block_order: BlockOrder) -> Mapping[ProcessId, LastTiming]:
-    """Those of unknown clocks that rows of chains depend on. Blocks that stand alone are not made again for a better one."""
-    return {} if block_order is BlockOrder.INSERT_TIME else timings
+    """Those of unknown clocks that rows depend on. Blocks with clocks of their own are not made again for a better one."""
+    return timings if block_order.shares_clock else {}
 
 
 def latest_timing(timings: Mapping[ProcessId, LastTiming], block_order: BlockOrder) -> LastTiming | None:

@@ -23,7 +23,7 @@ from lakehouse.buckets.planning import Action, BucketPlan
 from lakehouse.buckets.sharing import together
 from lakehouse.failpoints import failpoint
 from lakehouse.jobs.build import BuiltFile
-from lakehouse.model import Block, BlockOrder
+from lakehouse.model import Block
 from lakehouse.ports import ObjectStore
 from lakehouse.storage.paths import partition_key
 
@@ -111,7 +111,7 @@ def _swap(
         missing_blocks=len(quarantined),
         repaired_events=sum(result.repaired_events for _, result in built),
         quarantined=quarantined,
-        sort_order=(view.begin_column,) if view.block_order is BlockOrder.EVENT_TIME else (),
+        sort_order=view.sorted_by,
     )
 
 

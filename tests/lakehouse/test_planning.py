@@ -75,7 +75,7 @@ def test_afterwards_the_bucket_holds_its_blocks_each_once(
     if plan.action is Action.EXTEND:
         assert plan.first_ordinal not in source.included
         assert len(source.included) < DELTAS_MAX
-        assert order is BlockOrder.INSERT_TIME
+        assert order.stands_alone
 
 
 @given(present=block_numbers.filter(bool), more=block_numbers)
@@ -103,6 +103,24 @@ def test_a_digest_tells_every_difference_and_no_order(present: set[int], extra: 
     assert len({digest(s) for s in (source, _source({*present, extra}), estimated, otherwise, of_two)}) == 5
     assert digest(source) != digest(source, version=2)
     assert digest(source, order=BlockOrder.INSERT_TIME) == digest(estimated, order=BlockOrder.INSERT_TIME)
+    assert digest(source, order=BlockOrder.ONE_CLOCK) != digest(estimated, order=BlockOrder.ONE_CLOCK)
+
+
+@given(present=block_numbers.filter(bool), more=block_numbers)
+def test_blocks_by_one_clock_are_added_if_it_is_known_and_timed_anew_together_if_it_is_not(
+    present: set[int], more: set[int]
+) -> None:
+    order = BlockOrder.ONE_CLOCK
+    new = len(more - present)
+    grown = _source(present | more, {0: present}, source_digest(_source(present), 1, order))
+    before = replace(_source(present), timings={PROCESS: LastTiming(1, START_NS)})
+    estimated = replace(
+        _source(present | more, {0: present}, source_digest(before, 1, order)),
+        timings={PROCESS: LastTiming(2, START_NS)},
+    )
+
+    assert plan_bucket(grown, order, 1, DELTAS_MAX).action is (Action.EXTEND if new else Action.KEEP)
+    assert plan_bucket(estimated, order, 1, DELTAS_MAX).action is Action.REPLACE
 
 
 @given(present=block_numbers, included=block_numbers)

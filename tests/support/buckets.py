@@ -16,7 +16,6 @@ from lakehouse.model import (
     GLOBAL_INSTANCE,
     Block,
     BlockId,
-    BlockOrder,
     LastTiming,
     Process,
     ProcessId,
@@ -93,7 +92,7 @@ class Lake:
             and (instance == GLOBAL_INSTANCE or instance in (block.process_id, block.stream_id))
             and (view.stream_tag is None or view.stream_tag in self.streams[block.stream_id].tags)
         ]
-        if view.block_order is BlockOrder.EVENT_TIME:
+        if not view.block_order.stands_alone:
             blocks.sort(key=lambda b: (b.begin_ticks, b.end_ticks, b.insert_time_ns, b.block_id))
         timings = {
             process_id: LastTiming(
