@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -88,7 +87,9 @@ class Actions:
         )
 
     async def _close_prepared(self, call: Call, body: bytes) -> None:
-        self._sealer.forget(unpack_as("ActionClosePreparedStatementRequest", body).prepared_statement_handle)
+        self._sealer.forget(
+            call.caller, unpack_as("ActionClosePreparedStatementRequest", body).prepared_statement_handle
+        )
 
     async def _cancel_flight_info(self, call: Call, body: bytes) -> bytes:
         info = parse(FLIGHT["CancelFlightInfoRequest"], body).info
@@ -107,7 +108,7 @@ class Actions:
                 case StatementTicket(handle):
                     handles.append(handle)
                 case PreparedStatementQuery(handle):
-                    handles.append(self._sealer.latest(handle))
+                    handles.append(self._sealer.latest(caller, handle))
                 case _:
                     pass  # metadata is answered at once
         stopped = [self._cancel_handle(caller, handle) for handle in handles]
@@ -144,7 +145,6 @@ class Actions:
         return json.dumps(dict(progress), default=str).encode()
 
 
-@functools.lru_cache(maxsize=1024)
 def _parameter_count(parameter_schema: bytes) -> int:
     if not parameter_schema:
         raise QueryError("the statement's parameters are unknown")

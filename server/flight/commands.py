@@ -86,7 +86,7 @@ def resolve(command: Command, sealer: HandleSealer, caller: Caller) -> Query | M
         case StatementTicket(handle):
             return Query(handle, sealer.open(caller, handle))
         case PreparedStatementQuery(handle):
-            handle = sealer.latest(handle)
+            handle = sealer.latest(caller, handle)
             return Query(handle, sealer.open(caller, handle))
         case StatementUpdate() | PreparedStatementUpdate() | StatementIngest() | UnknownCommand():
             raise refusal(command)

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from lakehouse.errors import LimitExceededError, NotFoundError, QueryError
 from lakehouse.model import Caller
+from server.query.statement import BoundValues
 
 HANDLE_LIFETIME_S: Final = 15 * 60
 BOUND_VALUES_BYTES_MAX: Final = 1 << 20  # a handle travels twice in a FlightInfo, and stock clients take 4 MiB
@@ -41,7 +42,7 @@ class Statement:
 
     sql: str
     parameter_count: int = 0
-    values: pa.RecordBatch | None = None  # one execution per row; ``None``: nothing bound yet
+    values: BoundValues | None = None  # ``None``: nothing bound yet
 
 
 class HandleSealer:
@@ -52,7 +53,7 @@ class HandleSealer:
             raise ValueError(f"handle key of {len(key)} bytes, needs {KEY_BYTES_MIN}")
         self._key = key
         self._clock = clock
-        self._remembered: OrderedDict[bytes, bytes] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()  # by caller and handle
         self._remembered_bytes = 0
 
     def prepare(self, caller: Caller, sql: str, parameter_count: int) -> bytes:
@@ -78,12 +79,12 @@ class HandleSealer:
             raise LimitExceededError(f"{values.num_rows} rows of values were bound, at most {BOUND_ROWS_MAX} may be")
         bound = self._seal(caller, statement.sql, statement.parameter_count, _encode_values(values))
         if statement.values is None:
-            self._remember(handle, bound)
+            self._remember(caller, handle, bound)
         return bound
 
-    def latest(self, handle: bytes) -> bytes:
-        """The handle with the values that were bound to this one last, or the handle itself."""
-        return self._remembered.get(handle, handle)
+    def latest(self, caller: Caller, handle: bytes) -> bytes:
+        """The handle with the values that this caller bound to this one last, or the handle itself."""
+        return self._remembered.get((caller.name, handle), handle)
 
     def open(self, caller: Caller, handle: bytes) -> Statement:
         """Read a handle.
@@ -109,47 +110,46 @@ class HandleSealer:
             raise NotFoundError("unknown statement handle")
         if self._clock() >= expires_s:
             raise NotFoundError(f"the prepared statement expired after {HANDLE_LIFETIME_S} s: prepare it again")
-        return Statement(sql, parameter_count, None if values is None else _decode_values(values))
+        return Statement(sql, parameter_count, None if values is None else BoundValues(*values))
 
-    def forget(self, handle: bytes) -> None:
-        """Drop what is remembered for a handle; an unknown one is no error."""
-        bound = self._remembered.pop(handle, None)
+    @property
+    def remembered_bytes(self) -> int:
+        """What the memory takes."""
+        return self._remembered_bytes
+
+    def forget(self, caller: Caller, handle: bytes) -> None:
+        """Drop what is remembered of the caller's for a handle; an unknown one is no error."""
+        bound = self._remembered.pop((caller.name, handle), None)
         if bound is not None:
             self._remembered_bytes -= len(handle) + len(bound)
 
-    def _seal(self, caller: Caller, sql: str, parameter_count: int, values: bytes | None) -> bytes:
+    def _seal(self, caller: Caller, sql: str, parameter_count: int, values: BoundValues | None) -> bytes:
         expires_s = int(self._clock()) + HANDLE_LIFETIME_S
         # The nonce keeps two preparations of one text apart, so that closing or binding one leaves the other alone.
-        content = cbor2.dumps([expires_s, os.urandom(12), caller.name, sql, parameter_count, values])
+        bound = None if values is None else [values.encoded, values.rows]
+        content = cbor2.dumps([expires_s, os.urandom(12), caller.name, sql, parameter_count, bound])
         mac = hmac.digest(self._key, content, "sha256")
         return _MARKER + base64.urlsafe_b64encode(mac + content)
 
-    def _remember(self, handle: bytes, bound: bytes) -> None:
-        self.forget(handle)
-        self._remembered[handle] = bound
+    def _remember(self, caller: Caller, handle: bytes, bound: bytes) -> None:
+        self.forget(caller, handle)
+        self._remembered[caller.name, handle] = bound
         self._remembered_bytes += len(handle) + len(bound)
         while len(self._remembered) > REMEMBERED_HANDLES_MAX or self._remembered_bytes > REMEMBERED_BYTES_MAX:
-            oldest, its_bound = self._remembered.popitem(last=False)
+            (_, oldest), its_bound = self._remembered.popitem(last=False)
             self._remembered_bytes -= len(oldest) + len(its_bound)
 
 
-def _encode_values(values: pa.Table) -> bytes:
+def _encode_values(values: pa.Table) -> BoundValues:
     for field in values.schema:
         if not _is_bindable(field.type):
             raise QueryError(f"a value of type {str(field.type)[:64]} cannot be bound to a parameter")
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, values.schema.remove_metadata()) as writer:
-        for batch in values.combine_chunks().to_batches() or [_no_rows(values.schema)]:
-            writer.write_batch(batch)
-    encoded = sink.getvalue()
-    if encoded.size > BOUND_VALUES_BYTES_MAX:
-        raise LimitExceededError(f"the bound values take {encoded.size} bytes, at most {BOUND_VALUES_BYTES_MAX} may")
-    data: bytes = encoded.to_pybytes()
-    return data
-
-
-def _decode_values(data: bytes) -> pa.RecordBatch:
-    return pa.ipc.open_stream(data).read_next_batch()
+    plain = values.replace_schema_metadata(None).combine_chunks()
+    bound = BoundValues.of((plain.to_batches() or [_no_rows(plain.schema)])[0])
+    size = len(bound.encoded)
+    if size > BOUND_VALUES_BYTES_MAX:
+        raise LimitExceededError(f"the bound values take {size} bytes, at most {BOUND_VALUES_BYTES_MAX} may")
+    return bound
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:

@@ -28,7 +28,7 @@ from lakeflight.wire.flight_sql import (
     encode_statement_ticket,
     parse,
 )
-from lakehouse.errors import LimitExceededError, UnsupportedError
+from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnsupportedError
 from server.access import Authenticate
 from server.flight.actions import Actions
 from server.flight.calls import Call, ReaderGoneError
@@ -250,15 +250,14 @@ class FlightService:
         )
 
     async def _prepare(self, statement: Statement, call: Call) -> PreparedQuery:
-        values = statement.values
-        first_row = values.slice(0, 1) if values is not None and values.num_rows else None
-        return await self._queries.prepare(statement.sql, call.caller, call.options(), first_row)
+        first = None if statement.values is None else statement.values.first
+        return await self._queries.prepare(statement.sql, call.caller, call.options(), first)
 
     async def _open(self, statement: Statement, call: Call) -> QueryStream:
         values, options = statement.values, call.options()
-        if values is None or values.num_rows == 1:
+        if values is None or values.rows == 1:
             return self._queries.execute(statement.sql, call.caller, options, values)
-        if values.num_rows == 0:
+        if values.rows == 0:
             prepared = await self._queries.prepare(statement.sql, call.caller, options)
             return ReadyFrames([schema_frame(prepared.schema)])
         return RepeatedQuery(
@@ -278,7 +277,7 @@ class FlightService:
             running = self._running.enter(
                 call.query_id, call.caller, handle, stream, counted=not isinstance(stream, ReadyFrames)
             )
-        except LimitExceededError as error:
+        except (LimitExceededError, BackendUnavailableError) as error:
             stream.refuse(error)
             self._close(stream)
             raise

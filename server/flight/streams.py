@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-import pyarrow as pa
-
 from lakehouse.errors import LakeflightError, QueryError
 from server.query.ports import QueryStream
+from server.query.statement import BoundValues
 
 
 class ReadyFrames:
@@ -42,9 +41,10 @@ class RepeatedQuery:
     The statement's row limit and deadline hold for each run. Types that depend on the values fail the stream.
     """
 
-    def __init__(self, execute: Callable[[pa.RecordBatch], QueryStream], values: pa.RecordBatch) -> None:
+    def __init__(self, execute: Callable[[BoundValues], QueryStream], values: BoundValues) -> None:
         self._execute = execute
         self._values = values
+        self._left = iter(values)
         self._next_row = 0
         self._schema: bytes | None = None
         self._current: QueryStream | None = None
@@ -56,9 +56,10 @@ class RepeatedQuery:
     async def __anext__(self) -> bytes:
         while True:
             if self._current is None:
-                if self._next_row == self._values.num_rows:
+                row = next(self._left, None)
+                if row is None:
                     raise StopAsyncIteration
-                self._current = self._execute(self._values.slice(self._next_row, 1))
+                self._current = self._execute(row)
                 self._next_row += 1
                 schema = await anext(self._current)
                 if self._schema is None:
@@ -81,9 +82,10 @@ class RepeatedQuery:
         return {"row": self._next_row, **(self._current.progress if self._current is not None else {})}
 
     def refuse(self, error: LakeflightError) -> None:
-        self._execute(self._values.slice(0, 1)).refuse(error)
+        if (first := self._values.first) is not None:
+            self._execute(first).refuse(error)
 
     async def aclose(self) -> None:
-        self._next_row = self._values.num_rows
+        self._left = iter(())
         if self._current is not None:
             await self._current.aclose()

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lakehouse.errors import LakeflightError
 from lakehouse.model import Caller, QueryOptions
+from server.query.statement import BoundValues
 
 
 class PreparedQuery(Protocol):
@@ -80,13 +81,13 @@ class QueryService(Protocol):
     """Prepares and runs statements, and knows the tables."""
 
     async def prepare(
-        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
+        self, sql: str, caller: Caller, options: QueryOptions, values: BoundValues | None = None
     ) -> PreparedQuery:
-        """Bind without running. ``parameters`` has exactly one row, one column per parameter, by position."""
+        """Bind without running. ``values`` has exactly one row, one column per parameter, by position."""
         ...
 
     def execute(
-        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
+        self, sql: str, caller: Caller, options: QueryOptions, values: BoundValues | None = None
     ) -> QueryStream: ...
 
     async def tables(self, caller: Caller) -> Sequence[TableDescription]:

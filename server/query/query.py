@@ -162,7 +162,7 @@ class Query:
         return self._means.executor.run(
             RunJob(
                 statement.sql,
-                statement.values,
+                None if statement.values is None else statement.values.encoded,
                 statement.caller,
                 readable.relations,
                 readable.needs,

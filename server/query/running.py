@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lakehouse.errors import LakeflightError, LimitExceededError, QueryCancelledError
+from lakehouse.errors import BackendUnavailableError, LakeflightError, LimitExceededError, QueryCancelledError
 from lakehouse.model import Caller
 from server.query.ports import QueryStream
 
-FINISHED_REMEMBERED_MAX: Final = 4_096
+FINISHED_REMEMBERED_MAX: Final = 4_096  # of handles' beginnings: 2 MB at most
+HANDLE_REMEMBERED_BYTES: Final = 256
+RUNNING_BYTES_MAX: Final = 128 << 20  # of the handles of all that run or wait: texts, and values of up to 1 MiB
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +51,7 @@ class RunningStatements:
         stall_limit_while_refused_s: float,
     ) -> None:
         self._running: dict[str, RunningStatement] = {}
+        self._bytes = 0
         self._of_identity: Counter[str] = Counter()
         self._refused_at: dict[str, float] = {}  # loop time of an identity's last refusal; of those that run something
         self._per_identity_max = per_identity_max
@@ -58,6 +61,11 @@ class RunningStatements:
 
     def __len__(self) -> int:
         return len(self._running)
+
+    @property
+    def held_bytes(self) -> int:
+        """What the handles of all statements take: their texts, and the values that are bound to them."""
+        return self._bytes
 
     def enter(
         self, query_id: str, caller: Caller, handle: bytes, stream: QueryStream, *, counted: bool = True
@@ -69,7 +77,13 @@ class RunningStatements:
             counted: Whether it takes one of the caller's places; answers that are made already take none.
         Raises:
             LimitExceededError: The caller has as many as one may have at once.
+            BackendUnavailableError: All together hold as much as they may.
         """
+        if self._bytes + len(handle) > RUNNING_BYTES_MAX:
+            raise BackendUnavailableError(
+                f"the server is busy: the statements that run or wait hold {self._bytes} bytes of text and bound values,"
+                f" {RUNNING_BYTES_MAX} at most; try again in a moment"
+            )
         if counted and self._of_identity[caller.name] >= self._per_identity_max:
             self._refused_at[caller.name] = asyncio.get_running_loop().time()
             raise LimitExceededError(
@@ -78,6 +92,7 @@ class RunningStatements:
             )
         if counted:
             self._of_identity[caller.name] += 1
+        self._bytes += len(handle)
         task = asyncio.current_task()
         assert task is not None
         statement = self._running[query_id] = RunningStatement(query_id, caller, handle, stream, task, counted)
@@ -85,13 +100,14 @@ class RunningStatements:
 
     def leave(self, statement: RunningStatement) -> None:
         del self._running[statement.query_id]
+        self._bytes -= len(statement.handle)
         name = statement.caller.name
         if statement.counted:
             self._of_identity[name] -= 1
             if not self._of_identity[name]:  # the tables are as long as there are callers with a statement
                 del self._of_identity[name]
                 self._refused_at.pop(name, None)
-        key = (statement.caller.name, statement.handle[:256])
+        key = (statement.caller.name, statement.handle[:HANDLE_REMEMBERED_BYTES])
         self._finished[key] = None
         self._finished.move_to_end(key)
         if len(self._finished) > FINISHED_REMEMBERED_MAX:
@@ -111,7 +127,7 @@ class RunningStatements:
 
     def has_finished(self, caller: Caller, handle: bytes) -> bool:
         """Whether this caller ran the handle here lately; long handles are told apart by their beginning only."""
-        return (caller.name, handle[:256]) in self._finished
+        return (caller.name, handle[:HANDLE_REMEMBERED_BYTES]) in self._finished
 
     async def watch(self) -> None:
         """Cut stalled readers until cancelled. They hold no worker, but a place of their identity, and what is kept for them."""

@@ -16,7 +16,7 @@ from lakehouse.sources import SourceRegistry
 from server.query.inspections import Inspections
 from server.query.query import Means, Query
 from server.query.relations import Relations
-from server.query.statement import Statement, encoded_row
+from server.query.statement import BoundValues, Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,10 @@ class LakeQueryService:
         self._means = Means(self._inspections, self._relations, materializer, executor, statement_timeout_s)
 
     async def prepare(
-        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
+        self, sql: str, caller: Caller, options: QueryOptions, values: BoundValues | None = None
     ) -> Prepared:
         """Bind without running."""
-        inspection, _ = await self._inspections.inspect(sql, encoded_row(parameters), caller)
+        inspection, _ = await self._inspections.inspect(sql, values, caller)
         self._relations.check(inspection)
         return Prepared(
             inspection.schema,
@@ -70,11 +70,9 @@ class LakeQueryService:
             lambda: self._relations.known_missing(inspection, caller, options),
         )
 
-    def execute(
-        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
-    ) -> Query:
+    def execute(self, sql: str, caller: Caller, options: QueryOptions, values: BoundValues | None = None) -> Query:
         """A statement that starts when its first frame is asked for."""
-        return Query(Statement(sql, encoded_row(parameters), caller, options), self._means)
+        return Query(Statement(sql, values, caller, options), self._means)
 
     async def tables(self, caller: Caller) -> Sequence[Table]:
         """What can be named without arguments; with them it is a function, not a table."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lakehouse.errors import LimitExceededError, NotFoundError, QueryError
 from lakehouse.model import Caller
-from server.flight.handles import BOUND_ROWS_MAX, HANDLE_LIFETIME_S, HandleSealer, Statement
+from server.flight.handles import BOUND_ROWS_MAX, HANDLE_LIFETIME_S, REMEMBERED_BYTES_MAX, HandleSealer, Statement
 
 ALICE, BOB = Caller("alice"), Caller("bob")
 KEY = b"k" * 32
@@ -17,7 +17,7 @@ KEY = b"k" * 32
 
 def values_of(statement: Statement) -> dict[str, list[object]]:
     assert statement.values is not None
-    values: dict[str, list[object]] = statement.values.to_pydict()
+    values: dict[str, list[object]] = statement.values.batch.to_pydict()
     return values
 
 
@@ -61,10 +61,28 @@ def test_the_handle_of_the_preparation_stands_for_the_values_bound_last(sealer: 
     sealer.bind(ALICE, prepared, pa.table({"a": [1]}))
     last = sealer.bind(ALICE, prepared, pa.table({"a": [2]}))
 
-    assert sealer.latest(prepared) == last
-    sealer.forget(prepared)
-    assert sealer.latest(prepared) == prepared
+    assert sealer.latest(ALICE, prepared) == last
+    sealer.forget(ALICE, prepared)
+    assert sealer.latest(ALICE, prepared) == prepared
     assert values_of(sealer.open(ALICE, last)) == {"a": [2]}
+
+
+def test_nobody_meets_or_forgets_the_values_of_another_caller(sealer: HandleSealer) -> None:
+    prepared = sealer.prepare(ALICE, "SELECT ?", 1)
+    last = sealer.bind(ALICE, prepared, pa.table({"a": [1]}))
+
+    assert sealer.latest(BOB, prepared) == prepared
+    sealer.forget(BOB, prepared)
+    assert sealer.latest(ALICE, prepared) == last
+
+
+def test_values_are_encoded_once_for_all_who_hand_them_on(sealer: HandleSealer) -> None:
+    one = sealer.open(ALICE, sealer.bind(ALICE, sealer.prepare(ALICE, "SELECT ?, ?", 2), VALUES.slice(0, 1))).values
+    both = sealer.open(ALICE, sealer.bind(ALICE, sealer.prepare(ALICE, "SELECT ?, ?", 2), VALUES)).values
+    assert one is not None and both is not None
+
+    assert one.first is one
+    assert [row.batch.to_pylist() for row in both] == [[row] for row in VALUES.to_pylist()]
 
 
 def test_two_preparations_of_one_text_are_apart(sealer: HandleSealer) -> None:
@@ -72,7 +90,7 @@ def test_two_preparations_of_one_text_are_apart(sealer: HandleSealer) -> None:
     sealer.bind(ALICE, one, pa.table({"a": [1]}))
 
     assert one != other
-    assert sealer.latest(other) == other
+    assert sealer.latest(ALICE, other) == other
 
 
 def test_another_callers_handle_is_not_found(sealer: HandleSealer) -> None:
@@ -150,6 +168,6 @@ def test_what_is_remembered_is_bounded(sealer: HandleSealer) -> None:
     for handle in handles:
         sealer.bind(ALICE, handle, big)
 
-    assert sealer.latest(handles[0]) == handles[0]
-    assert sealer.latest(handles[-1]) != handles[-1]
-    assert sealer._remembered_bytes <= 32 << 20
+    assert sealer.latest(ALICE, handles[0]) == handles[0]
+    assert sealer.latest(ALICE, handles[-1]) != handles[-1]
+    assert sealer.remembered_bytes <= REMEMBERED_BYTES_MAX

@@ -28,6 +28,7 @@ from lakehouse.errors import (
     UnsupportedError,
 )
 from lakehouse.model import Caller, QueryOptions
+from server.query.statement import BoundValues
 
 SETUP = """
 CREATE TABLE log_entries (time TIMESTAMP, level INTEGER, msg VARCHAR, properties VARCHAR);
@@ -79,7 +80,7 @@ class FakeQueryService:
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
 
     async def prepare(
-        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
+        self, sql: str, caller: Caller, options: QueryOptions, values: BoundValues | None = None
     ) -> Prepared:
         self.calls["prepare"] += 1
         self.options.append(options)
@@ -91,17 +92,17 @@ class FakeQueryService:
             with _duckdb_errors():
                 cursor = self.database.cursor()
                 text, count = _check(cursor, sql)
-                values = _values(parameters) if parameters is not None else [None] * count
-                schema = _relation(cursor, text, values).limit(0).to_arrow_reader(1).schema
+                bound = [None] * count if values is None else _values(values.batch)
+                schema = _relation(cursor, text, bound).limit(0).to_arrow_reader(1).schema
         parameter_schema = pa.schema([pa.field(str(i + 1), pa.string()) for i in range(count)])
         return Prepared(schema.serialize().to_pybytes(), parameter_schema.serialize().to_pybytes(), self.known_missing)
 
-    def execute(
-        self, sql: str, caller: Caller, options: QueryOptions, parameters: pa.RecordBatch | None = None
-    ) -> Stream:
+    def execute(self, sql: str, caller: Caller, options: QueryOptions, values: BoundValues | None = None) -> Stream:
         self.calls["execute"] += 1
         self.options.append(options)
-        stream = self.open_streams[options.query_id] = Stream(self, sql, options, parameters)
+        stream = self.open_streams[options.query_id] = Stream(
+            self, sql, options, None if values is None else values.batch
+        )
         return stream
 
     async def tables(self, caller: Caller) -> Sequence[Table]:
