@@ -16,7 +16,8 @@ import grpc
 import grpc.aio
 
 from lakeflight.wire.errors import MalformedRequestError
-from lakeflight.wire.flight_sql import FLIGHT_PACKAGE, MessagePool, parse
+from lakeflight.wire.flight_sql import FLIGHT_PACKAGE
+from lakeflight.wire.protobuf import MessagePool, parse
 from lakehouse.errors import BackendUnavailableError, LakeflightError, LimitExceededError, NotFoundError
 from server.flight.open_calls import OpenCall, OpenCalls
 from server.flight.status import STATUS_WAIT_S, status_of

@@ -34,7 +34,7 @@ _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "cache": True}
 
 
 @njit(nogil=True)
-def _utf8_part(buffer: Any, at: Any, end: Any) -> Any:
+def utf8_part(buffer: Any, at: Any, end: Any) -> Any:
     """Length of the character at ``at``; negative: length of a maximal ill-formed part, which one U+FFFD replaces."""
     lead = buffer[at]
     if lead < 0x80:
@@ -121,7 +121,7 @@ def measure_text(
                 size = lengths[row]
             else:
                 while at < end:
-                    part = _utf8_part(buffer, at, end)
+                    part = utf8_part(buffer, at, end)
                     if part > 0:
                         at += part
                         size += part
@@ -190,7 +190,7 @@ def write_text(
             at = starts[row]
             end = at + lengths[row]
             while at < end:
-                part = _utf8_part(buffer, at, end)
+                part = utf8_part(buffer, at, end)
                 if part > 0:
                     for step in range(part):
                         out[to + step] = buffer[at + step]

@@ -1,0 +1,1 @@
+"""OTLP: requests -> blocks with stable ids (``resources``), and the records of blocks as columns (``records``)."""
