@@ -12,6 +12,7 @@ from views.images import Images
 from views.log_entries import LogEntries
 from views.measures import Measures
 from views.net_spans import NetSpans
+from views.otel_spans import OtelSpans
 from views.processes import PROCESSES
 from views.quarantined_blocks import QUARANTINED_BLOCKS
 from views.streams import STREAMS
@@ -30,6 +31,7 @@ def default_registry() -> SourceRegistry:
             CatalogSource(QUARANTINED_BLOCKS),
             BlocksSource(LogEntries()),
             BlocksSource(Measures()),
+            BlocksSource(OtelSpans()),
             BlocksSource(ThreadSpans()),
             BlocksSource(AsyncEvents()),
             BlocksSource(NetSpans()),
@@ -40,9 +42,11 @@ def default_registry() -> SourceRegistry:
 
 def warm_up() -> None:
     """Compile every kernel that building a view may need, or load it from numba's cache."""
+    from lakeflight.wire.otlp import kernels as otlp_kernels
     from lakeflight.wire.transit import kernels
     from views import call_tree, net_tree
 
     kernels.warm_up()
+    otlp_kernels.warm_up()
     call_tree.warm_up()
     net_tree.warm_up()

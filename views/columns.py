@@ -132,7 +132,7 @@ class BlockReader:
 
     def _layout(self, stream: Stream) -> StreamLayout:
         if stream.format != NATIVE_FORMAT:
-            raise CorruptPayloadError(f"this view does not read the format {stream.format[:100]}")
+            raise unreadable_format(stream)
         key = (stream.dependencies_metadata, stream.objects_metadata)
         layout = self._layouts.get(key)
         if layout is None:
@@ -142,6 +142,11 @@ class BlockReader:
         return layout
 
 
+def unreadable_format(stream: Stream) -> CorruptPayloadError:
+    """Why a view leaves the blocks of a stream out."""
+    return CorruptPayloadError(f"this view does not read the format {stream.format[:100]}")
+
+
 def rows_of_events(
     source: BucketSource,
     schema: pa.Schema,
@@ -149,15 +154,17 @@ def rows_of_events(
     columns_of: Callable[[E, TickClock], dict[str, Column]],
     *,
     one_clock: bool = False,
+    blocks: Sequence[Block] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a view whose events stand alone, in the order of the blocks.
 
     Args:
         read: Makes the events of a block.  columns_of: Makes what rows have beside their time and their source.
         one_clock: An unknown clock is estimated from all blocks of its process, and not from the block alone.
+        blocks: All of the bucket's, unless these are given.
     """
     reader, rows, processes = BlockReader(source), RowCollector(schema), _Processes(source if one_clock else None)
-    for block in source.blocks:
+    for block in source.blocks if blocks is None else blocks:
         process = source.process_of(block)
 
         def decode(layout: StreamLayout, dependencies: bytes, objects: bytes) -> tuple[int, dict[str, Column]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from lakeflight.wire.otlp import LOGS_FORMAT
 from lakeflight.wire.ticks import TickClock
-from lakehouse.model import BlockOrder, InstanceKind
+from lakehouse.model import Block, BlockOrder, InstanceKind
 from lakehouse.ports import BucketSource
 from views.columns import PROPERTIES_FIELDS, SOURCE_FIELDS, Column, rows_of_events, text_field, time_field
+from views.otlp_rows import rows_by_format
 
 if TYPE_CHECKING:
     from lakeflight.wire.transit.logs import LogEvents
@@ -42,9 +44,13 @@ class LogEntries:
     sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
-        from lakeflight.wire.transit.logs import read_logs  # compiled kernels: only where blocks are decoded
+        from lakeflight.wire.otlp import records  # compiled kernels: only where blocks are decoded
+        from lakeflight.wire.transit.logs import read_logs
 
-        return rows_of_events(source, SCHEMA, read_logs, _columns)
+        def native(blocks: Sequence[Block]) -> Iterator[pa.RecordBatch]:
+            return rows_of_events(source, SCHEMA, read_logs, _columns, blocks=blocks)
+
+        return rows_by_format(source, SCHEMA, LOGS_FORMAT, records.read_logs, native)
 
 
 def _columns(events: LogEvents, _: TickClock) -> dict[str, Column]:

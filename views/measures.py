@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lakeflight.wire.otlp import METRICS_FORMAT
 from lakeflight.wire.ticks import TickClock
 from lakeflight.wire.transit.columns import Codes
-from lakehouse.model import BlockOrder, InstanceKind
+from lakehouse.model import Block, BlockOrder, InstanceKind
 from lakehouse.ports import BucketSource
 from views.columns import PROPERTIES_FIELDS, SOURCE_FIELDS, Column, rows_of_events, text_field, time_field
+from views.otlp_rows import rows_by_format
 
 if TYPE_CHECKING:
     from lakeflight.wire.transit.metrics import MetricEvents
@@ -49,9 +51,13 @@ class Measures:
     sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
-        from lakeflight.wire.transit.metrics import read_metrics  # compiled kernels: only where blocks are decoded
+        from lakeflight.wire.otlp import records  # compiled kernels: only where blocks are decoded
+        from lakeflight.wire.transit.metrics import read_metrics
 
-        return rows_of_events(source, SCHEMA, read_metrics, _columns)
+        def native(blocks: Sequence[Block]) -> Iterator[pa.RecordBatch]:
+            return rows_of_events(source, SCHEMA, read_metrics, _columns, blocks=blocks)
+
+        return rows_by_format(source, SCHEMA, METRICS_FORMAT, records.read_points, native)
 
 
 def _columns(events: MetricEvents, clock: TickClock) -> dict[str, Column]:

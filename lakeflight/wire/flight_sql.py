@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lakeflight.wire.errors import MalformedRequestError
-from lakeflight.wire.protobuf import MessagePool
+from lakeflight.wire.protobuf import MessagePool as MessagePool
 from lakeflight.wire.protobuf import parse as parse  # with the messages that it is for
 
 FLIGHT_PACKAGE: Final = "arrow.flight.protocol"

@@ -30,6 +30,7 @@ from server.ingestion.limits import (
     check_framing,
 )
 from server.ingestion.native import NativeIngestion
+from server.ingestion.otlp import OtlpIngestion
 from server.ingestion.protocol import OVER_LIMIT
 from server.ingestion.status import answer_to, is_foreseen
 
@@ -51,6 +52,7 @@ class IngestionServices:
     store: BlobStore
     blocks: GroupCommit
     native: NativeIngestion
+    otlp: OtlpIngestion
     limits: BodyLimits
 
 
@@ -64,6 +66,7 @@ def create_app(services: IngestionServices) -> App:
         "/ingestion/insert_block": Route("POST", native.insert_block),
         "/health": Route("GET", health.is_alive),
         "/ready": Route("GET", health.is_ready),
+        **services.otlp.routes(),
     }
     return application(routes, services.limits)
 

@@ -28,6 +28,7 @@ from server.ingestion.group_commit import GroupCommit
 from server.ingestion.limits import BodyLimits
 from server.ingestion.listener import BACKLOG
 from server.ingestion.native import NativeIngestion
+from server.ingestion.otlp import OtlpIngestion
 from server.ingestion.protocol import (
     CONNECTIONS_MAX,
     CONNECTIONS_PER_PEER_MAX,
@@ -68,7 +69,9 @@ async def ingestion_services(settings: IngestionSettings) -> AsyncIterator[Inges
         closing.push_async_callback(blocks.close)
         native = NativeIngestion(pool, blocks)
         closing.callback(native.close)
-        yield IngestionServices(pool=pool, store=store, blocks=blocks, native=native, limits=settings.limits)
+        otlp = OtlpIngestion(pool, blocks)
+        closing.callback(otlp.close)
+        yield IngestionServices(pool=pool, store=store, blocks=blocks, native=native, otlp=otlp, limits=settings.limits)
 
 
 async def serve_ingestion(

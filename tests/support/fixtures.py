@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("LAKEFLIGHT_SHARED", ROOT.parent / "shared"))
 OWN_CASES = ROOT / "tests" / "data" / "native"
+OTLP_CASES = ROOT / "tests" / "data" / "otlp"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ def shared_folder(relative: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"the recorded telemetry is not here ({relative}): this test needs the developers' collection")
     return folder
+
+
+def otlp_cases() -> list[Case]:
+    """What OpenTelemetry SDKs sent; their ids follow from their content, so no lake can hold one twice."""
+    return [Case(path) for path in sorted(OTLP_CASES.iterdir())]
 
 
 def native_cases() -> list[Case]:

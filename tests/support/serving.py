@@ -73,7 +73,8 @@ class Server:
         connection = http.client.HTTPConnection(urlsplit(self.http).netloc, timeout=60)
         with contextlib.closing(connection):
             for request in requests:
-                connection.request("POST", request.path, request.body)
+                content = {name: value for name, value in request.headers.items() if name.startswith("Content-")}
+                connection.request("POST", request.path, request.body, content)
                 response = connection.getresponse()
                 answer = response.read()
                 assert response.status == 200, f"{request.path}: {response.status} {answer!r}"

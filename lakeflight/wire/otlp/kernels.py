@@ -61,8 +61,9 @@ _i64 = types.int64[::1]
 _table = types.int64[:, ::1]
 _ranges = types.int64[:, :, ::1]
 _int = types.int64
-_entries = types.Tuple((_i64, _i64, _u8, _i64, _i64))  # keys, their lengths, kinds, values, their lengths
-_doubles = types.Tuple((_i64, _u8, _i32))  # bits in order; their texts, and where each starts
+_tuple: Any = types.Tuple
+_entries = _tuple((_i64, _i64, _u8, _i64, _i64))  # keys, their lengths, kinds, values, their lengths
+_doubles = _tuple((_i64, _u8, _i32))  # bits in order; their texts, and where each starts
 _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "cache": True}
 
 
@@ -452,7 +453,7 @@ def _bound_any(buffer: Any, at: Any, end: Any, doubles: Any, counts: Any, frames
                 continue
             if frames[frame, _KIND] == 6:
                 members += 1
-                key, key_length, found, found_length, sound = _pair(buffer, found, found + found_length)
+                _, key_length, found, found_length, sound = _pair(buffer, found, found + found_length)
                 if not sound:
                     return np.int64(-_DAMAGED)
                 total += 6 * key_length + 3
@@ -560,9 +561,7 @@ def _any(
                     if frames[frame, _COUNT] > 0:
                         out[to] = 0x2C
                         to += 1
-                    to = _text(
-                        buffer, members[_MEMBER_KEY, member], members[_MEMBER_KEY_LENGTH, member], out, to, True
-                    )
+                    to = _text(buffer, members[_MEMBER_KEY, member], members[_MEMBER_KEY_LENGTH, member], out, to, True)
                     out[to] = 0x3A
                     to += 1
                 else:
@@ -644,9 +643,7 @@ def bound_entries(
 
 
 @njit(nogil=True)
-def _entry(
-    buffer: Any, entries: Any, row: Any, doubles: Any, frames: Any, members: Any, out: Any, to: Any
-) -> Any:
+def _entry(buffer: Any, entries: Any, row: Any, doubles: Any, frames: Any, members: Any, out: Any, to: Any) -> Any:
     """The key and the value of an entry; of an object, the caller writes the rest."""
     keys, key_lengths, kinds, values, lengths = entries
     to = _text(buffer, keys[row], key_lengths[row], out, to, True)
@@ -682,7 +679,7 @@ def _object(
     to: Any,
 ) -> Any:
     """The entries of a few ranges as one object, sorted by their keys; of equal keys the last alone."""
-    keys, key_lengths, kinds, values, lengths = entries
+    keys, key_lengths = entries[0], entries[1]
     count = np.int64(0)
     for which in range(ranges.shape[1]):
         for member in range(ranges[row, which, 0], ranges[row, which, 1]):

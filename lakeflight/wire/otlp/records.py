@@ -242,7 +242,7 @@ def read_spans(payloads: Sequence[bytes]) -> Records:
                 },
             )
 
-    return Records(rows(), int(np.count_nonzero(has_ids & ~has_times & _too_late(start, end))))
+    return Records(rows(), int(np.count_nonzero(has_ids & ((start.values < 0) | (end.values < 0)))))
 
 
 def read_points(payloads: Sequence[bytes]) -> Records:
@@ -471,7 +471,8 @@ class _Points:
 
     @property
     def kept(self) -> Bools:
-        return (self.time > 0) & (self.flags & _NO_RECORDED_VALUE == 0)
+        kept: Bools = (self.time > 0) & (self.flags & _NO_RECORDED_VALUE == 0)
+        return kept
 
     @property
     def left_out(self) -> int:
@@ -520,10 +521,9 @@ def _literal(key: str, at: Any, present: Bools) -> Option:
 
 def _ranges(*runs: Any) -> Any:
     """Ranges of entries for each row: of where those of the rows begin, or of ranges that rows have already."""
-    parts = []
-    for run in runs:
-        parts.append(np.stack((run[:-1], run[1:]), axis=1)[:, None, :] if run.ndim == 1 else run)
-    return np.concatenate(parts, axis=1)
+    return np.concatenate(
+        [np.stack((run[:-1], run[1:]), axis=1)[:, None, :] if run.ndim == 1 else run for run in runs], axis=1
+    )
 
 
 def _elements(entries: Entries, messages: Messages, members: Sequence[tuple[str, int, Field | None]]) -> Int64s:
@@ -533,10 +533,6 @@ def _elements(entries: Entries, messages: Messages, members: Sequence[tuple[str,
     every = np.ones(rows, np.bool_)
     options = [_option(key, kind, itself if value is None else value, every) for key, kind, value in members]
     return entries.add_options(options, messages.blocks)
-
-
-def _too_late(start: Field, end: Field) -> Bools:
-    return (start.values < 0) | (end.values < 0)
 
 
 def _named(names: Sequence[str], numbers: Int64s) -> pa.Array:
@@ -549,4 +545,15 @@ def _numbers(values: Any) -> pa.Array:
     return pa.array(np.ascontiguousarray(values))
 
 
-__all__ = ["Arrays", "JsonText", "Objects", "Read", "Records", "Rows", "Values", "read_logs", "read_points", "read_spans"]
+__all__ = [
+    "Arrays",
+    "JsonText",
+    "Objects",
+    "Read",
+    "Records",
+    "Rows",
+    "Values",
+    "read_logs",
+    "read_points",
+    "read_spans",
+]

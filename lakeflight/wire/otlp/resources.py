@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from lakeflight.wire.envelope import BlockRequest, ProcessRequest, StreamRequest, encode_payload, encode_types
 from lakeflight.wire.errors import MalformedRequestError
-from lakeflight.wire.otlp import identity
+from lakeflight.wire.otlp import LOGS_FORMAT, METRICS_FORMAT, TRACES_FORMAT, identity
 from lakeflight.wire.otlp.encoding import encode
 from lakeflight.wire.otlp.json_mapping import from_json
 from lakeflight.wire.otlp.messages import MESSAGES
@@ -30,7 +30,7 @@ _NO_TYPES: Final = encode_types([])
 class Records(NamedTuple):
     """What a block's row says of its records."""
 
-    count: int
+    number: int
     times: Iterator[int]  # in nanoseconds; 0: not known
     have_exemplars: bool = False
 
@@ -41,13 +41,10 @@ class Signal:
 
     name: str
     tag: str  # of its streams
+    format: str
     request: Any  # the message class
     resources: str  # the request's one field
     look: Callable[[Any], Records]  # at the records of a resource
-
-    @property
-    def format(self) -> str:
-        return f"otlp/v1/{self.name}"
 
 
 class ResourceBlock(NamedTuple):
@@ -74,8 +71,8 @@ def decode_request(signal: Signal, body: bytes, now_ns: int, *, is_json: bool = 
 
 def _block_of(signal: Signal, resource: Any, now_ns: int) -> ResourceBlock:
     records = signal.look(resource)
-    if records.count > RECORDS_MAX:
-        raise MalformedRequestError(f"one resource has {records.count} records, the limit is {RECORDS_MAX}")
+    if records.number > RECORDS_MAX:
+        raise MalformedRequestError(f"one resource has {records.number} records, the limit is {RECORDS_MAX}")
     objects = encode(resource, has_exemplars=records.have_exemplars)
     known = [time for time in records.times if 0 < time <= INT64_MAX]
     begin_ns, end_ns = (min(known), max(known)) if known else (now_ns, now_ns)
@@ -98,7 +95,7 @@ def _block_of(signal: Signal, resource: Any, now_ns: int) -> ResourceBlock:
         end_ticks=end_ns,
         payload=encode_payload(b"", objects),
         object_offset=0,
-        nb_objects=records.count,
+        nb_objects=records.number,
     )
     return ResourceBlock(process, stream, block)
 
@@ -181,7 +178,11 @@ def _points(resource: Any) -> Records:
     return Records(len(points) + more, (point.time_unix_nano for point in points), have_exemplars)
 
 
-LOGS: Final = Signal("logs", "log", MESSAGES["ExportLogsServiceRequest"], "resource_logs", _logs)
-METRICS: Final = Signal("metrics", "metrics", MESSAGES["ExportMetricsServiceRequest"], "resource_metrics", _points)
-TRACES: Final = Signal("traces", "trace", MESSAGES["ExportTraceServiceRequest"], "resource_spans", _spans)
+LOGS: Final = Signal("logs", "log", LOGS_FORMAT, MESSAGES["ExportLogsServiceRequest"], "resource_logs", _logs)
+METRICS: Final = Signal(
+    "metrics", "metrics", METRICS_FORMAT, MESSAGES["ExportMetricsServiceRequest"], "resource_metrics", _points
+)
+TRACES: Final = Signal(
+    "traces", "trace", TRACES_FORMAT, MESSAGES["ExportTraceServiceRequest"], "resource_spans", _spans
+)
 SIGNALS: Final = (LOGS, METRICS, TRACES)

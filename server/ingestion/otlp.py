@@ -1,0 +1,188 @@
+"""OTLP: a request's resources are registered and their blocks durable when it is answered. The same for HTTP and gRPC.
+
+All or nothing, never a partial success: ids follow from the content, so whoever sends a request again after a failure
+stores nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+import asyncpg
+
+from lakeflight.wire.otlp.messages import RpcStatus
+from lakeflight.wire.otlp.resources import SIGNALS, ResourceBlock, Signal, decode_request
+from lakehouse.catalog.telemetry import insert_process, insert_stream
+from server.ingestion.content import decoder_of
+from server.ingestion.exchange import Answer, Endpoint, Request, Route
+from server.ingestion.group_commit import GroupCommit
+from server.ingestion.limits import RequestRefusedError
+from server.ingestion.status import answer_to, is_foreseen
+
+RECEIVED_BYTES_MAX: Final = 20 << 20  # of a body as it comes; exporters send batches of some 100 KB
+DECODED_BYTES_MAX: Final = 64 << 20  # of a body when it is decompressed; as messages it takes several times as much
+DECODE_INLINE_BYTES_MAX: Final = 32 << 10  # above, decoding would hold up every other request
+_EXPANSION: Final = 16  # of bodies that somebody has compressed well
+DECODE_THREADS: Final = 2  # bounds also how many large requests are in memory as messages
+REGISTERED_MAX: Final = 65_536  # streams that are known to be registered; 100 bytes each
+REGISTERED_S: Final = 600.0  # then the rows are written again, in case somebody has removed them
+RETRY_AFTER_S: Final = 30
+
+PROTOBUF: Final = "application/x-protobuf"
+JSON: Final = "application/json"
+PREFIXES: Final = ("/v1", "/ingestion/otlp/v1")
+
+# codes of google.rpc.Status
+_INVALID_ARGUMENT: Final = 3
+_PERMISSION_DENIED: Final = 7
+_RESOURCE_EXHAUSTED: Final = 8
+_UNAVAILABLE: Final = 14
+_UNAUTHENTICATED: Final = 16
+_CODES: Final = {
+    400: _INVALID_ARGUMENT,
+    401: _UNAUTHENTICATED,
+    403: _PERMISSION_DENIED,
+    413: _RESOURCE_EXHAUSTED,
+    415: _INVALID_ARGUMENT,
+    503: _UNAVAILABLE,
+}
+
+T = TypeVar("T")
+
+
+class OtlpIngestion:
+    """Decodes and stores. One per process; used from one event loop."""
+
+    def __init__(self, pool: asyncpg.Pool, blocks: GroupCommit) -> None:
+        self._pool = pool
+        self._blocks = blocks
+        self._registered = _Registered()
+        self._threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="otlp")
+
+    def routes(self) -> dict[str, Route]:
+        """The paths of all signals."""
+        return {
+            f"{prefix}/{signal.name}": Route("POST", self._endpoint(signal))
+            for prefix in PREFIXES
+            for signal in SIGNALS
+        }
+
+    async def store(self, signal: Signal, body: bytes, *, is_json: bool = False) -> None:
+        """Returns once all that the request has is durable.
+
+        Raises:
+            MalformedRequestError: It is no such request.
+            BackendUnavailableError: Not known to be durable; some of it may be.
+        """
+        now_ns = time.time_ns()
+
+        def decode() -> list[ResourceBlock]:
+            return decode_request(signal, body, now_ns, is_json=is_json)
+
+        resources = await self._work(len(body), decode)
+        for resource in resources:
+            await self._register(signal, resource)
+        puts = [asyncio.ensure_future(self._blocks.put(resource.block)) for resource in resources]
+        try:
+            await asyncio.gather(*puts)
+        finally:
+            await _settled(puts)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _register(self, signal: Signal, resource: ResourceBlock) -> None:
+        """Its process, then its stream: a block is never visible without them."""
+        stream_id = resource.stream.stream_id
+        if stream_id in self._registered:
+            return
+        await insert_process(self._pool, resource.process)
+        await insert_stream(self._pool, resource.stream, stream_format=signal.format)
+        self._registered.add(stream_id)
+
+    async def _work(self, size_bytes: int, work: Callable[[], T]) -> T:
+        if size_bytes <= DECODE_INLINE_BYTES_MAX:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _endpoint(self, signal: Signal) -> Endpoint:
+        async def export(request: Request) -> Answer:
+            is_json = False
+            try:
+                is_json = _is_json(request)
+                await self.store(signal, await self._content(request), is_json=is_json)
+            except Exception as error:
+                if not is_foreseen(error):
+                    raise
+                return _refusal(error, is_json=is_json)
+            return _ACCEPTED_JSON if is_json else _ACCEPTED
+
+        return export
+
+    async def _content(self, request: Request) -> bytes:
+        body = request.body
+        if len(body) > RECEIVED_BYTES_MAX:
+            raise RequestRefusedError(413, f"the body is larger than {RECEIVED_BYTES_MAX} bytes")
+        decode = decoder_of(request.headers.get("content-encoding", ""))
+        if decode is None:
+            return body
+        return await self._work(len(body) * _EXPANSION, lambda: decode(body, DECODED_BYTES_MAX))
+
+
+async def _settled(puts: Sequence[Awaitable[None]]) -> None:
+    """Wait for all, whatever becomes of them: what fails together is reported once."""
+    await asyncio.gather(*puts, return_exceptions=True)
+
+
+class _Registered:
+    """Streams whose rows are there, with those of their processes: senders send every few seconds."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def __contains__(self, stream_id: str) -> bool:
+        return self._until.get(stream_id, 0.0) > time.monotonic()
+
+    def add(self, stream_id: str) -> None:
+        self._until[stream_id] = time.monotonic() + REGISTERED_S
+        self._until.move_to_end(stream_id)
+        if len(self._until) > REGISTERED_MAX:
+            self._until.popitem(last=False)
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in (PROTOBUF, JSON):
+        raise RequestRefusedError(415, f"Content-Type must be {PROTOBUF} or {JSON}")
+    return kind == JSON
+
+
+def _refusal(error: Exception, *, is_json: bool) -> Answer:
+    """What any request would be answered, with a body that exporters read."""
+    plain = answer_to(error)
+    sentence = plain.body.decode().rstrip("\n")
+    code = _CODES.get(plain.status, _UNAVAILABLE)
+    headers = {name: value for name, value in plain.headers.items() if name != "content-type"}
+    if plain.status == 503:
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    if is_json:
+        body = json.dumps({"code": code, "message": sentence}).encode()
+    else:
+        body = RpcStatus(code=code, message=sentence).SerializeToString()
+    return Answer(plain.status, {"content-type": JSON if is_json else PROTOBUF, **headers}, body)
+
+
+def grpc_code_of(error: Exception) -> tuple[int, str]:
+    """The same for gRPC: the number of a status code, and a sentence."""
+    plain = answer_to(error)
+    return _CODES.get(plain.status, _UNAVAILABLE), plain.body.decode().rstrip("\n")
+
+
+_ACCEPTED: Final = Answer(200, {"content-type": PROTOBUF})
+_ACCEPTED_JSON: Final = Answer(200, {"content-type": JSON}, b"{}")
