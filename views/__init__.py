@@ -31,11 +31,11 @@ def default_registry() -> SourceRegistry:
             CatalogSource(QUARANTINED_BLOCKS),
             BlocksSource(LogEntries()),
             BlocksSource(Measures()),
-            BlocksSource(OtelSpans()),
             BlocksSource(ThreadSpans()),
             BlocksSource(AsyncEvents()),
             BlocksSource(NetSpans()),
             BlocksSource(Images()),
+            BlocksSource(OtelSpans()),
         ]
     )
 

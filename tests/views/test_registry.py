@@ -14,17 +14,17 @@ from views import default_registry
 
 PROCESS = "0a1b2c3d-0000-4000-8000-00000000000f"
 REGISTRY = default_registry()
-OF_A_PROCESS = ("async_events", "net_spans", "images")
+OF_A_PROCESS = ("async_events", "net_spans", "images", "otel_spans")
 
 
 def test_the_offer() -> None:
     assert REGISTRY.names == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "thread_spans",
-        "async_events", "net_spans", "images",
+        "async_events", "net_spans", "images", "otel_spans",
     )  # fmt: skip
     assert REGISTRY.tables == ("processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures")
     assert [view.view_set for view in REGISTRY.views] == [
-        "log_entries", "measures", "thread_spans", "async_events", "net_spans", "images",
+        "log_entries", "measures", "thread_spans", "async_events", "net_spans", "images", "otel_spans",
     ]  # fmt: skip
 
 
@@ -37,7 +37,9 @@ def test_a_table_is_the_same_as_its_global_instance(view_set: str) -> None:
     assert source.resolve(()) == source.resolve(("global",)) == ("global",)
 
 
-@pytest.mark.parametrize("view_set", ["log_entries", "measures", "thread_spans", "async_events", "net_spans", "images"])
+@pytest.mark.parametrize(
+    "view_set", ["log_entries", "measures", "thread_spans", "async_events", "net_spans", "images", "otel_spans"]
+)
 def test_ids_are_taken_in_any_spelling(view_set: str) -> None:
     for text in (PROCESS, PROCESS.upper(), "{" + PROCESS + "}", PROCESS.replace("-", "")):
         assert REGISTRY.find(view_set).resolve((text,)) == (PROCESS,)
@@ -108,6 +110,12 @@ SOURCE = [
 PAIRS = "list<property: struct<key: string not null, value: string not null> not null>"
 TAGS = "list<tag: string not null>"
 COLUMNS = {
+    "otel_spans": [
+        *SOURCE, "process_properties string", "trace_id fixed_size_binary[16]", "span_id fixed_size_binary[8]",
+        "parent_span_id fixed_size_binary[8]?", "start_time timestamp[ns]", "end_time timestamp[ns]", "duration int64",
+        "name string", "kind string", "status string", "status_message string?", "properties string", "events string",
+        "links string",
+    ],
     "log_entries": [
         *SOURCE, "time timestamp[ns]", "target string", "level int32", "msg string", "properties string",
         "process_properties string",
@@ -176,6 +184,7 @@ def test_rows_are_in_a_range_by_the_time_columns_of_their_view() -> None:
         "log_entries": ("time", "time"),
         "measures": ("time", "time"),
         "thread_spans": ("begin", "end"),
+        "otel_spans": ("start_time", "end_time"),
         "async_events": ("time", "time"),
         "net_spans": ("begin_time", "end_time"),
         "images": ("time", "time"),
