@@ -49,6 +49,7 @@ class OtelSpans:
     block_order: Final = BlockOrder.INSERT_TIME
     begin_column: Final = "start_time"
     end_column: Final = "end_time"
+    sorted_by: Final[tuple[str, ...]] = ()
     is_ordered: Final = False  # two times of a sender, who may be wrong
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
