@@ -41,7 +41,7 @@ def columns_read(tree: Any, tables: Collection[str]) -> frozenset[str] | None:
 
 def _means_unnamed(node: Node) -> bool:
     kind = node.get("class")
-    if kind in _UNNAMED or node.get("type") in _OF_ALL_COLUMNS or node.get("ref_type") in _BY_COMMON_NAMES:
+    if kind in _UNNAMED or str(node.get("type")) in _OF_ALL_COLUMNS or node.get("ref_type") in _BY_COMMON_NAMES:
         return True
     if kind == "FUNCTION" and (node.get("schema") or node.get("catalog")):
         return True  # what is called as a method stands where a schema would, and may be a row
