@@ -1,9 +1,9 @@
 """Which rows of its relations a statement can use: a time range and id equalities per relation, read from its plan.
 
-The argument is the engine's own. Its optimizer has moved every filter as far down as the statement's meaning allows,
-so a row that the filters at a scan reject cannot change the result, whether it was read or not. What is read here are
-those filters, and those that are left above joins; a filter that is not understood bounds nothing. A relation that the plan does
-not scan gives no row. Refuses to judge whether a statement is allowed.
+The argument is the engine's own. Its optimizer has moved every filter as far down as the statement's meaning allows, so a
+row that the filters at a scan reject cannot change the result, whether it was read or not. What is read here are those
+filters, and those that are left above joins; a filter that is not understood bounds nothing. A relation that the plan
+does not scan gives no row. Refuses to judge whether a statement is allowed.
 """
 
 from __future__ import annotations
@@ -147,10 +147,9 @@ class _Scan:
         read = [self._name(column) for column in scan.get("column_indexes") or []]
         self.shown = [read[position] for position in scan.get("projection_ids") or []] or read
         self.rows = ALL_ROWS
-        if scan.get("table_filters_by_projection"):
-            for entry in (scan.get("table_filters") or {}).get("filters") or []:
-                column = read[entry.get("key", 0)]
-                self.rows = self.rows.both(self._pushed(entry["value"], column))
+        by_place = scan.get("table_filters_by_projection")  # else by the number of a column in the table
+        for entry in (scan.get("table_filters") or {}).get("filters") or [] if by_place else []:
+            self.rows = self.rows.both(self._pushed(entry["value"], read[entry.get("key", 0)]))
 
     def _name(self, column: Node) -> str | None:
         """The declared name of a column that is read; ``None`` for a part of one, and for a row's own number."""
