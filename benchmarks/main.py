@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import foreign_sender, growth, ingestion, planning, queries, starting, workload
+from benchmarks import events, foreign_sender, growth, ingestion, planning, queries, starting, workload
 from benchmarks.figures import Figure, table, write_into
 from benchmarks.sizes import FULL, QUICK
 
@@ -92,6 +92,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
         note("cold queries")
         found, thread = queries.ask_cold(server, telemetry, size, decoding_s)
         figures += found
+        note("cold queries of other events")
+        figures += events.ask_cold(server, size)
         note("first queries of small logs")
         figures += queries.ask_small_log(server, size)
         note("warm queries")

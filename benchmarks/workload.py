@@ -41,6 +41,7 @@ _START_TICKS: Final = 1_000_000_000
 _FREQUENCY: Final = 1_000_000_000  # a tick is a nanosecond
 _ACTORS: Final = 40  # of a frame; three spans each
 _EVENT_TICKS_MEAN: Final = 240
+_REQUEST: Final = ("request", "authenticate", "query", "render", "send")
 LOG_LINES: Final = 50  # of a block
 _STATEMENTS: Final = (LogMetadata("game::net", 4), LogMetadata("game::assets", 3), LogMetadata("game::ai", 5))
 _PLACES: Final = tuple(  # as programs of many files log: four strings in each description, three of them its own
@@ -133,6 +134,28 @@ def made_up(events: int, blocks: int) -> Telemetry:
         builder.extend(scopes, all_kinds[part], all_codes[part], ticks[part])
         begin, previous_end = previous_end - _START_TICKS, int(ticks[part[-1]])
         made.append(_request(builder, process, stream, begin, previous_end - _START_TICKS, int(part[0])))
+    return Telemetry(process, (stream,), tuple(made))
+
+
+def async_spans(events: int, blocks: int) -> Telemetry:
+    """One thread of a server: requests that wait, each with four spans inside."""
+    process = _process()
+    stream = describe_stream(SPAN_TYPES, process_id=process.process_id, stream_id=str(uuid.uuid4()))
+    scopes = [SpanMetadata(name, "server", "server", "server.rs", 10 * i) for i, name in enumerate(_REQUEST)]
+    events -= events % blocks
+    number = np.arange(events)
+    span = number // 2 + 1
+    place = (span - 1) % len(_REQUEST)
+    parents = np.where(place == 0, 0, span - place)
+    ticks = _START_TICKS + np.cumsum(_gaps(events))
+    made: list[BlockRequest] = []
+    previous_end = 0
+    for part in np.split(number, blocks):
+        builder = SpanBlockBuilder()
+        kinds, depths = number[part] % 2, np.minimum(place[part], 1)
+        builder.extend_async(scopes, kinds, place[part], ticks[part], span[part], parents[part], depths)
+        begin, previous_end = previous_end, int(ticks[part[-1]]) - _START_TICKS
+        made.append(_request(builder, process, stream, begin, previous_end, int(part[0])))
     return Telemetry(process, (stream,), tuple(made))
 
 

@@ -41,6 +41,7 @@ EXPECTED_KEYS = {
     *("grow_instances_cold_ms", "grow_instances_warm_ms"),
     *("grow_clients_select_1_per_s", "grow_clients_count_per_s"),
     "first_small_log_ms",
+    *("cold_async_rows_per_s", "async_bytes_per_row", "cold_log_rows_per_s", "log_bytes_per_row"),
     *("plan_window_ms", "plan_join_ms"),
 }
 # Lines that need a compiler of another language.
