@@ -51,7 +51,6 @@ class OtelSpans:
     end_column: Final = "end_time"
     sorted_by: Final[tuple[str, ...]] = ()
     is_ordered: Final = False  # two times of a sender, who may be wrong
-    sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
         from lakeflight.wire.otlp.records import read_spans  # compiled kernels: only where blocks are decoded
