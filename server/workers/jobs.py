@@ -46,6 +46,7 @@ from server.workers.spool import Spool, SpoolBudget
 log = structlog.get_logger(__name__)
 
 PAUSE_S: Final = 0.25  # a reader that takes nothing for so long pauses; one that is only slow is left to the ring
+PAUSE_WHILE_AWAITED_S: Final = 0.02  # the same, while somebody waits for its worker
 NO_SPOOL_RETRY_S: Final = 1.0  # how often it is tried again to put frames into a spool that may not grow
 _SMALL_FRAMES_BYTES_MAX: Final = 2 * INLINE_BYTES_MAX + (1 << 20)  # and the schema, which may be larger than they are
 
@@ -290,7 +291,7 @@ class WorkerStream:
     def hurry(self) -> None:
         """Somebody waits for the worker: if it stands still because of the reader, the rest goes into the spool."""
         if len(self._held) == SLOTS and not self.withheld:
-            self._start_spooling()
+            self._watch_pause()
 
     def overdue(self, now: float, stall_max_s: float) -> LakeflightError | None:
         """Why this stream may not go on, if so."""
@@ -344,7 +345,7 @@ class WorkerStream:
 
     def _wait_for_reader(self) -> None:
         """The worker stands still; for how long, depends on who else waits for it."""
-        if self._in_spool or self._pool.somebody_waits:
+        if self._in_spool:
             self._start_spooling()
         else:
             self._watch_pause()
@@ -427,16 +428,27 @@ class WorkerStream:
 
     def _watch_pause(self) -> None:
         """Frames wait in memory: if the reader takes none for a while, they go into the spool."""
-        if self._pause_timer is None and self._unspooled:
-            self._pause_timer = self._loop.call_later(PAUSE_S, self._maybe_paused)
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
+        if self._unspooled and self._spooling is None:
+            self._look_again_in(self._pause_s)
+
+    @property
+    def _pause_s(self) -> float:
+        awaited = self._pool.somebody_waits and not self._ended
+        return PAUSE_WHILE_AWAITED_S if awaited else PAUSE_S
+
+    def _look_again_in(self, seconds: float) -> None:
+        self._pause_timer = self._loop.call_later(seconds, self._maybe_paused)
 
     def _maybe_paused(self) -> None:
         self._pause_timer = None
         if not self._frames or self._error is not None:
             return
-        left_s = self._asked_at + PAUSE_S - time.monotonic()
+        left_s = self._asked_at + self._pause_s - time.monotonic()
         if left_s > 0:
-            self._pause_timer = self._loop.call_later(left_s, self._maybe_paused)
+            self._look_again_in(left_s)
         else:
             self._start_spooling()
 
@@ -451,7 +463,7 @@ class WorkerStream:
                 frame = self._unspooled[0]
                 if not frame.taken:
                     if not self._count(frame):
-                        self._pause_timer = self._loop.call_later(NO_SPOOL_RETRY_S, self._maybe_paused)
+                        self._look_again_in(NO_SPOOL_RETRY_S)
                         return
                     await self._put_into_spool(frame, self._data(frame))
                 if self._unspooled and self._unspooled[0] is frame:
@@ -460,7 +472,7 @@ class WorkerStream:
             log.warning("spool.write_failed", error=str(error))
             self._no_spool = "the server's disk has no room for half-read results"
             if self._frames:
-                self._pause_timer = self._loop.call_later(NO_SPOOL_RETRY_S, self._maybe_paused)
+                self._look_again_in(NO_SPOOL_RETRY_S)
         except LakeflightError as error:
             self._stop_worker()
             self.fail(error)

@@ -6,8 +6,9 @@ in a long one if one is free, and else has to begin anew in one. So a short stat
 however many long ones there are; and long ones lose nothing, for places are theirs alone as soon as they have them.
 
 Among those who wait, the one goes first whose identity has used the least of the engine lately, then whose connection
-has, then who came first: connections take turns, and whoever asked for little waits for little. Where too many wait,
-the connection with the most of them has one less.
+has, then who came first: connections take turns, and whoever asked for little waits for little. A short place takes
+texts that were short before first, for with others it has yet to be seen. Where too many wait, the connection with the
+most of them has one less.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from lakehouse.model import Caller
 OUTGROWN_AFTER_CPU_S: Final = 0.25  # of the worker's processors: what a short place is for
 OUTGROWN_AFTER_S: Final = 1.0  # by the clock, as there are statements that wait for something
 KNOWN_LONG_S: Final = 1.0  # of engine time: what took so long once will again, and does not try a short place first
-KNOWN_LONG_MAX: Final = 4_096  # texts that are remembered for it, 16 bytes each
+KNOWN_MAX: Final = 8_192  # texts that are remembered for what they cost, 16 bytes each
 USE_HALVES_IN_S: Final = 10.0  # what was used so long ago counts half
-USE_FORGOTTEN_S: Final = 0.001  # less than this is nothing
+USE_IS_LITTLE_S: Final = 0.25  # whoever has used less is as good as one who never came before
 USERS_REMEMBERED_MAX: Final = 4_096
 
 Place = Literal["none", "short", "long"]
@@ -40,6 +41,7 @@ class Claim:
     caller: Caller
     text: bytes = b""  # names the work, if it may be known from before: see ``text_key``
     long: bool = False  # no short place will do
+    short: bool = False  # its text was short the last time
     large: bool = False  # its result is more than a short place hands out
     place: Place = "none"
     arrived: int = 0
@@ -78,7 +80,7 @@ class Schedule:
     _short: set[Claim] = field(default_factory=set)
     _arrivals: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _use: OrderedDict[tuple[str, str | None], _Use] = field(default_factory=OrderedDict)
-    _known_long: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    _was_long: OrderedDict[bytes, bool] = field(default_factory=OrderedDict)  # by text
 
     @property
     def places(self) -> int:
@@ -100,8 +102,8 @@ class Schedule:
             del self._waiting[leaves]
         if not claim.arrived:  # who begins anew keeps its turn
             claim.arrived = next(self._arrivals)
-        if claim.text and claim.text in self._known_long:
-            claim.long = True
+        if claim.text and (was_long := self._was_long.get(claim.text)) is not None:
+            claim.long, claim.short = claim.long or was_long, not was_long
         self._waiting[claim] = None
         return leaves
 
@@ -116,7 +118,7 @@ class Schedule:
         able = [claim for claim in self._waiting if long_free or (short_free and not claim.long)]
         if not able:
             return None
-        claim = min(able, key=lambda claim: self._turn(claim, now))
+        claim = min(able, key=lambda claim: (not (long_free or claim.short), *self._turn(claim, now)))
         del self._waiting[claim]
         claim.place = "long" if long_free else "short"
         (self._long if long_free else self._short).add(claim)
@@ -155,12 +157,14 @@ class Schedule:
         if not claim.text or not claim.used_s:
             return
         if claim.used_s > KNOWN_LONG_S or claim.large:
-            self._known_long[claim.text] = None
-            self._known_long.move_to_end(claim.text)
-            if len(self._known_long) > KNOWN_LONG_MAX:
-                self._known_long.popitem(last=False)
+            self._was_long[claim.text] = True
         elif claim.used_s < OUTGROWN_AFTER_CPU_S:
-            self._known_long.pop(claim.text, None)
+            self._was_long[claim.text] = False
+        else:
+            return
+        self._was_long.move_to_end(claim.text)
+        if len(self._was_long) > KNOWN_MAX:
+            self._was_long.popitem(last=False)
 
     def _turn(self, claim: Claim, now: float) -> tuple[float, float, int]:
         identity, connection = (self._used_by(user, now) for user in _users(claim.caller))
@@ -169,7 +173,7 @@ class Schedule:
     def _used_by(self, user: tuple[str, str | None], now: float) -> float:
         use = self._use.get(user)
         seconds = 0.0 if use is None else use.by(now)
-        return seconds if seconds > USE_FORGOTTEN_S else 0.0
+        return seconds if seconds > USE_IS_LITTLE_S else 0.0
 
     def _one_too_many(self, newcomer: Claim) -> Claim:
         waiting: dict[tuple[str, str | None], list[Claim]] = {}

@@ -20,7 +20,7 @@ def ask(schedule: Schedule, connection: str, sql: str = "", name: str = "anonymo
     return claim
 
 
-def take_turns(schedule: Schedule, now: float, count: int, used_s: float = 0.01) -> str:
+def take_turns(schedule: Schedule, now: float, count: int, *, used_s: float) -> str:
     """The connections of the next turns, each of which takes its place for a moment."""
     order = []
     for _ in range(count):
@@ -48,7 +48,7 @@ def test_connections_take_turns_however_many_requests_one_of_them_has() -> None:
     for connection in "bcbc":
         ask(schedule, connection)
 
-    assert take_turns(schedule, 0.0, 10) == "abcabcaaaa"
+    assert take_turns(schedule, 0.0, 10, used_s=1.0) == "abcabcaaaa"
 
 
 def test_identities_take_turns_before_their_connections_do() -> None:
@@ -58,7 +58,15 @@ def test_identities_take_turns_before_their_connections_do() -> None:
     for _ in range(2):
         ask(schedule, "5", name="bob")
 
-    assert take_turns(schedule, 0.0, 6) == "152534"
+    assert take_turns(schedule, 0.0, 6, used_s=1.0) == "152534"
+
+
+def test_those_who_used_little_stand_in_one_line() -> None:
+    schedule = Schedule(1)
+    for connection in "aabbca":
+        ask(schedule, connection)
+
+    assert take_turns(schedule, 0.0, 6, used_s=0.01) == "aabbca"
 
 
 def test_whoever_used_little_lately_goes_before_those_who_used_much() -> None:
@@ -76,7 +84,7 @@ def test_whoever_used_little_lately_goes_before_those_who_used_much() -> None:
 
 def test_what_was_used_long_ago_is_forgotten() -> None:
     schedule = Schedule(1)
-    for connection, used_s in (("a", 8.0), ("b", 0.1)):
+    for connection, used_s in (("a", 8.0), ("b", 0.3)):
         claim = ask(schedule, connection)
         schedule.next(0.0)
         schedule.charge(claim, used_s, 0.0)
@@ -158,6 +166,22 @@ def test_what_took_long_once_is_not_tried_in_a_short_place_again(used_s: float, 
     schedule.next(0.0)
 
     assert again.place == place
+
+
+def test_a_short_place_takes_texts_first_that_were_short_before() -> None:
+    schedule = Schedule(1, short_places=1)
+    once = ask(schedule, "good", "SELECT 1")
+    schedule.next(0.0)
+    schedule.charge(once, 0.01, 0.0)
+    schedule.end(once)
+    unknown = [ask(schedule, connection, f"SELECT {connection}") for connection in "1234"]
+    assert schedule.next(0.0) is unknown[0]
+
+    again = ask(schedule, "good", "SELECT 1")
+
+    assert schedule.next(0.0) is again
+    schedule.end(again)
+    assert schedule.next(0.0) is unknown[1]
 
 
 def test_what_was_slow_once_and_is_quick_now_is_short_again() -> None:
