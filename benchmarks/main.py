@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import events, foreign_sender, growth, ingestion, planning, queries, starting, workload
+from benchmarks import crowd, events, foreign_sender, growth, ingestion, planning, queries, starting, workload
 from benchmarks.figures import Figure, table, write_into
 from benchmarks.sizes import FULL, QUICK
 
@@ -102,6 +102,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
         figures += queries.stream_all(server, thread, size)
         note("statements that read nothing")
         figures += queries.ask_small(server, size)
+        note("a small statement in a crowd")
+        figures += crowd.measure(server, size)
         note("visibility")
         figures += growth.see_at_once(server, size)
         note("memory")

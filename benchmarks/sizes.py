@@ -23,6 +23,9 @@ class Size:
     log_blocks: int  # the smallest of three sizes: 1, 4, 16 times
     instances: int
     client_queries: int  # of each of the clients at work together
+    heavy_loops: int
+    paused_readers: int
+    crowd_s: float  # how long somebody asks for little beside each of them
     settle_s: float
 
 
@@ -42,6 +45,9 @@ FULL: Final = Size(
     log_blocks=100,
     instances=8,
     client_queries=30,
+    heavy_loops=8,
+    paused_readers=100,
+    crowd_s=30.0,
     settle_s=3.0,
 )
 QUICK: Final = Size(
@@ -58,5 +64,8 @@ QUICK: Final = Size(
     log_blocks=2,
     instances=1,
     client_queries=3,
+    heavy_loops=3,
+    paused_readers=4,
+    crowd_s=1.0,
     settle_s=0.2,
 )

@@ -49,7 +49,7 @@ SPAWN_MAX_S: Final = 10.0  # a fork and the engine's first database; more means 
 DEATH_NOTICE_S: Final = 0.1  # a zygote's workers die just after it
 PACKET_BYTES_MAX: Final = 64 << 10
 PACKETS_PER_WAKE_MAX: Final = 64
-YIELDING_NICENESS: Final = 10  # a tenth of the weight of others: they go first, and it still goes on
+YIELDING_NICENESS: Final = 5  # a third of the weight of others: they go first, and it still comes to its end in time
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 # what a zygote may see of the server's environment: where libraries and caches are, and nothing that could be a secret
 _INHERITED: Final = (

@@ -24,7 +24,7 @@ from lakehouse.errors import LimitExceededError
 from lakehouse.model import Caller
 
 OUTGROWN_AFTER_CPU_S: Final = 0.25  # of the worker's processors: what a short place is for
-OUTGROWN_AFTER_S: Final = 1.0  # by the clock, as there are statements that wait for something
+OUTGROWN_AFTER_S: Final = 0.5  # by the clock, as there are statements that wait for something
 KNOWN_LONG_S: Final = 1.0  # of engine time: what took so long once will again, and does not try a short place first
 KNOWN_MAX: Final = 8_192  # texts that are remembered for what they cost, 16 bytes each
 USE_HALVES_IN_S: Final = 10.0  # what was used so long ago counts half

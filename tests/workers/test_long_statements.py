@@ -14,7 +14,7 @@ import pytest
 from lakehouse.errors import QueryTimeoutError
 from lakehouse.model import Caller
 from server.workers.pool import QueryPoolLimits, QueryWorkerPool, Statement
-from server.workers.processes import YIELDING_NICENESS
+from server.workers.processes import YIELDING_NICENESS, WorkerProcess
 from tests.support.worker_stubs import table_of
 
 ENDLESS = "SELECT sum(hash(a.i + b.i)) FROM range(10000000) a(i), range(10000000) b(i)"
@@ -117,6 +117,20 @@ async def test_what_runs_on_lets_others_have_the_processors_first() -> None:
         await until(lambda: pool.busy == 0 and len(pool.pids) == 3)
         assert (await rows(pool, "SELECT 1 AS one")).num_rows == 1
         assert [niceness(pid) for pid in pool.pids] == [0, 0, 0]
+
+
+async def test_a_worker_that_the_system_keeps_low_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WorkerProcess, "regain", lambda self: False)  # as it is for everybody but root
+    async with pool_of(short_slots=0) as pool:
+        before = pool.pids
+        endless = asyncio.create_task(rows(pool, ENDLESS))
+        await until(lambda: YIELDING_NICENESS in map(niceness, before))
+
+        await stopped(endless)
+
+        assert (await rows(pool, "SELECT 1 AS one")).num_rows == 1
+        assert niceness(pool.pids[-1]) == 0
+        assert pool.pids[-1] not in before
 
 
 @pytest.mark.parametrize("short_slots", [0, 1])
