@@ -16,6 +16,8 @@ from lakehouse.engine.functions import (
     ArrowFunction,
     Macro,
     RelationFunction,
+    engine_rules,
+    functions_in,
     own_functions,
     read_by,
     relation_functions,
@@ -76,6 +78,7 @@ class Database:
         self._views: dict[str, str] = {}
         self._has_information = False
         self._asked: list[str] = []
+        self._functions: set[str] = set()
         try:
             planning = [planning_setting(self.connection)] if plans else []
             self._run("; ".join(f"SET {setting}" for setting in (*settings(limits), *extra_settings, *planning)))
@@ -85,17 +88,24 @@ class Database:
             self.connection.close()
             raise InternalError(f"the engine does not start: {error}") from error
 
-    def _add_functions(self) -> None:
-        """Those of our own; a relation that the gate has not resolved does not exist under its name."""
-        functions = own_functions()
-        macros = [function.text for function in functions if isinstance(function, Macro)]
-        relations = [f"CREATE {_relation_macro(function)}" for function in relation_functions().values()]
-        self._run(";\n".join(text.rstrip(";") for text in (*macros, *relations)))
-        for function in functions:
-            if isinstance(function, ArrowFunction):
+    def use_functions(self, text: str) -> None:
+        """Our own functions that a text calls, where they are not there yet: each costs a millisecond or more to make."""
+        for function in functions_in(text):
+            if function.name in self._functions:
+                continue
+            if isinstance(function, Macro):
+                self._run(function.text)
+            elif isinstance(function, ArrowFunction):
                 self.connection.create_function(
                     function.name, function, list(function.types), function.result, type="arrow"
                 )
+            self._functions.add(function.name)
+
+    def _add_functions(self) -> None:
+        """Those that stand for the engine's own, which would answer if they were not there; and relation functions."""
+        self.use_functions(" ".join(name for name in engine_rules() if name in {f.name for f in own_functions()}))
+        for function in relation_functions().values():
+            self._run(f"CREATE {_relation_macro(function)}")
 
     def lock(self, paths: Sequence[str]) -> None:
         """From here on only ``paths`` can be opened, and no setting can be changed."""

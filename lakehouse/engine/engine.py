@@ -23,17 +23,17 @@ import pyarrow as pa
 from lakehouse.engine.bounds import ALL_ROWS, NO_ROWS, find_rows, reference
 from lakehouse.engine.columns import columns_read
 from lakehouse.engine.database import Database
-from lakehouse.engine.functions import read_by, relation_functions
+from lakehouse.engine.functions import own_functions, read_by
 from lakehouse.engine.gate import Checked, judge
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
-from lakehouse.engine.names import INFORMATION_STAND_IN, NIL_INSTANCE
+from lakehouse.engine.names import INFORMATION_STAND_IN
 from lakehouse.engine.output import EdgeConverter, edge_schema, overflow_guard, shows_stored_columns, split_by_bytes
-from lakehouse.engine.parameters import parameter_schema
+from lakehouse.engine.parameters import Declared, Executable, Parameters, Template
 from lakehouse.engine.parse import Parser
-from lakehouse.engine.plan import plan_of
+from lakehouse.engine.plan import may_reject_rows, plan_of
 from lakehouse.engine.relations import Call, EngineCatalog, Inspection, Reference, Relation
 from lakehouse.engine.translate import poisons, translate
-from lakehouse.engine.tree import function_name, nodes, parameter_number
+from lakehouse.engine.values import BoundValue, bound_values, python_column
 from lakehouse.errors import LakeflightError, QueryCancelledError, QueryError
 from lakehouse.model import EVERYTHING
 
@@ -101,7 +101,8 @@ class QueryEngine:
         self._inspectors: OrderedDict[str, _Inspector] = OrderedDict()
         self._judged: _Memory[Checked] = _Memory(limits)
         self._inspected: _Memory[Inspection] = _Memory(limits)
-        self._parameter_schemas: _Memory[Any] = _Memory(limits)
+        self._parameter_types: _Memory[Declared] = _Memory(limits)
+        self._templates: _Memory[Template] = _Memory(limits)
         self._spare: Database | None = None
         self._current: Database | None = None
         self._key: _DatabaseKey | None = None
@@ -112,13 +113,12 @@ class QueryEngine:
 
     # --- inspect
 
-    def inspect(
-        self, sql: str, parameters: Sequence[Any] | None, catalog: EngineCatalog, *, now_ns: int | None = None
-    ) -> Inspection:
+    def inspect(self, sql: str, parameters: Any, catalog: EngineCatalog, *, now_ns: int | None = None) -> Inspection:
         """Judge and bind a statement without touching a file.
 
         Args:
-            parameters: Bound values in order; ``None`` at prepare, where each is NULL and an instance is unknown.
+            parameters: Bound values in order, or a record batch of one row; ``None`` at prepare, where each is NULL and an
+                instance is unknown.
         Raises:
             LakeflightError: The statement is refused, or does not bind; the message is for the user.
         """
@@ -143,42 +143,68 @@ class QueryEngine:
             self._end()
 
     def _inspect(
-        self, inspector: _Inspector, sql: str, parameters: Sequence[Any] | None, catalog: EngineCatalog, now_ns: int
+        self, inspector: _Inspector, sql: str, parameters: Any, catalog: EngineCatalog, now_ns: int
     ) -> Inspection:
         database = inspector.database
         self._watch(database)
-        checked = self._check(inspector, sql, parameters, catalog)
+        bound = None if parameters is None else _bound(parameters)
+        checked = self._check(inspector, sql, bound, catalog)
         if checked.reads_clock:
             database.set_now(now_ns)
         if checked.reads_information or checked.kind == "show_tables":
             database.describe(catalog)
-        values = self._values(checked, parameters)
+        declared = self._declared(database, checked, sql, catalog)
         reads = checked.kind not in ("describe", "show_tables") and bool(checked.tables or checked.calls)
-        parameter_types = self._parameter_schemas.get((catalog.digest, sql, None))  # values do not matter to them
-        if parameter_types is None:
-            parameter_types = parameter_schema(
-                checked.tree,
-                checked.parameters,
-                lambda sentinels: _logical_plan(database, checked.text, sentinels),
-                _instance_parameters(checked),
-            )
-            self._parameter_schemas.put((catalog.digest, sql, None), parameter_types)
-        schema = _serialized(self._schema(database, checked, values))
-        references = self._references(database, checked, catalog, parameters) if reads else ()
+        closed = ""
+        if bound is None:
+            executable = Parameters(database.connection, checked).prepared(declared)
+            if not checked.parameters:
+                closed = executable.text
+        else:
+            template = self._template(inspector, checked, sql, bound, catalog)
+            executable, closed = template.bound(bound), template.closed(database.connection, bound)
+        database.use_functions(executable.text)
+        schema = self._schema(database, checked, executable, must_bind=bound is not None or declared.binds)
+        references = self._references(database, checked, catalog, closed) if reads else ()
         is_bounded = any(reference.range != EVERYTHING or reference.equals for reference in references)
         return Inspection(
             kind=checked.kind,
             references=references,
             parameters=checked.parameters,
             volatile=checked.reads_clock and is_bounded,
-            schema=schema,
-            parameter_schema=_serialized(parameter_types),
+            schema=_serialized(schema),
+            parameter_schema=_serialized(declared.schema),
             now_ns=now_ns,
             needs_relations=reads,
         )
 
+    def _declared(self, database: Database, checked: Checked, sql: str, catalog: EngineCatalog) -> Declared:
+        """The types of parameters; values do not matter to them."""
+        if not checked.parameters:
+            return Declared()
+        key: _MemoryKey = (catalog.digest, sql, None)
+        known = self._parameter_types.get(key)
+        if known is None:
+            known = Parameters(database.connection, checked).declare()
+            self._parameter_types.put(key, known)
+        return known
+
+    def _template(
+        self, inspector: _Inspector, checked: Checked, sql: str, bound: Sequence[BoundValue], catalog: EngineCatalog
+    ) -> Template:
+        """What runs. Of values it depends on their types, and on those that are text, which stand in it as literals."""
+        shown = tuple(f"'{one.value}" if one.type.is_text and one.value is not None else one.type.sql for one in bound)
+        key: _MemoryKey = (catalog.digest, sql, shown)
+        is_short = sum(map(len, shown)) <= self._limits.bound_text_remembered_max
+        known = self._templates.get(key) if is_short else None
+        if known is None:
+            known = Parameters(inspector.database.connection, checked).template(bound)
+            if is_short:
+                self._templates.put(key, known)
+        return known
+
     def _references(
-        self, database: Database, checked: Checked, catalog: EngineCatalog, parameters: Sequence[Any] | None
+        self, database: Database, checked: Checked, catalog: EngineCatalog, closed: str
     ) -> tuple[Reference, ...]:
         """What the statement reads, and which rows of it can matter. Without values for its parameters that is all."""
         calls = database.stand_ins(checked.calls)
@@ -186,8 +212,8 @@ class QueryEngine:
         declared = {name: catalog.tables[name] for name in checked.tables}
         declared |= {table: catalog.view_sets[read_by(call)[0]] for table, call in calls.items()}
         plan = None
-        if parameters or not checked.parameters:
-            plan = plan_of(database.connection, checked, parameters or (), self._limits)
+        if closed and may_reject_rows(checked.tree):
+            plan = plan_of(database.connection, closed, self._limits)
         self._check_interrupt()  # the engine answers with a plan's error, not with this one
         try:
             rows = find_rows(plan, declared) if plan is not None else dict.fromkeys(tables, ALL_ROWS)
@@ -199,23 +225,34 @@ class QueryEngine:
             for table, named in sorted(tables.items())
         )
 
-    def _schema(self, database: Database, checked: Checked, values: list[Any]) -> Any:
-        if checked.kind == "explain":
-            database.connection.sql(checked.text, params=values)  # binds, so that a mistake is found here
-            return _EXPLAIN_SCHEMA
-        relation = _relation(database, checked, values)
+    def _schema(self, database: Database, checked: Checked, executable: Executable, *, must_bind: bool) -> Any:
+        try:
+            if checked.kind == "explain":
+                database.connection.sql(executable.text, params=list(executable.values))  # to find a mistake here
+                return _EXPLAIN_SCHEMA
+            relation = _relation(database, checked, executable)
+        except duckdb.Error:
+            if must_bind:
+                raise
+            return pa.schema([])  # what the columns are, values decide
         return edge_schema(relation.columns, relation.types, checked.tree if checked.kind == "query" else None)
 
     def _check(
-        self, inspector: _Inspector, sql: str, parameters: Sequence[Any] | None, catalog: EngineCatalog
+        self, inspector: _Inspector, sql: str, bound: Sequence[BoundValue] | None, catalog: EngineCatalog
     ) -> Checked:
         """The gate's judgement. Of bound values it reads strings alone, so statements are remembered by these."""
-        key: _MemoryKey = (
-            catalog.digest,
-            sql,
-            None if parameters is None else tuple(value if isinstance(value, str) else None for value in parameters),
-        )
-        is_short = sum(len(text) for text in key[2] or () if text) <= self._limits.bound_text_remembered_max
+        checked = self._judge(inspector, sql, bound, catalog)
+        inspector.database.use_functions(checked.text)
+        if bound is not None and len(bound) != checked.parameters:
+            raise QueryError(f"the statement has {checked.parameters} parameters, {len(bound)} were bound")
+        return checked
+
+    def _judge(
+        self, inspector: _Inspector, sql: str, bound: Sequence[BoundValue] | None, catalog: EngineCatalog
+    ) -> Checked:
+        strings = None if not bound else tuple(one.value if one.type.is_text else None for one in bound)
+        key: _MemoryKey = (catalog.digest, sql, strings)
+        is_short = sum(len(text) for text in strings or () if text) <= self._limits.bound_text_remembered_max
         known = self._judged.get(key) if is_short else None
         if known is not None:
             return known
@@ -225,20 +262,12 @@ class QueryEngine:
             view_sets=catalog.view_sets,
             time_columns=catalog.time_columns,
             other_columns=catalog.other_columns,
-            parameters=parameters,
+            parameters=strings,
             limits=self._limits,
         )
         if is_short:
             self._judged.put(key, checked)
         return checked
-
-    def _values(self, checked: Checked, parameters: Sequence[Any] | None) -> list[Any]:
-        if parameters is None:
-            instances = _instance_parameters(checked)
-            return [NIL_INSTANCE if number in instances else None for number in range(1, checked.parameters + 1)]
-        if len(parameters) != checked.parameters:
-            raise QueryError(f"the statement has {checked.parameters} parameters, {len(parameters)} were bound")
-        return list(parameters)
 
     def _inspector(self, catalog: EngineCatalog) -> _Inspector:
         known = self._inspectors.get(catalog.digest)
@@ -247,6 +276,7 @@ class QueryEngine:
             return known
         database = Database(self._limits, ["explain_output = 'all'"], plans=True)
         database.declare(catalog)
+        database.use_functions(" ".join(function.name for function in own_functions() if function.is_private))
         database.lock([])
         made = _Inspector(database, Parser(database.connection, self._limits))
         self._inspectors[catalog.digest] = made
@@ -264,7 +294,7 @@ class QueryEngine:
     def run(
         self,
         sql: str,
-        parameters: Sequence[Any],
+        parameters: Any,
         relations: Sequence[Relation],
         *,
         catalog: EngineCatalog,
@@ -304,7 +334,7 @@ class QueryEngine:
     def _run(
         self,
         sql: str,
-        parameters: Sequence[Any],
+        parameters: Any,
         relations: Sequence[Relation],
         catalog: EngineCatalog,
         key: _DatabaseKey,
@@ -314,8 +344,9 @@ class QueryEngine:
     ) -> ResultReader:
         inspector = self._inspector(catalog)
         self._watch(inspector.database)
-        checked = self._check(inspector, sql, parameters or None, catalog)
-        values = self._values(checked, parameters)
+        bound = _bound(parameters)
+        checked = self._check(inspector, sql, bound, catalog)
+        executable = self._template(inspector, checked, sql, bound, catalog).bound(bound)
         if checked.kind in ("describe", "show_tables"):  # answered from the declarations: no file is opened
             database = inspector.database
         else:
@@ -326,14 +357,15 @@ class QueryEngine:
             database.describe(catalog)
         if checked.reads_clock:
             database.set_now(now_ns)
+        database.use_functions(executable.text)
         self._check_interrupt()
         if checked.kind == "explain":
-            rows = _explain(database, checked, values)
+            rows = _explain(database, checked, executable)
             self._reader = ResultReader(
                 self, _EXPLAIN_SCHEMA, None, iter(rows[:row_limit].to_batches()), sorted(key.paths)
             )
             return self._reader
-        relation = _relation(database, checked, values)
+        relation = _relation(database, checked, executable)
         schema = edge_schema(relation.columns, relation.types, checked.tree if checked.kind == "query" else None)
         guard = overflow_guard(relation.columns, relation.types)
         if guard is not None:
@@ -478,19 +510,28 @@ class ResultReader:
         self.close()
 
 
-def _relation(database: Database, checked: Checked, values: list[Any]) -> Any:
-    text = _SHOW_TABLES if checked.kind == "show_tables" else checked.text
+def _bound(parameters: Any) -> list[BoundValue]:
+    """Of a record batch its first row; values of Python's are taken for columns of their own."""
+    if isinstance(parameters, pa.RecordBatch):
+        return bound_values(parameters.columns)
+    return bound_values([python_column(value) for value in parameters])
+
+
+def _relation(database: Database, checked: Checked, executable: Executable) -> Any:
+    text = _SHOW_TABLES if checked.kind == "show_tables" else executable.text
+    values = list(executable.values)
     relation = database.connection.sql(text, params=values) if values else database.connection.sql(text)
     return relation.project(_DESCRIBE) if checked.kind == "describe" else relation
 
 
-def _explain(database: Database, checked: Checked, values: list[Any]) -> Any:
+def _explain(database: Database, checked: Checked, executable: Executable) -> Any:
     """The plan as an indented tree. File names are left out, the rest is DuckDB's."""
     options = "ANALYZE, FORMAT json" if checked.analyze else "FORMAT json"
-    rows = database.connection.execute(f"EXPLAIN ({options}) {checked.text}", values).fetchall()
+    text, values = executable.text, list(executable.values)
+    rows = database.connection.execute(f"EXPLAIN ({options}) {text}", values).fetchall()
     plans = [_render_plan(json.loads(plan)) for _, plan in rows]
     if not any(plans):  # nothing ran: statistics of the files, or constants, were the answer
-        rows = database.connection.execute(f"EXPLAIN (FORMAT json) {checked.text}", values).fetchall()
+        rows = database.connection.execute(f"EXPLAIN (FORMAT json) {text}", values).fetchall()
         plans = [f"{_render_plan(json.loads(plan))}\n(known without a scan)" for _, plan in rows]
     kinds = ["plan_with_metrics" if checked.analyze else str(kind) for kind, _ in rows]
     return pa.table([pa.array(kinds, pa.string()), pa.array(plans, pa.string())], schema=_EXPLAIN_SCHEMA)
@@ -520,21 +561,6 @@ def _shown(key: str) -> bool:
 def _fact(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return " ".join(text.split())
-
-
-def _logical_plan(database: Database, text: str, values: Sequence[Any]) -> str:
-    rows = database.connection.execute(f"EXPLAIN (FORMAT json) {text}", list(values)).fetchall()
-    return str(rows[0][1])
-
-
-def _instance_parameters(checked: Checked) -> frozenset[int]:
-    """Numbers of the parameters that name an instance."""
-    calls = [node["function"] for node in nodes(checked.tree) if node.get("type") == "TABLE_FUNCTION"]
-    arguments = [
-        a for call in calls if function_name(call) in relation_functions() for a in call.get("arguments") or []
-    ]
-    numbers = [parameter_number(argument.get("expression")) for argument in arguments]
-    return frozenset(number for number in numbers if number is not None)
 
 
 def _serialized(schema: Any) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakehouse.engine import EngineCatalog, EngineLimits, Relation
 from lakehouse.engine.engine import QueryEngine, ResultReader
-from lakehouse.model import NS_PER_US, TimeRange
+from lakehouse.model import TimeRange
 from server.workers.engine_messages import declarations_of, inspection_message
 
 NS_PER_S: Final = 1_000_000_000
@@ -34,15 +34,14 @@ class LakeEngine:
         self._catalog = EngineCatalog(*(declarations_of(catalog[part]) for part in ("tables", "view_sets")))
 
     def inspect(self, sql: str, parameters: pa.RecordBatch | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        values = None if parameters is None else _values(parameters)
-        return inspection_message(self._engine.inspect(sql, values, self._catalog))
+        return inspection_message(self._engine.inspect(sql, parameters, self._catalog))
 
     def run(
         self, sql: str, parameters: pa.RecordBatch | None, relations: Sequence[Any], options: Mapping[str, Any]
     ) -> BatchReader:
         reader = self._engine.run(
             sql,
-            () if parameters is None else _values(parameters),
+            () if parameters is None else parameters,
             [self._relation(message) for message in relations],
             catalog=self._catalog,
             identity=options["identity"],
@@ -84,18 +83,3 @@ class BatchReader:
 
     def close(self) -> None:
         self._reader.close()
-
-
-def _values(parameters: pa.RecordBatch) -> list[Any]:
-    return [_value(column) for column in parameters.columns]
-
-
-def _value(column: pa.Array) -> Any:
-    """A bound value as the engine takes it. Times are UTC without a zone, as the columns are that they meet."""
-    if not pa.types.is_timestamp(column.type) or column.null_count:
-        return column[0].as_py()
-    time_ns = column.cast(pa.timestamp("ns", column.type.tz)).cast(pa.int64())[0].as_py()
-    if time_ns % NS_PER_US == 0:
-        return _EPOCH + timedelta(microseconds=time_ns // NS_PER_US)
-    whole = _EPOCH + timedelta(seconds=time_ns // NS_PER_S)
-    return f"{whole:%Y-%m-%d %H:%M:%S}.{time_ns % NS_PER_S:09}"  # Python's own times would drop the last digits

@@ -56,22 +56,22 @@ def references(engine: QueryEngine, sql: str, parameters: list[object] | None = 
         ("time >= make_timestamp_ns(1704067200000000000)", JAN1, None),
         ("time >= TIMESTAMP '2024-01-01' + INTERVAL '1 day'", JAN2, None),
         ("CAST(time AS TIMESTAMP) >= '2024-01-01'", JAN1 - 1_000, None),
-        ("time::DATE = '2024-01-01'", JAN1 - DAY, JAN1 + DAY),
+        ("time::DATE = '2024-01-01'", JAN1 - DAY - 1_000, JAN1 + DAY + 2_000),
         ("date_trunc('hour', time) >= '2024-01-01'", JAN1 - 1_000, None),
-        ("date_trunc('hour', time) = '2024-01-01'", JAN1 - 1_000, JAN1 + 3_600 * SECOND + 1_000),
-        ("date_trunc('day', time) BETWEEN '2024-01-01' AND '2024-01-02'", JAN1 - 1_000, JAN2 + DAY + 1_000),
+        ("date_trunc('hour', time) = '2024-01-01'", JAN1 - 1_000, JAN1 + 3_600 * SECOND + 2_000),
+        ("date_trunc('day', time) BETWEEN '2024-01-01' AND '2024-01-02'", JAN1 - 1_000, JAN2 + DAY + 2_000),
         ("date_trunc(msg, time) >= '2024-01-01'", None, None),
-        ("time_bucket(INTERVAL 1 HOUR, time) < '2024-01-01'", None, JAN1 + 3_600 * SECOND + 1_000),
+        ("time_bucket(INTERVAL 1 HOUR, time) < '2024-01-01'", None, JAN1 + 3_600 * SECOND + 2_000),
         (f"epoch_ns(time) > {JAN1}", JAN1 + 1, None),
-        (f"epoch_us(time) <= {JAN1 // 1_000}", None, JAN1 + 1_999),
-        (f"epoch_ms(time) = {JAN1 // 1_000_000}", JAN1 - 1_000_999, JAN1 + 1_000_999),
+        (f"epoch_us(time) <= {JAN1 // 1_000}", None, JAN1 + 2_999),
+        (f"epoch_ms(time) = {JAN1 // 1_000_000}", JAN1 - 1_000_999, JAN1 + 1_001_999),
         (f"epoch(time) >= {JAN1 // SECOND}", JAN1 - 3_000, None),
-        ("time - INTERVAL 1 DAY >= '2024-01-01'", JAN2 - 1_000, None),
-        ("time - INTERVAL 1 MONTH >= '2024-01-01'", JAN1 + 28 * DAY - 1_000, None),
-        ("date_trunc('day', time + INTERVAL 1 HOUR) < '2024-01-01'", None, JAN1 + 23 * 3_600 * SECOND + 1_000),
+        ("time - INTERVAL 1 DAY >= '2024-01-01'", JAN2 - 2_998, None),
+        ("time - INTERVAL 1 MONTH >= '2024-01-01'", JAN1 + 28 * DAY - 2_998, None),
+        ("date_trunc('day', time + INTERVAL 1 HOUR) < '2024-01-01'", None, JAN1 + 23 * 3_600 * SECOND + 5_998),
         ("epoch_ns(time) // 1000000000 > 1704067200", JAN1 - SECOND, None),
         ("epoch_ns(time) % 1000 = 7", None, None),
-        ("make_timestamp(epoch_us(time) - 5) <= '2024-01-01'", None, JAN1 + 5_000 + 1_999),
+        ("make_timestamp(epoch_us(time) - 5) <= '2024-01-01'", None, JAN1 + 5_000 + 2_999),
         (
             "CASE WHEN time >= TIMESTAMP_NS 'infinity' THEN TIMESTAMP 'infinity' ELSE time::TIMESTAMP END > '2024-01-01'",
             JAN1 - 1_000,
@@ -82,12 +82,12 @@ def references(engine: QueryEngine, sql: str, parameters: list[object] | None = 
         ("time::TIMESTAMP <= TIMESTAMP 'infinity'", None, None),
         ("time <= TIMESTAMP_NS 'infinity'", None, (1 << 63) - 1),
         ("time + INTERVAL 1 DAY >= TIMESTAMP_NS 'infinity'", None, None),
-        ("TRY_CAST(time AS TIMESTAMP_S) >= '2024-01-01'", JAN1 - SECOND, None),
+        ("TRY_CAST(time AS TIMESTAMP_S) >= '2024-01-01'", None, None),
         ("strftime(time, '%Y') >= '2024'", None, None),
         ("time >= (SELECT max(time) FROM log_entries)", None, None),
         ("time >= msg::TIMESTAMP", None, None),
-        ("time >= '9999-12-31'", None, None),
-        ("time + INTERVAL '1 day' >= '2024-01-02'", JAN1 - 1_000, None),
+        ("time >= '9999-12-31'", (1 << 63) - 1, None),
+        ("time + INTERVAL '1 day' >= '2024-01-02'", JAN1 - 2_998, None),
         ("insert_time >= '2024-01-01'", None, None),
         ("coalesce(time, '2020-01-01') >= '2024-01-01'", None, None),
         ("log_entries.time >= '2024-01-01'", JAN1, None),
@@ -172,15 +172,15 @@ L, E = "time >= '2024-01-01'", "time <= '2024-01-02'"
         ("SELECT * FROM processes p ASOF JOIN log_entries l ON p.start_time >= l.time WHERE l.time::DATE < '2024-01-01'",
          EVERYTHING),
         ("SELECT * FROM log_entries l ASOF JOIN processes p ON p.start_time <= l.time WHERE l.time::DATE < '2024-01-01'",
-         TimeRange(None, JAN2)),
+         TimeRange(None, JAN2 + 2_000)),
         ("SELECT * FROM processes p JOIN log_entries l USING (process_id) WHERE epoch_ms(l.time) < 0",
-         TimeRange(None, 1_000_999)),
+         TimeRange(None, 1_001_999)),
         ("SELECT * FROM processes p FULL JOIN log_entries l USING (process_id) WHERE epoch_ms(l.time) < 0",
-         TimeRange(None, 1_000_999)),
+         TimeRange(None, 1_001_999)),
         ("SELECT * FROM processes p LEFT JOIN log_entries l USING (process_id) WHERE epoch_ms(p.start_time) < 0",
          EVERYTHING),
         ("SELECT * FROM log_entries l WHERE epoch_ms(time) < 0 AND process_id NOT IN (SELECT process_id FROM processes)",
-         TimeRange(None, 1_000_999)),
+         TimeRange(None, 1_001_999)),
         (f"SELECT * FROM processes p POSITIONAL JOIN log_entries l WHERE l.{L}", EVERYTHING),
         (f"SELECT * FROM processes p, log_entries l WHERE l.{L} AND p.exe = 'x'", TimeRange(JAN1)),
         (f"SELECT * FROM processes WHERE process_id IN (SELECT process_id FROM log_entries WHERE {L})",
@@ -306,9 +306,7 @@ def test_a_doubling_chain_of_ctes_is_given_up_in_time(engine: QueryEngine) -> No
 def test_a_constant_that_fails_bounds_nothing(engine: QueryEngine) -> None:
     condition = "time >= TIMESTAMP '9999-01-01' + INTERVAL '999999 years' AND time <= '2024-01-02'"
 
-    assert references(engine, f"SELECT 1 FROM log_entries WHERE {condition}")["log_entries"].range == TimeRange(
-        None, JAN2
-    )
+    assert references(engine, f"SELECT 1 FROM log_entries WHERE {condition}")["log_entries"].range == EVERYTHING
 
 
 def test_a_plan_that_is_too_long_to_read_bounds_nothing() -> None:
@@ -371,7 +369,7 @@ def test_a_parameter_in_a_text_or_a_comment_is_none(engine: QueryEngine) -> None
     assert references(engine, sql, ["2024-01-01' OR true --"])["log_entries"].range == EVERYTHING
 
 
-def test_a_value_before_a_described_table_bounds_nothing_rather_than_something_wrong(engine: QueryEngine) -> None:
+def test_a_value_before_a_described_table_bounds_as_anywhere_else(engine: QueryEngine) -> None:
     sql = f"SELECT (SELECT count(*) FROM information_schema.tables) FROM log_entries WHERE time >= ? AND {E}"
 
-    assert references(engine, sql, ["2024-01-01"])["log_entries"].range == EVERYTHING
+    assert references(engine, sql, ["2024-01-01"])["log_entries"].range == TimeRange(JAN1, JAN2)

@@ -562,9 +562,6 @@ def test_a_statement_too_deep_for_the_parser_gets_no_advice_that_only_we_could_t
 
 def test_the_other_way_that_a_missing_cast_advises_works(lake: EngineLake) -> None:
     logs = lake.logs(lake.write(log_rows(1), "logs"))
-    with pytest.raises(QueryError, match="cast it to TIMESTAMP first"):
-        lake.rows("SELECT time::TIMESTAMP_S AS a FROM log_entries", logs)
-
     (row,) = lake.rows(
         "SELECT time::TIMESTAMP::TIMESTAMP_S AS s, epoch_ns(time) AS ns, epoch(time) AS d,"
         " epoch_ns(time - time) AS i, epoch(time - time) AS id, time::TIME::TIMETZ::VARCHAR AS tz FROM log_entries",

@@ -31,6 +31,7 @@ EXAMPLES = [(call, answer) for function in own_functions() for call, answer in f
 def database() -> Iterator[Database]:
     database = Database(DEFAULT_LIMITS)
     database.set_now(1_700_000_000_123_456_789)
+    database.use_functions(" ".join(function.name for function in own_functions()))
     yield database
     database.close()
 

@@ -5,6 +5,7 @@ Importing this loads no DuckDB: the Flight edge lists functions and has no engin
 
 from lakehouse.engine.functions.declare import Argument, ArrowFunction, Macro, OwnFunction, RelationFunction
 from lakehouse.engine.functions.registry import (
+    functions_in,
     listed_functions,
     own_functions,
     read_by,
@@ -20,6 +21,7 @@ from lakehouse.engine.functions.verdicts import (
     PLAIN_NAME,
     FunctionRule,
     Verdict,
+    engine_rules,
     function_rules,
     words,
 )
@@ -38,7 +40,9 @@ __all__ = [
     "OwnFunction",
     "RelationFunction",
     "Verdict",
+    "engine_rules",
     "function_rules",
+    "functions_in",
     "listed_functions",
     "own_functions",
     "read_by",

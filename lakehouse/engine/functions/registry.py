@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, get_args
@@ -18,6 +18,7 @@ from lakehouse.engine.functions.declare import Kind, Listing, Macro, OwnFunction
 from lakehouse.engine.relations import Call, Reference
 
 _PACKAGE: Final = __name__.rpartition(".")[0]
+_WORD: Final = re.compile(r"[a-z_][a-z0-9_]*")
 _KEYED: Final = re.compile(r"(list|kind|example): (.+)")
 
 
@@ -71,6 +72,32 @@ def own_functions() -> tuple[OwnFunction, ...]:
     if len(set(names)) != len(names):
         raise ValueError(f"a function is declared twice: {sorted(names)}")
     return tuple(sorted(found, key=lambda function: function.name))
+
+
+def functions_in(text: str) -> list[OwnFunction]:
+    """Our own functions whose names are in a text of SQL, each after those that its body calls."""
+    own = _by_name()
+    found: dict[str, OwnFunction] = {}
+
+    def add(words: Iterable[str]) -> None:
+        for word in words:
+            function = own.get(word)
+            if function is not None and word not in found:
+                if isinstance(function, Macro):
+                    add(part for part in _words(function.text) if part != word)
+                found[word] = function
+
+    add(_words(text))
+    return list(found.values())
+
+
+def _words(text: str) -> Iterable[str]:
+    return dict.fromkeys(_WORD.findall(text.lower()))
+
+
+@cache
+def _by_name() -> Mapping[str, OwnFunction]:
+    return {function.name: function for function in own_functions()}
 
 
 @cache

@@ -91,8 +91,8 @@ class FunctionRule:
 
 
 @cache
-def function_rules() -> Mapping[str, FunctionRule]:
-    """Rules by lower-case name."""
+def engine_rules() -> Mapping[str, FunctionRule]:
+    """Rules for the engine's functions, by lower-case name."""
     text = files("lakehouse.engine").joinpath("function_verdicts.csv").read_text(encoding="utf-8")
     rules = {
         row["name"].lower(): FunctionRule(
@@ -103,6 +103,13 @@ def function_rules() -> Mapping[str, FunctionRule]:
     for name in _SYNTAX_FUNCTIONS:
         known = rules.get(name)
         rules[name] = FunctionRule(name, frozenset({"syntax"}), known.verdict if known else Verdict.ALLOW, "")
+    return rules
+
+
+@cache
+def function_rules() -> Mapping[str, FunctionRule]:
+    """Rules by lower-case name, with our own functions."""
+    rules = dict(engine_rules())
     for function in own_functions():
         if not function.is_private:
             kind, verdict = _OWN_RULES[function.kind]

@@ -1,0 +1,10 @@
+-- lakeflight_plus(moment TIMESTAMP_NS, span INTERVAL) -> TIMESTAMP_NS
+-- The moment so long after another, with its nanoseconds; infinity where these do not reach.
+-- example: lakeflight_plus(TIMESTAMP_NS '2026-01-01 00:00:00.123456789', INTERVAL '500 years') = infinity
+-- example: lakeflight_plus(TIMESTAMP_NS '2026-01-01 00:00:00.123456789', INTERVAL 1 DAY) = 2026-01-02 00:00:00.123456789
+CREATE MACRO lakeflight_plus(t, i) AS
+    CASE
+        WHEN lakeflight_us(t) + i > TIMESTAMP '2262-04-11 23:47:16.854774' THEN TIMESTAMP_NS 'infinity'
+        WHEN lakeflight_us(t) + i < TIMESTAMP '1677-09-21 00:12:43.145226' THEN TIMESTAMP_NS '-infinity'
+        ELSE make_timestamp_ns(epoch_us(lakeflight_us(t) + i) * 1000 + lakeflight_rest(t))
+    END;

@@ -1,0 +1,145 @@
+"""The text that runs, where it is not the user's own: bound values get their types, and times are repaired.
+
+What is changed is the tree, and the engine writes the text of it. Columns keep the names that the user's text gives them.
+A statement with nothing to change is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import duckdb
+
+from lakehouse.engine.gate import Checked
+from lakehouse.engine.names import INFORMATION_SCHEMA, INFORMATION_STAND_IN
+from lakehouse.engine.times import as_plain_calls, may_concern, needs_repair, repaired
+from lakehouse.engine.tree import Node, nodes
+from lakehouse.errors import UnsupportedError
+
+_PARSE: Final = "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)"
+_WRITE: Final = "SELECT json_deserialize_sql(tree::JSON) FROM (SELECT unnest(?::VARCHAR[]) AS tree)"
+_EXPRESSIONS_MAX: Final = 256
+_NAMED_BY_THEMSELVES: Final = frozenset({"COLUMN_REF", "STAR"})
+
+Substitute = Callable[[Node], Node]  # a parameter's node -> what stands in its place
+
+_expressions: dict[str, str] = {}
+
+
+def rewritten(
+    connection: Any, checked: Checked, substitute: Substitute | None = None, *, repair: bool = True
+) -> str | None:
+    """The text of a statement with its times repaired, and with each parameter substituted; ``None``: nothing to do.
+
+    Args:
+        substitute: Called once for each place of a parameter, in no promised order. It leaves none open.
+        repair: Whether times are repaired; without it the text is good for telling types alone.
+    Raises:
+        UnsupportedError: The engine cannot write what it has parsed, or a time would lose its nanoseconds.
+    """
+    concerned = repair and may_concern(checked.tree)
+    if substitute is None and not (concerned and needs_repair(connection, checked.text)):
+        return None
+    holder: Node = {"tree": json.loads(json.dumps(checked.tree))}
+    _name_items(connection, holder["tree"])
+    _prepare(holder, substitute)
+    if concerned:
+        as_plain_calls(holder["tree"])
+    text = _write(connection, holder["tree"])
+    if not concerned:
+        return text
+    return repaired(
+        connection, text, _parse(connection, text), lambda new: _parse(connection, new), lambda t: _write(connection, t)
+    )
+
+
+def _name_items(connection: Any, tree: Node) -> None:
+    """Columns without a name get the one that the user's text gives them, before the text is another."""
+    items = [
+        item
+        for node in nodes(tree)
+        if node.get("type") == "SELECT_NODE"
+        for item in node.get("select_list") or []
+        if not item.get("alias") and item.get("class") not in _NAMED_BY_THEMSELVES and not _may_widen(item)
+    ]
+    for item, text in zip(items, _written(connection, [_select(item) for item in items]), strict=True):
+        item["alias"] = text.removeprefix("SELECT ")
+
+
+def expression(connection: Any, text: str) -> Node:
+    """A fresh tree of an expression of ours."""
+    if text not in _expressions:
+        if len(_expressions) >= _EXPRESSIONS_MAX:
+            _expressions.clear()
+        answer = json.loads(connection.execute(_PARSE, [f"SELECT {text}"]).fetchall()[0][0])
+        _expressions[text] = json.dumps(answer["statements"][0]["node"]["select_list"][0])
+    found: Node = json.loads(_expressions[text])
+    return found
+
+
+def replaced(tree: Node, substitute: Substitute) -> Node:
+    """A tree with its parameters substituted, and nothing else."""
+    holder: Node = {"tree": tree}
+    _prepare(holder, substitute)
+    found: Node = holder["tree"]
+    return found
+
+
+def _prepare(holder: Node, substitute: Substitute | None) -> None:
+    """Substitute parameters in place, and use the stand-in of ``information_schema``. Depth is the user's: no recursion."""
+    todo: list[Any] = [holder]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, dict) and part.get("type") == "BASE_TABLE":
+            path = (part.get("qualified_name") or {}).get("path") or []
+            if [str(name).lower() for name in path[-2:-1]] == [INFORMATION_SCHEMA]:
+                part["qualified_name"] = {"path": [INFORMATION_STAND_IN, path[-1]]}
+        for key, value in list(part.items() if isinstance(part, dict) else enumerate(part)):
+            if substitute is not None and isinstance(value, dict) and value.get("class") == "PARAMETER":
+                alias = value.get("alias")
+                part[key] = {**substitute(value), "alias": alias} if alias else substitute(value)
+            elif isinstance(value, (dict, list)):
+                todo.append(value)
+
+
+def _may_widen(item: Node) -> bool:
+    """Whether one item may be several columns, which have names of their own."""
+    return any(
+        node.get("class") == "STAR" or node.get("function_name") == "unnest" for node in nodes(item, without="subquery")
+    )
+
+
+def _select(item: Node) -> Node:
+    return {
+        "type": "SELECT_NODE",
+        "cte_map": {},
+        "select_list": [item],
+        "from_table": {"type": "EMPTY"},
+        "aggregate_handling": "STANDARD_HANDLING",
+    }
+
+
+def _parse(connection: Any, text: str) -> Node:
+    answer = json.loads(connection.execute(_PARSE, [text]).fetchall()[0][0])
+    if answer["error"]:
+        raise UnsupportedError("the engine cannot read again what it has written of this statement")
+    found: Node = answer["statements"][0]["node"]
+    return found
+
+
+def _write(connection: Any, tree: Node) -> str:
+    return _written(connection, [tree])[0]
+
+
+def _written(connection: Any, trees: Sequence[Node]) -> list[str]:
+    if not trees:
+        return []
+    serialized = [json.dumps({"error": False, "statements": [{"node": tree}]}) for tree in trees]
+    try:
+        return [str(text) for (text,) in connection.execute(_WRITE, [serialized]).fetchall()]
+    except duckdb.InterruptException:
+        raise
+    except (duckdb.Error, RecursionError) as error:
+        raise UnsupportedError("the engine cannot write this statement with its values and times made exact") from error

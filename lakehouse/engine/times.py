@@ -1,0 +1,386 @@
+"""Times keep their nanoseconds and their zone: the places of a statement where the engine would lose either, repaired.
+
+DuckDB has most of its functions of time for microseconds, and a ``TIMESTAMP_NS`` that meets one is *rounded*: a moment just
+before a border is in the next hour, day or year. Which expressions are concerned only the binder knows, so its plan is
+read, before any optimization: it has every cast, with the place in the text that it was made for. A time that is read
+more coarsely is brought down to the microsecond that it is in; what needs the rest is done by functions of our own
+(``functions/lakeflight_*.sql``). Whatever else would lose nanoseconds is refused, by name: no list has to be complete.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import duckdb
+
+from lakehouse.engine.functions import CLOCK_KEYWORDS, words
+from lakehouse.engine.names import CATALOG_NAME, SCHEMA_NAME
+from lakehouse.engine.tree import Node, function_name, nodes, string_literal
+from lakehouse.errors import ForbiddenSqlError, UnsupportedError
+
+# What they answer is the same for a moment and for the microsecond it is in.
+BY_MICROSECOND: Final = words(
+    """
+    century date_diff datediff date_part datepart date_trunc datetrunc day dayname dayofmonth dayofweek dayofyear decade
+    epoch epoch_ms epoch_us era hour isfinite isinf isodow isoyear julian last_day microsecond millennium millisecond
+    minute month monthname quarter second timezone timezone_hour timezone_minute week weekday weekofyear year yearweek
+    time_bucket age
+    """
+)
+# These make new times of it, or of several: a time with nanoseconds is refused.
+WHOLE_MICROSECONDS: Final = words("avg equi_width_bins favg generate_series mad mean quantile_cont range")
+APPROXIMATE: Final = frozenset({"approx_quantile"})  # no nanosecond of it is promised
+OWN: Final = {  # name and number of arguments, and what is called instead
+    ("+", 2): "lakeflight_plus",
+    ("add", 2): "lakeflight_plus",
+    ("-", 2): "lakeflight_less",
+    ("subtract", 2): "lakeflight_less",
+    ("date_sub", 3): "lakeflight_date_sub",
+    ("datesub", 3): "lakeflight_date_sub",
+    ("age", 2): "lakeflight_age",
+}
+_DIFFERENCE: Final = "lakeflight_difference"
+_ZONED: Final = "lakeflight_timezone"
+_FINE: Final = frozenset({"TIMESTAMP_NS", "TIMESTAMPTZ_NS", "TIME_NS"})
+_COARSE: Final = frozenset(
+    {"TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_S", "TIMESTAMP WITH TIME ZONE", "DATE", "TIME", "TIME WITH TIME ZONE"}
+)
+_ZONELESS: Final = frozenset({"TIMESTAMP_NS", "TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_S", "DATE"})
+_NESTED: Final = frozenset({"LIST", "ARRAY", "STRUCT", "TUPLE", "MAP", "UNION"})
+_COARSE_CASTS: Final = frozenset(
+    {"date", "time", "timetz", "time with time zone", "timestamp", "timestamp_us", "timestamp_ms", "timestamp_s"}
+) | {"datetime", "timestamptz", "timestamp with time zone"}
+_CASTS: Final = _COARSE_CASTS | {"timestamp_ns", "list", "struct", "array", "map", "row", "tuple", "union"}
+# They take and give no times, or times as they are: a statement that calls no others needs no plan.
+_HARMLESS: Final = words("count count_star min max sum any_value list array_agg string_agg lower upper length concat")
+_SCHEMAS: Final = ([SCHEMA_NAME], [CATALOG_NAME], [CATALOG_NAME, SCHEMA_NAME], ["system"], ["system", "main"])
+# A moment in a year that nanoseconds have, well formed for sure.
+_COMMON_MOMENT: Final = re.compile(
+    r"\s*(?:1[7-9]|2[01])\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+    r"(?:[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?)?Z?\s*"
+)
+_INFINITE: Final = frozenset({"infinity", "-infinity"})
+_ROUNDS_MAX: Final = 16  # a repaired sum of a sum of a sum … has nanoseconds that the one around it would lose
+BOUND_PLAN: Final = (
+    "SELECT json_serialize_plan("
+    "?::VARCHAR, optimize := false, skip_null := true, skip_empty := true, skip_default := true)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A part of the text as the parser counts it."""
+
+    begin: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Something in a bound plan that has to do with times, and where it came from."""
+
+    what: str  # lost, far, zone
+    place: _Place | None
+    function: str = ""  # that the cast is an argument of
+    types: tuple[str, ...] = ()  # of all of its arguments, as it takes them
+    source: str = ""
+
+
+Parse = Callable[[str], Node]
+Write = Callable[[Node], str]
+
+
+def may_concern(tree: Node) -> bool:
+    """Whether a statement could lose something of a time: it calls or casts, or compares with a far constant."""
+    for node in nodes(tree):
+        match node.get("class"):
+            case "FUNCTION" | "WINDOW":
+                if function_name(node) not in _HARMLESS or node.get("class") == "WINDOW":
+                    return True
+            case "CAST":
+                target = str((node.get("type_expr") or {}).get("type_name", "")).lower()
+                text = string_literal(node.get("child") or {})
+                if target in _CASTS and (text is None or not _COMMON_MOMENT.fullmatch(text)):
+                    return True
+            case "COMPARISON" | "BETWEEN":
+                if any(_is_far(node.get(key)) for key in ("left", "right", "lower", "upper", "input")):
+                    return True
+            case "OPERATOR":
+                if any(_is_far(child) for child in (node.get("children") or [])[1:]):
+                    return True
+    return False
+
+
+def needs_repair(connection: Any, text: str) -> bool:
+    """Whether the engine would lose something of a time in a text without open parameters."""
+    return any(True for _ in _findings(connection, text))
+
+
+def repaired(connection: Any, text: str, tree: Node, parse: Parse, write: Write) -> str:
+    """The text of a statement that loses nothing of its times; the same one if there is nothing to repair.
+
+    Args:
+        text: Without open parameters.  tree: Of this text, with the places of it.
+    Raises:
+        UnsupportedError: It would lose nanoseconds, in a way that there is no repair for.
+        ForbiddenSqlError: A literal time is moved to a zone: it is not clear which way.
+    """
+    for _ in range(_ROUNDS_MAX):
+        found = [*_findings(connection, text)]
+        if not found or not _repair(tree, found):
+            return text
+        text = write(tree)
+        tree = parse(text)
+    raise UnsupportedError("times are added up too deep in each other to keep their nanoseconds: use subqueries")
+
+
+def as_plain_calls(tree: Node) -> bool:
+    """``time.year()`` is parsed as a function ``year`` of a schema ``time``, and bound without a place."""
+    changed = False
+    for node in nodes(tree):
+        path = [str(part) for part in (node.get("qualified_name") or {}).get("path") or []]
+        if node.get("class") != "FUNCTION" or len(path) < 2 or [part.lower() for part in path[:-1]] in _SCHEMAS:
+            continue
+        column = {"class": "COLUMN_REF", "type": "COLUMN_REF", "column_names": path[:-1]}
+        node["arguments"] = [{"expression": column}, *(node.get("arguments") or [])]
+        _rename(node, path[-1])
+        changed = True
+    return changed
+
+
+# --- what the plan says
+
+
+def _findings(connection: Any, text: str) -> Iterator[_Found]:
+    try:
+        answer = json.loads(connection.execute(BOUND_PLAN, [text]).fetchall()[0][0])
+    except duckdb.InterruptException:
+        raise
+    except (duckdb.Error, RecursionError, ValueError) as error:
+        raise UnsupportedError("the engine does not tell how it would read the times of this statement") from error
+    if answer["error"]:  # it does not bind, and whoever runs it will say so
+        return
+    casts: list[_Found] = []
+    arguments: set[int] = set()  # ids of casts that were met as somebody's argument, before themselves
+    for node in nodes(answer.get("plans")):
+        kind = str(node.get("type"))
+        if kind == "OPERATOR_CAST":
+            if id(node) not in arguments:
+                casts += _cast(node, "", (), False)
+        elif "expression_class" in node:
+            types = tuple(str(argument.get("id")) for argument in node.get("arguments") or [])
+            name = str(((node.get("qname") or {}).get("path") or [kind])[-1])
+            if name == "timezone" and len(types) == 2 and types[1] in _ZONELESS:
+                yield _Found("zone", _place(node))
+            for child in node.get("children") or []:
+                if child.get("type") == "OPERATOR_CAST":
+                    arguments.add(id(child))
+                    yield from _cast(child, name, types, kind.startswith("COMPARE_"))
+    yield from casts
+
+
+def _cast(node: Node, function: str, types: tuple[str, ...], is_compared: bool) -> Iterator[_Found]:
+    [source] = node.get("arguments") or [{}]
+    target = node.get("return_type") or {}
+    if function in APPROXIMATE:
+        return
+    if source.get("id") in _FINE and target.get("id") in _COARSE:
+        yield _Found("lost", _place(node), function, types, str(source["id"]))
+    elif target.get("id") in _NESTED and _count(target, _COARSE) > _count(source, _COARSE):
+        if _count(source, _FINE):
+            yield _Found("nested", _place(node), function, types)
+    elif is_compared and target.get("id") == "TIMESTAMP_NS" and source.get("id") in (*_COARSE, "VARCHAR"):
+        value = ((node.get("children") or [{}])[0].get("value") or {}).get("value")
+        if value not in _INFINITE:
+            yield _Found("far", _place(node), function, types, str(source["id"]))
+
+
+def _place(node: Node) -> _Place | None:
+    if "query_location" not in node:
+        return None
+    return _Place(int(node["query_location"]), int(node.get("query_location_length", 0)))
+
+
+def _count(kind: Node, wanted: frozenset[str]) -> int:
+    return sum(node.get("id") in wanted for node in nodes(kind))
+
+
+# --- what is done about it
+
+
+def _repair(tree: Node, found: list[_Found]) -> bool:
+    """Change the tree in place; whether anything was changed."""
+    if any(one.what == "lost" for one in found):  # what is far is another question once these are repaired
+        found = [one for one in found if one.what != "far"]
+    places = {one.place for one in found}
+    parts = _parts(tree, places)
+    changed = False
+    done: set[_Place | None] = set()
+    # The averages of SUMMARIZE stand nowhere in the text. They are a look at the data, to the microsecond.
+    summarizes = any(node.get("show_type") == "SUMMARY" for node in nodes(tree))
+    for one in found:
+        if one.place is None and one.function == "avg" and summarizes:
+            continue
+        if one.place in done and one.place is not None:
+            continue
+        part = parts.get(one.place) if one.place is not None else None
+        if one.what == "far":
+            changed |= part is not None and _bound(part, one)
+        elif one.what == "zone":
+            changed |= part is not None and _zoned(part)
+        elif part is None or one.what == "nested" or one.source != "TIMESTAMP_NS":
+            raise _loses(one)
+        else:
+            _lost(part, one)
+            changed = True
+        done.add(one.place)
+    return changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """An expression of the tree, where it hangs, and the expression around it."""
+
+    holder: Any
+    key: Any
+    around: Node
+
+    @property
+    def node(self) -> Node:
+        found: Node = self.holder[self.key]
+        return found
+
+    def wrap(self, name: str, *more: Node) -> None:
+        self.holder[self.key] = _call(name, self.node, *more)
+
+
+def _parts(tree: Node, places: set[_Place | None]) -> dict[_Place | None, _Part]:
+    found: dict[_Place | None, _Part] = {}
+    todo: list[tuple[Any, Any, Node]] = [({"": tree}, "", {})]
+    while todo:
+        holder, key, around = todo.pop()
+        part = holder[key]
+        if isinstance(part, dict):
+            if "class" in part:
+                place = _place(part)
+                if place in places and part["class"] != "TYPE":
+                    found[place] = _Part(holder, key, around)
+                around = part
+            todo.extend((part, inner, around) for inner in part if isinstance(part[inner], (dict, list)))
+        else:
+            todo.extend((part, place, around) for place in range(len(part)) if isinstance(part[place], (dict, list)))
+    return found
+
+
+def _lost(part: _Part, one: _Found) -> None:
+    node, around = part.node, part.around
+    if node.get("class") == "CAST" and str((node.get("type_expr") or {}).get("type_name", "")).lower() in _COARSE_CASTS:
+        node["child"] = _call("lakeflight_us", node["child"])
+        return
+    name = one.function
+    own = OWN.get((name, len(one.types)))
+    if own is not None and around.get("class") == "FUNCTION":
+        _call_own(around, own, one)
+    elif name in BY_MICROSECOND and not (name == "time_bucket" and _is_argument(around, node, 2)):
+        part.wrap("lakeflight_us")
+    elif name in WHOLE_MICROSECONDS or name == "time_bucket":
+        part.wrap("lakeflight_whole_us")
+    else:
+        raise _loses(one)
+
+
+def _call_own(call: Node, own: str, one: _Found) -> None:
+    """Replace the call around a time by one that keeps nanoseconds."""
+    if own in ("lakeflight_plus", "lakeflight_less"):
+        first, second = one.types
+        if own == "lakeflight_less" and second == "TIMESTAMP":
+            own = _DIFFERENCE
+        elif "INTERVAL" not in one.types:
+            raise _loses(one)
+        elif first == "INTERVAL":
+            call["arguments"] = call["arguments"][::-1]
+    _rename(call, own)
+
+
+def _is_argument(call: Node, node: Node, place: int) -> bool:
+    arguments = call.get("arguments") or []
+    return len(arguments) > place and arguments[place].get("expression") is node
+
+
+def _loses(one: _Found) -> Exception:
+    where = f"function {one.function!r}" if one.function else "this statement"
+    return UnsupportedError(
+        f"{where} would lose the nanoseconds of a time: give it CAST(… AS TIMESTAMP), or epoch_ns(…) of it"
+    )
+
+
+def _bound(part: _Part, one: _Found) -> bool:
+    """A constant that is compared with a time: beyond what nanoseconds reach it bounds nothing."""
+    node = part.node
+    if _depends_on_rows(node) or function_name(node).startswith("lakeflight_"):
+        return False
+    if node.get("class") == "CAST" and one.source == "VARCHAR":  # TIMESTAMP_NS '9999-12-31'
+        part.holder[part.key] = _call("lakeflight_moment", node["child"])
+        return True
+    text = string_literal(node if node.get("class") == "CONSTANT" else node.get("child") or {})
+    if text is not None and _COMMON_MOMENT.fullmatch(text):
+        return False
+    part.wrap("lakeflight_moment" if one.source == "VARCHAR" else "lakeflight_ns")
+    return True
+
+
+def _zoned(part: _Part) -> bool:
+    call = part.node
+    arguments = call.get("arguments") or []
+    if function_name(call) != "timezone" or len(arguments) != 2:
+        return False
+    moment = arguments[1].get("expression") or {}
+    literal = string_literal(moment.get("child") or {}) if moment.get("class") == "CAST" else None
+    if literal is not None:
+        zone = string_literal(arguments[0].get("expression") or {}) or "zone"
+        raise ForbiddenSqlError(
+            f"a time without a zone is UTC here, and AT TIME ZONE gives the wall clock of a zone: "
+            f"for a time of that zone write TIMESTAMPTZ '{literal} {zone}' AT TIME ZONE 'UTC'"
+        )
+    _rename(call, _ZONED)
+    return True
+
+
+def _is_far(node: Any) -> bool:
+    """Whether a constant may be no moment, or one that nanoseconds do not reach."""
+    text = string_literal(node) if isinstance(node, dict) else None
+    return text is not None and not _COMMON_MOMENT.fullmatch(text)
+
+
+def _depends_on_rows(node: Node) -> bool:
+    for part in nodes(node):
+        kind = part.get("class")
+        if kind == "COLUMN_REF":
+            names = part.get("column_names") or []
+            if len(names) != 1 or str(names[0]).lower() not in CLOCK_KEYWORDS:
+                return True
+        elif kind in ("SUBQUERY", "STAR", "POSITIONAL_REFERENCE", "WINDOW", "LAMBDA"):
+            return True
+    return False
+
+
+def _rename(node: Node, name: str) -> None:
+    for key in ("schema", "catalog", "is_operator"):
+        node.pop(key, None)
+    node["function_name"] = name
+    node["qualified_name"] = {"path": [name]}
+
+
+def _call(name: str, *arguments: Node) -> Node:
+    return {
+        "class": "FUNCTION",
+        "type": "FUNCTION",
+        "function_name": name,
+        "qualified_name": {"path": [name]},
+        "order_bys": {"type": "ORDER_MODIFIER"},
+        "arguments": [{"expression": argument} for argument in arguments],
+    }
