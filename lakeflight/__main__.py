@@ -10,6 +10,7 @@ from typing import Final
 
 from lakeflight.cli import add_query_command
 from lakeflight.commands.environment import begin_in_own_environment
+from lakeflight.commands.terminal import silence
 from lakeflight.version import VERSION
 
 SERVER_PACKAGE: Final = "lakeflight_server"
@@ -26,14 +27,33 @@ def main(arguments: list[str] | None = None) -> None:
         begin_in_own_environment()
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        sys.exit(_run(words))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(words: list[str]) -> int:
+    try:
         parser = _parser(words[0] if words else "")
         given = parser.parse_args(words)
         if given.command is None:
             parser.print_help()
-            sys.exit(2)
-        sys.exit(given.run(given))
-    except KeyboardInterrupt:
-        sys.exit(130)
+            return 2
+        code: int = given.run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has what it wanted
+        silence(sys.stdout)
+        return 0
+    except OSError as error:
+        silence(sys.stdout)
+        print(f"lakeflight: {_words_of(error)}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _words_of(error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    return f"{reason}: {error.filename}" if error.filename else f"cannot write standard output: {reason}"
 
 
 def _parser(command: str) -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ a terminal, are shown as escapes there.
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -273,11 +272,3 @@ class ArrowWriter:
 
     def finish(self) -> None:
         self._stream.close()
-
-
-def silence(stream: TextIO) -> None:
-    """After a reader has gone: what is still buffered goes nowhere, and the interpreter's last flush does not complain."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    except (OSError, ValueError):
-        return

@@ -47,11 +47,14 @@ from server.surroundings import (
     address_errors,
     address_taken,
     check_address,
+    check_process_limits,
     check_ready_file,
+    check_writable,
     database_errors_of,
     kernel_cache,
     refuse_lost_database,
     store_errors,
+    store_folder,
 )
 from server.workers.executor import LocalQueryExecutor
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool, QueryPoolLimits, QueryWorkerPool
@@ -142,6 +145,7 @@ async def running(
     """A server for the length of a block; ``failed`` gets the name of a task that ends before."""
     started = time.monotonic()
     async with AsyncExitStack() as closing:
+        check_process_limits(settings)
         check_ready_file(settings)
         folder = DataFolder(settings.data_dir, beside=() if settings.ready_file is None else (settings.ready_file,))
         folder.acquire()
@@ -152,6 +156,8 @@ async def running(
         with address_errors("http_address", settings.http_address):
             http_listener = listen(*host_and_port(settings.http_address))
         closing.callback(http_listener.close)
+        if (place := store_folder(settings, folder)) is not None:
+            check_writable("the store's folder", place, "store_url")
         await refuse_lost_database(settings, folder)
 
         kernels, trouble = kernel_cache(folder)

@@ -53,6 +53,8 @@ def _settings(given: argparse.Namespace) -> Any:
     chosen = {name: value for name, value in flags.items() if value is not None}
     try:
         settings = Settings(**chosen)
+    except RuntimeError:
+        sys.exit(_without_home())
     except ValidationError as error:
         for sentence in mistakes(error, chosen, os.environ):
             print(f"lakeflight: {sentence}", file=sys.stderr)
@@ -61,6 +63,13 @@ def _settings(given: argparse.Namespace) -> Any:
     others_stores = () if settings.store_url is None else OF_STORES
     keep_own(os.environ, (*others_databases, *others_stores))
     return settings
+
+
+def _without_home() -> int:
+    print(
+        "lakeflight: this user has no home folder to keep the data in: name a folder with --data-dir", file=sys.stderr
+    )
+    return 2
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -92,7 +101,10 @@ def _demo(given: argparse.Namespace) -> int:
 
     from server.demo import default_data_dir, run_demo, stop_demo
 
-    data_dir = Path(given.data_dir).absolute() if given.data_dir else default_data_dir()
+    try:
+        data_dir = Path(given.data_dir).expanduser().absolute() if given.data_dir else default_data_dir()
+    except RuntimeError:
+        return _without_home()
     return stop_demo(data_dir) if given.stop else run_demo(data_dir)
 
 

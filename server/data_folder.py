@@ -104,6 +104,8 @@ class DataFolder:
         Raises:
             DataFolderError: It has something else in it, or cannot be looked into.
         """
+        if (link := dangling_link(self.root)) is not None:
+            raise DataFolderError(f"the data folder {self.root} cannot be used: {link}; {CHOOSE_ANOTHER}")
         try:
             strangers = [] if self._is_marked() else self._strangers()
         except FileNotFoundError:
@@ -208,6 +210,14 @@ class DataFolder:
 def has_blobs(store: Path) -> bool:
     """Whether something was ever ingested into a store; its files are ``blobs/<process>/<stream>/<block>``."""
     return any(files for _, _, files in os.walk(store / "blobs"))
+
+
+def dangling_link(path: Path) -> str | None:
+    """Of a path whose way leads over a link to nothing, which nothing can be made behind: which one it is."""
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            return f"{place} is a link to {os.readlink(place)}, which is not there"
+    return None
 
 
 def fsync_folder(folder: Path) -> None:

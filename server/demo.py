@@ -25,6 +25,7 @@ from lakeflight.connection import Connection, connect
 from lakeflight.output import text_writer
 from server.demo_game import MAIN_THREAD
 from server.python_programs import import_path, own_program
+from server.settings import data_home
 
 START_S: Final = 180.0  # the first start on a machine compiles the decoders
 STOP_S: Final = 40.0
@@ -55,8 +56,7 @@ class DemoServer:
 
 
 def default_data_dir() -> Path:
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "lakeflight-demo"
+    return data_home() / "lakeflight-demo"
 
 
 def run_demo(data_dir: Path) -> int:
@@ -136,7 +136,7 @@ def _start(data_dir: Path) -> DemoServer | None:
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            print(f"lakeflight: the server did not start:\n{_tail(log)}", file=sys.stderr)
+            print(_why_not(log), file=sys.stderr)
             return None
         if not explained and time.monotonic() > deadline - START_S + 5:
             print("compiling the decoders for this machine (once, about half a minute) ...", flush=True)
@@ -217,6 +217,9 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _tail(log: Path) -> str:
+def _why_not(log: Path) -> str:
+    """The sentence that the server ended with, or the end of what it said."""
     lines: Sequence[str] = log.read_text(errors="replace").splitlines()
-    return "\n".join(lines[-15:])
+    if lines and lines[-1].startswith("lakeflight: "):
+        return lines[-1]
+    return "\n".join(["lakeflight: the server did not start:", *lines[-15:]])

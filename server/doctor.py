@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import platform
+import resource
 import tempfile
 import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +30,7 @@ from server.surroundings import (
     AddressTakenError,
     Problem,
     check_address,
+    check_process_limits,
     check_ready_file,
     check_writable,
     database_errors_of,
@@ -37,6 +39,7 @@ from server.surroundings import (
     refuse_lost_database,
     store_errors,
     store_folder,
+    words_of,
 )
 
 POSTGRES_MAJOR_MIN: Final = 14
@@ -64,7 +67,7 @@ async def _examine(settings: Settings) -> int:
             print(f"FAIL  {name}: no answer within {CHECK_S:g} s", flush=True)
         except Exception as error:
             problems += 1
-            print(f"FAIL  {name}: {str(error) or type(error).__name__}", flush=True)
+            print(f"FAIL  {name}: {words_of(error) or type(error).__name__}", flush=True)
     print("everything is well" if problems == 0 else f"{problems} of {len(checks)} checks failed")
     return 1 if problems else 0
 
@@ -74,6 +77,7 @@ def _checks(
 ) -> Sequence[tuple[str, Callable[[], Awaitable[str]]]]:
     checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [
         ("versions", _versions),
+        ("process limits", lambda: _process_limits(settings)),
         ("data folder", lambda: _data_folder(folder, owner)),
         ("database", lambda: _database(settings, folder, owner)),
         ("object store", lambda: _object_store(settings, folder)),
@@ -100,6 +104,11 @@ async def _versions() -> str:
         except PackageNotFoundError:
             raise Problem(f"{name} is not installed: install lakeflight again with its dependencies") from None
     return f"lakeflight {VERSION}, Python {platform.python_version()}, {', '.join(found)}"
+
+
+async def _process_limits(settings: Settings) -> str:
+    check_process_limits(settings)
+    return f"{resource.getrlimit(resource.RLIMIT_NOFILE)[1]} open files, memory and file sizes as a server needs them"
 
 
 async def _data_folder(folder: DataFolder, owner: str | None) -> str:

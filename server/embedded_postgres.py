@@ -70,6 +70,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "autovacuum": "on",
     "autovacuum_max_workers": "2",
     "jit": "off",
+    "dynamic_shared_memory_type": "mmap",  # files of its own: /dev/shm has a few MiB in many a container
     "io_method": "sync",  # the default keeps three more processes
     "max_parallel_workers_per_gather": "0",  # the statements are short; the cores belong to the workers
     "max_parallel_maintenance_workers": "0",
@@ -294,6 +295,7 @@ async def _initdb(fresh: Path, binaries: Path, account: _Account) -> None:
     arguments = [
         *("-D", str(fresh), "-U", USER, "--encoding=UTF8"),
         *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),  # needs no locale of the machine
+        *("--set", f"dynamic_shared_memory_type={SETTINGS['dynamic_shared_memory_type']}"),
         *("--auth=trust", "--no-instructions", "--sync-method=syncfs"),  # the socket's folder is private
     ]
     child = await asyncio.create_subprocess_exec(
@@ -323,7 +325,8 @@ def _make_socket_folder(beside: Path, account: _Account) -> Path:
     folder = beside / "postgres-socket"
     if len(os.fsencode(folder / SOCKET_NAME)) > SOCKET_PATH_BYTES_MAX:
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-        base = runtime if runtime and len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
+        usable = len(runtime) < 60 and os.path.isdir(runtime) and os.access(runtime, os.W_OK | os.X_OK)
+        base = runtime if usable else tempfile.gettempdir()
         folder = Path(tempfile.mkdtemp(prefix="lakeflight-", dir=base))
     folder.mkdir(mode=0o700, exist_ok=True)
     os.chmod(folder, 0o700)

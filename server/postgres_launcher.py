@@ -9,6 +9,7 @@ site-packages, in some 20 ms.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import stat
@@ -99,8 +100,17 @@ def main(arguments: list[str]) -> None:
         if os.getppid() != parent:
             sys.exit(LAUNCH_FAILED)  # the parent died before we asked to be told
     os.umask(0o077)
-    os.chdir(folder)
-    os.execv(program, [program, *arguments[5:]])
+    try:
+        os.chdir(folder)
+        os.execv(program, [program, *arguments[5:]])
+    except OSError as error:  # a folder that others may not enter, a limit of processes, a program for another machine
+        reason = (error.strerror or str(error)).lower()
+        if error.errno == errno.EAGAIN:
+            reason = (
+                "its user may have no more processes; raise the limit (ulimit -u, or LimitNPROC= of a systemd unit)"
+            )
+        sys.stderr.write(f"cannot run {program}: {reason}\n")
+        sys.exit(LAUNCH_FAILED)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "LAKEFLIGHT_"
@@ -43,8 +43,17 @@ _PAIR: Final = re.compile(r"[A-Za-z_][\w.]*=.*")  # of a query, where user=me@ex
 
 
 def _default_data_dir() -> Path:
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "lakeflight"
+    return data_home() / "lakeflight"
+
+
+def data_home() -> Path:
+    """Where a user's programs keep their data.
+
+    Raises:
+        RuntimeError: The user has no home.
+    """
+    named = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return named if named.is_absolute() else Path.home() / ".local" / "share"
 
 
 class Settings(BaseSettings):
@@ -146,10 +155,23 @@ class Settings(BaseSettings):
             raise ValueError("is empty: give it a value, or leave it out")
         return value
 
+    @field_validator("data_dir", "ready_file")
+    @classmethod
+    def _of_home(cls, path: Path | None) -> Path | None:
+        """``~`` is a home folder here as well: a shell leaves it alone in ``--data-dir=~/lake`` and in env files."""
+        if path is None or not str(path).startswith("~"):
+            return path
+        try:
+            return path.expanduser()
+        except RuntimeError:
+            raise ValueError("names a home folder that is not known here") from None
+
     @field_validator("flight_address", "http_address")
     @classmethod
     def _only_loopback(cls, address: str) -> str:
         host, _, port = address.rpartition(":")
+        if ":" in host and not re.fullmatch(r"\[.*\]", host):
+            raise ValueError("is not HOST:PORT: an IPv6 address stands in brackets, as in [::1]:9000")
         if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _PORT_MAX:
             raise ValueError("is not HOST:PORT, as in 127.0.0.1:9000")
         if not _is_loopback(host):
@@ -157,6 +179,14 @@ class Settings(BaseSettings):
                 "is not a loopback address: there are no identities yet, so whoever reaches the port could read"
                 " and write everything; use 127.0.0.1 and a tunnel"
             )
+        return address
+
+    @field_validator("http_address")
+    @classmethod
+    def _another_than_flight(cls, address: str, info: ValidationInfo) -> str:
+        flight = info.data.get("flight_address")
+        if flight is not None and _are_one(address, flight):
+            raise ValueError(f"is where Flight SQL listens ({spelled('flight_address')}): give each a port of its own")
         return address
 
     @field_validator("postgres_url")
@@ -279,6 +309,12 @@ def host_and_port(address: str) -> tuple[str, int]:
     """The parts of an address that was checked; of ``[::1]:9000`` without the brackets."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _are_one(one: str, other: str) -> bool:
+    """Whether two addresses cannot both be listened at: ``localhost`` may be either kind of loopback."""
+    (host, port), (other_host, other_port) = host_and_port(one), host_and_port(other)
+    return port == other_port != 0 and (host == other_host or "localhost" in (host, other_host))
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -24,10 +25,16 @@ import asyncpg
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.storage import open_store
-from server.data_folder import DataFolder, has_blobs
+from server.data_folder import DataFolder, dangling_link, has_blobs
 from server.settings import Settings, host_and_port, spelled
 
 FREE_BYTES_MIN: Final = 1 << 30
+OPEN_FILES_MIN: Final = 1024  # connections, workers, and the files of one query
+OPEN_FILES_WANTED: Final = 1 << 16
+ADDRESS_SPACE_BYTES_BASE: Final = (
+    4 << 30
+)  # what libraries, threads and the compiled code reserve, and mostly never touch
+FILE_BYTES_MIN: Final = 1 << 30  # one file of a partition, of a result that spills, of the database
 _NO_UNNAMED_FILES: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)  # of kernels and file systems
 
 
@@ -136,7 +143,9 @@ def store_errors(settings: Settings, folder: DataFolder) -> Iterator[None]:
         yield
     except BackendUnavailableError as error:
         cause = error.__cause__
-        reason = _reason(cause) if isinstance(cause, OSError) else str(error)
+        place = store_folder(settings, folder)
+        link = None if place is None else dangling_link(place)
+        reason = link or (_reason(cause) if isinstance(cause, OSError) else str(error))
         raise Problem(
             f"{store_name(settings, folder)} cannot be used: {reason}; choose another with {spelled('store_url')}"
         ) from error
@@ -153,6 +162,8 @@ def store_name(settings: Settings, folder: DataFolder) -> str:
 
 def _trouble_of(folder: Path) -> str | None:
     """Why nothing could be written there. A file without a name is written, which leaves no trace."""
+    if (link := dangling_link(folder)) is not None:
+        return link
     try:
         place = _nearest(folder)
         if not stat.S_ISDIR(place.stat().st_mode):
@@ -189,6 +200,39 @@ def _size(size: int) -> str:
     if size < FREE_BYTES_MIN:
         return f"{size >> 20} MiB"
     return f"{size / (1 << 30):.{0 if size >= 10 << 30 else 1}f} GiB"
+
+
+# --- what the system lets this process have ---------------------------------------------------------------------------
+
+
+def check_process_limits(settings: Settings) -> None:
+    """See that the process may have what a server needs; of open files it takes as many as it may.
+
+    Raises:
+        Problem: It may not: a limit that was set for it, or for everything that its user runs.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES_MIN:
+        raise _too_little(f"{hard} open files", str(OPEN_FILES_MIN), "-n", "NOFILE")
+    wanted = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    memory = settings.query_memory_bytes_max + settings.build_memory_bytes_max + ADDRESS_SPACE_BYTES_BASE
+    for kind, what, needed, flag, name in (
+        (resource.RLIMIT_AS, "{} of address space", memory, "-v", "AS"),
+        (resource.RLIMIT_DATA, "{} of data", memory, "-d", "DATA"),
+        (resource.RLIMIT_FSIZE, "files of {}", FILE_BYTES_MIN, "-f", "FSIZE"),
+    ):
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY and limit < needed:
+            raise _too_little(what.format(_size(limit)), _size(needed), flag, name)
+
+
+def _too_little(given: str, needed: str, flag: str, name: str) -> Problem:
+    return Problem(
+        f"this process may have no more than {given}, a server needs {needed}: raise the limit"
+        f" (ulimit {flag}, or Limit{name}= of its systemd unit)"
+    )
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------

@@ -46,10 +46,27 @@ def keep_own(environment: MutableMapping[str, str], also: Iterable[str] = ()) ->
 
 def begin_in_own_environment() -> None:
     """To be called before anything else, by a process that is the command's alone."""
+    had_streams = _open_standard_streams()
     strangers = keep_own(os.environ, OF_BACKENDS)
     was_read = any(_READ_AT_START.fullmatch(name) for name in strangers)
     # With a locale that has no UTF-8, neither the statement of a user nor what is printed would be what was written.
     is_utf8 = sys.getfilesystemencoding() == "utf-8"
-    if (was_read or not is_utf8) and sys.executable and not sys.flags.ignore_environment:
+    if (was_read or not is_utf8 or not had_streams) and sys.executable and not sys.flags.ignore_environment:
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, sys.orig_argv)
+
+
+def _open_standard_streams() -> bool:
+    """See that the standard three are open, or a file of ours would take their numbers; false if one was not.
+
+    What was closed for output stays a place that nothing can be written to: rows for it are not lost in silence.
+    """
+    were_open = True
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            were_open = False
+            opened = os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+            os.set_inheritable(opened, True)
+    return were_open

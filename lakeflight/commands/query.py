@@ -29,6 +29,7 @@ from lakeflight.commands.terminal import (
     complain,
     ended_by_interrupts,
     say,
+    silence,
 )
 from lakeflight.commands.times import parse_time
 
@@ -127,8 +128,6 @@ def run_query(args: argparse.Namespace) -> int:
         try:
             return _run(request)
         except BrokenPipeError:  # the reader has what it wanted
-            from lakeflight.output import silence
-
             silence(sys.stdout)
             return OK
         except KeyboardInterrupt:

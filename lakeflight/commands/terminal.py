@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TextIO
 
 OK: Final = 0
 USAGE: Final = 2
@@ -32,6 +32,14 @@ def complain(text: str, code: int) -> int:
 
     say(f"lakeflight query: {printable(text)}")
     return code
+
+
+def silence(stream: TextIO) -> None:
+    """After a reader has gone: what is still buffered goes nowhere, and the interpreter's last flush does not complain."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):
+        return
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from server.workers.scheduling import Claim, Schedule
 log = structlog.get_logger(__name__)
 
 TICK_S: Final = 0.05  # how often running jobs are looked at
+START_TRIES: Final = 5  # of a worker that is to be there for the first time
 RESPAWN_PAUSE_MAX_S: Final = 5.0  # between attempts to replace a worker that does not start
 WARM_CAP_BYTES: Final = 256 << 20  # below this, twice the memory at birth is not worth a new process
 JOBS_PER_LOOK: Final = 8  # a worker's memory is looked at after so many jobs, not after each
@@ -38,7 +39,8 @@ class Workforce:
         self._waiting: dict[Claim, _Waiter] = {}
         self._work: dict[WorkerProcess, Work] = {}  # of the workers that have a place
         self._tasks: set[asyncio.Task[None]] = set()
-        self._up = asyncio.Event()  # every slot has had its worker
+        self._up = asyncio.Event()  # every slot has had its worker, or none will
+        self._start_trouble: Exception | None = None
         self._ticking = False
         self._closed = False
         self._numbers = 0
@@ -53,10 +55,14 @@ class Workforce:
         """Wait until every slot has its worker.
 
         Raises:
-            InternalError: The workers' code cannot be loaded.
+            InternalError: The workers' code cannot be loaded, or no worker starts.
         """
         await self._zygote.warm()
         await self._up.wait()
+        if self._start_trouble is not None:
+            raise InternalError(
+                f"{self._start_trouble}: it was refused memory, processes or open files; the log has more"
+            ) from self._start_trouble
 
     async def close(self) -> None:
         """End every process. Jobs under way fail."""
@@ -191,12 +197,17 @@ class Workforce:
 
     async def _spawn(self) -> None:
         pause_s = 0.1
+        failures = 0
         while True:
             try:
                 worker = await self._zygote.spawn(self._kinds, with_ring=self._ring)
                 break
             except Exception as error:
                 log.error("worker.spawn_failed", error=str(error), retry_s=pause_s)
+                failures += 1
+                if failures == START_TRIES and not self._up.is_set():  # whoever waits for the start is told, not kept
+                    self._start_trouble = error
+                    self._up.set()
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RESPAWN_PAUSE_MAX_S)
         self._workers.add(worker)
