@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -37,7 +38,7 @@ from lakehouse.engine.names import (
     is_foreign,
 )
 from lakehouse.engine.relations import Call, StatementKind
-from lakehouse.engine.tree import Node, Parsed, bound_value, string_literal
+from lakehouse.engine.tree import Node, Parsed, bound_value, nodes, string_literal
 from lakehouse.errors import (
     ForbiddenSqlError,
     LimitExceededError,
@@ -55,6 +56,7 @@ _EXPRESSIONS: Final = frozenset(
         *("OPERATOR", "PARAMETER", "POSITIONAL_REFERENCE", "STAR", "SUBQUERY", "WINDOW", "BETWEEN", "TYPE"),
     }
 )
+_NEVER_MATERIALIZED: Final = "CTE_MATERIALIZE_NEVER"
 _MODIFIERS: Final = frozenset({"LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER", "ORDER_MODIFIER", "DISTINCT_MODIFIER"})
 _ORDERS: Final = frozenset({"ORDER_DEFAULT", "ASCENDING", "DESCENDING"})
 _TYPES: Final = words(
@@ -186,6 +188,7 @@ class _Walk:
         self._rules = function_rules()
         self._references = 0
         self._ctes = 0
+        self._inlined: dict[str, Node] = {}  # common table expressions that are planned again for every use
         self._tables: set[str] = set()
         self._calls: set[Call] = set()
         self._functions: set[str] = set()
@@ -193,11 +196,11 @@ class _Walk:
 
     def run(self, root: Node) -> None:
         todo = [_Frame(root, 0, 0, frozenset())]
-        nodes = 0
+        visited = 0
         while todo:
             frame = todo.pop()
-            nodes += 1
-            if nodes > self._limits.nodes_max:
+            visited += 1
+            if visited > self._limits.nodes_max:
                 raise LimitExceededError(f"the statement is too complex: more than {self._limits.nodes_max} nodes")
             if frame.depth > self._limits.tree_depth_max:
                 raise LimitExceededError("the statement is nested too deep")
@@ -210,6 +213,13 @@ class _Walk:
             raise LimitExceededError(
                 f"the statement reads {len(self._calls)} view instances, the limit is {self._limits.view_instances_max}"
             )
+        if self._inlined:
+            count = _relations_inlined(root, self._inlined)
+            if count > self._limits.relations_inlined_max:
+                raise LimitExceededError(
+                    f"with every use of an expression that is NOT MATERIALIZED the statement reads {count} relations,"
+                    f" the limit is {self._limits.relations_inlined_max}: leave NOT MATERIALIZED out"
+                )
         self._checked.tables = frozenset(self._tables)
         self._checked.calls = frozenset(self._calls)
         self._checked.functions = frozenset(self._functions)
@@ -240,6 +250,8 @@ class _Walk:
         ctes = (node.get("cte_map") or {}).get("map", [])
         for entry in ctes:
             key = self._cte_name(entry["key"])
+            if entry["value"].get("materialized") == _NEVER_MATERIALIZED:
+                self._inlined[key] = entry["value"]
             yield _Frame(entry["value"], frame.depth + 1, lambdas, scope)
             scope = scope | {key}
         recursive = self._cte_name(node["cte_name"]) if name == "RECURSIVE_CTE_NODE" else None
@@ -533,6 +545,25 @@ def _nesting(text: str) -> int:
     """How deep brackets are open at most. Those in quoted names count too, which only makes it larger."""
     steps = [1 if mark in "[{" else -1 for mark in re.findall(r"[\[\]{}]", text)]
     return max(accumulate(steps), default=0)
+
+
+def _relations_inlined(root: Node, bodies: Mapping[str, Node]) -> int:
+    """At most how many relations are planned, where the body of an expression stands in place of each use of it."""
+    uses = {name: _tables_in(body) for name, body in bodies.items()}
+    counts: dict[str, int] = {}
+    while len(counts) < len(uses):
+        waiting = [name for name in uses if name not in counts]
+        # One that names itself, or goes in a circle with others, means a table or an expression of an outer query there.
+        ready = [name for name in waiting if not (uses[name].keys() & set(waiting)) - {name}] or waiting[:1]
+        for name in ready:
+            counts[name] = sum(many * (1 + counts.get(other, 0)) for other, many in uses[name].items())
+    return sum(many * (1 + counts.get(name, 0)) for name, many in _tables_in(root).items())
+
+
+def _tables_in(part: Node) -> Counter[str]:
+    return Counter(
+        str(node["qualified_name"]["path"][-1]).lower() for node in nodes(part) if node.get("type") == "BASE_TABLE"
+    )
 
 
 def _splice(text: str, splices: list[tuple[int, int, str]]) -> str:

@@ -14,6 +14,7 @@ class EngineLimits:
     expression_depth_max: int = 250  # the engine's own default overflows a small stack
     tree_depth_max: int = 800  # a level of SQL nesting is two to four levels of the tree
     relations_max: int = 64  # planning doubles its time with every few relations
+    relations_inlined_max: int = 512  # where NOT MATERIALIZED has an expression planned again for each of its uses
     view_instances_max: int = 64
     ctes_max: int = 256
     name_parts_max: int = 16  # of a.b.c: a nested field each

@@ -119,6 +119,11 @@ def test_view_instances_are_found_wherever_they_stand(
         "SELECT EXTRACT(hour FROM time), time AT TIME ZONE 'UTC', INTERVAL '1 hour' FROM log_entries",
         "SELECT CAST(level AS BIGINT), level::VARCHAR, DECIMAL '1.5', {'a': 1}::STRUCT(a INT) FROM log_entries",
         "WITH log_entries AS (SELECT * FROM log_entries) SELECT * FROM log_entries",
+        "WITH log_entries AS NOT MATERIALIZED (SELECT * FROM log_entries) SELECT * FROM log_entries, log_entries AS l",
+        "WITH a AS NOT MATERIALIZED (FROM log_entries), b AS NOT MATERIALIZED (FROM a, a AS z) FROM b, b AS c, a",
+        "WITH c0 AS (FROM log_entries), "
+        + ", ".join(f"c{n + 1} AS (FROM c{n} UNION ALL FROM c{n})" for n in range(20))
+        + " FROM c20",
         "SELECT end, begin FROM view_instance('thread_spans', 'a') WHERE end >= begin ORDER BY end",
         "SELECT CASE WHEN end > begin THEN end ELSE begin END FROM view_instance('thread_spans', 'a')",
         "SELECT CAST(level AS INT UNSIGNED), CAST(level AS BIGINT UNSIGNED) FROM log_entries",
