@@ -1,6 +1,7 @@
-"""The rows of catalog tables as CSV files, all of one snapshot, for the engine to read.
+"""The rows of catalog tables as CSV, all of one snapshot, for the engine to read.
 
-Postgres writes the text and nobody parses it here: the bytes go from the connection to the file. Only rows that a statement
+Postgres writes the text and nobody parses it here: the bytes go from the connection to a file, or stay as they are where
+they are few. Only rows that a statement
 can need are asked for, and columns that it can read; rows and columns too many are no harm, because the engine filters again,
 so several needs are joined by OR.
 """
@@ -11,7 +12,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import asyncpg
 import pyarrow as pa
@@ -24,6 +25,7 @@ from lakehouse.errors import BackendUnavailableError, LimitExceededError
 from lakehouse.model import EVERYTHING, NS_PER_US
 
 COPY_TIMEOUT_S: Final = 120.0
+INLINE_BYTES_MAX: Final = 256 << 10  # of a table's rows: so many are sent along sooner than written and read again
 _SQL = load("metadata")
 
 
@@ -33,14 +35,15 @@ class MetadataExport:
     Raises ``BackendUnavailableError``, and ``LimitExceededError`` for more than ``bytes_max`` of text per statement.
     """
 
-    def __init__(self, pool: asyncpg.Pool, bytes_max: int) -> None:
+    def __init__(self, pool: asyncpg.Pool, bytes_max: int, *, inline_bytes_max: int = INLINE_BYTES_MAX) -> None:
         self._pool = pool
         self._bytes_max = bytes_max
+        self._inline_bytes_max = inline_bytes_max
 
-    async def write(self, needs: Sequence[RowsNeed], folder: Path) -> dict[str, Path]:
-        """One file per table that the needs touch, by its name."""
+    async def write(self, needs: Sequence[RowsNeed], folder: Path) -> dict[str, Path | bytes]:
+        """The rows of each table that the needs touch, by its name; a file in the folder, which is made for it, if they are many."""
         queries = copy_queries(needs)
-        files = {name: folder / f"{name}.csv" for name in queries}
+        found: dict[str, Path | bytes] = {}
         left = [self._bytes_max]
         try:
             with database_errors():
@@ -50,7 +53,7 @@ class MetadataExport:
                             connection.transaction(isolation="repeatable_read", readonly=True)
                         )
                     for name, query in queries.items():
-                        await self._copy(connection, query, files[name], left)
+                        found[name] = await self._copy(connection, query, folder / f"{name}.csv", left)
         except BackendUnavailableError:
             if left[0] >= 0:
                 raise
@@ -58,19 +61,54 @@ class MetadataExport:
                 f"what this statement reads of {', '.join(queries)} takes more than {self._bytes_max} bytes:"
                 " name a process_id or stream_id, or give a shorter time range"
             ) from None
-        return files
+        return found
 
-    async def _copy(self, connection: Any, query: str, path: Path, left: list[int]) -> None:
-        with path.open("wb") as file:
+    async def _copy(self, connection: Any, query: str, path: Path, left: list[int]) -> Path | bytes:
+        with SpooledRows(path, self._inline_bytes_max) as rows:
 
             async def sink(data: bytes) -> None:
                 left[0] -= len(data)
                 if left[0] >= 0:
-                    file.write(data)
+                    rows.write(data)
                 else:  # an error here would have asyncpg cancel the copy, and wait for ever if its end is already read
                     connection.terminate()
 
             await connection.copy_from_query(query, output=sink, format="csv", header=True, timeout=COPY_TIMEOUT_S)
+            return rows.result
+
+
+class SpooledRows:
+    """Bytes that stay in memory until they are too many for it, and are in a file from then on."""
+
+    def __init__(self, path: Path, memory_bytes_max: int) -> None:
+        self._path, self._memory_bytes_max = path, memory_bytes_max
+        self._memory = bytearray()
+        self._file: BinaryIO | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._file is None and len(self._memory) + len(data) <= self._memory_bytes_max:
+            self._memory += data
+            return
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb")
+            self._file.write(self._memory)
+            self._memory.clear()
+        self._file.write(data)
+
+    @property
+    def result(self) -> Path | bytes:
+        if self._file is None:
+            return bytes(self._memory)
+        self._file.flush()
+        return self._path
+
+    def __enter__(self) -> SpooledRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def copy_queries(needs: Sequence[RowsNeed]) -> dict[str, str]:

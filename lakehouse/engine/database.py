@@ -76,6 +76,9 @@ class Database:
         self.connection: Any = duckdb.connect()
         self.locked = False
         self._views: dict[str, str] = {}
+        self._snapshots: dict[
+            str, bytes
+        ] = {}  # of the catalog, as they were loaded; few bytes each, or they were a file
         self._has_information = False
         self._asked: list[str] = []
         self._functions: set[str] = set()
@@ -121,7 +124,7 @@ class Database:
         self,
         relations: Sequence[Relation],
         catalog: EngineCatalog,
-        metadata: Mapping[str, Path],
+        metadata: Mapping[str, Path | bytes],
         read: frozenset[str] | None = None,
     ) -> None:
         """Make exactly these relations visible. Snapshots of the catalog are replaced, views only where they differ.
@@ -137,10 +140,16 @@ class Database:
             for name, own in columns.items():
                 needed.setdefault(name, set()).update(own)
         for name, own in sorted(needed.items()):
-            rows = read_csv(name, catalog.view_sets[name].schema, metadata[name]) if name in metadata else None
+            snapshot = metadata.get(name)
+            if snapshot is not None and self._snapshots.get(name) == snapshot:
+                continue  # to the letter what is there
+            rows = None if snapshot is None else read_csv(name, catalog.view_sets[name].schema, snapshot)
             if rows is None or not own <= set(rows.column_names):
                 raise InternalError(f"there is no snapshot of {name}, or not of all of {', '.join(sorted(own))}")
+            self._snapshots.pop(name, None)
             self._load(quoted(raw_table(name)), rows)
+            if isinstance(snapshot, bytes):
+                self._snapshots[name] = snapshot
         for name in self._views.keys() - wanted.keys():
             self._run(f"DROP VIEW {quoted(name)}")
             del self._views[name]

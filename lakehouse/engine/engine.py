@@ -301,7 +301,7 @@ class QueryEngine:
         identity: str,
         row_limit: int | None = None,
         now_ns: int | None = None,
-        metadata: Mapping[str, Path] | None = None,
+        metadata: Mapping[str, Path | bytes] | None = None,
     ) -> ResultReader:
         """Start a statement that ``inspect`` has let pass; rows are computed as the reader is pulled.
 
@@ -310,7 +310,7 @@ class QueryEngine:
             identity: Whose statement it is: a database is never shared between identities.
             row_limit: At most this many rows, on top of the statement's own limit.
             now_ns: ``Inspection.now_ns``, so that bounds and rows follow the same clock.
-            metadata: Files by view set, of one snapshot, for relations whose rows come from the catalog.
+            metadata: CSV by view set, of one snapshot, in a file or as it is, for relations whose rows come from the catalog.
         """
         if self._reader is not None:
             raise RuntimeError("the previous result is still open")
@@ -340,7 +340,7 @@ class QueryEngine:
         key: _DatabaseKey,
         row_limit: int | None,
         now_ns: int,
-        metadata: Mapping[str, Path],
+        metadata: Mapping[str, Path | bytes],
     ) -> ResultReader:
         inspector = self._inspector(catalog)
         self._watch(inspector.database)

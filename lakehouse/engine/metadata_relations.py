@@ -33,18 +33,19 @@ def own_columns(schema: Any) -> list[Any]:
     return [column for column in schema if "." not in column.name]
 
 
-def read_csv(name: str, schema: Any, path: Path) -> Any:
+def read_csv(name: str, schema: Any, snapshot: Path | bytes) -> Any:
     """One file as Arrow, values as they are written in it."""
     columns = pa.schema([(column.name, _written_type(column.type)) for column in own_columns(schema)])
+    size = len(snapshot) if isinstance(snapshot, bytes) else snapshot.stat().st_size
     block_bytes = _CSV_BLOCK_BYTES
     while True:
         try:
-            rows = _read_csv(path, columns, block_bytes)
+            rows = _read_csv(snapshot, columns, block_bytes)
             break
         except pa.ArrowInvalid as error:
             # A row that is longer than a block is refused, in words that are not its own. The catalog limits what
-            # it writes into all files of a statement, so a block that holds the whole file is bounded as well.
-            if block_bytes >= min(path.stat().st_size, _CSV_BLOCK_BYTES_MAX):
+            # it writes for a statement, so a block that holds all of it is bounded as well.
+            if block_bytes >= min(size, _CSV_BLOCK_BYTES_MAX):
                 raise InternalError(f"the snapshot of {name} is not as expected: {error}") from error
         block_bytes = min(_CSV_GROWTH * block_bytes, _CSV_BLOCK_BYTES_MAX)
     unknown = set(rows.column_names) - set(columns.names)
@@ -53,10 +54,11 @@ def read_csv(name: str, schema: Any, path: Path) -> Any:
     return rows
 
 
-def _read_csv(path: Path, columns: Any, block_bytes: int) -> Any:
+def _read_csv(snapshot: Path | bytes, columns: Any, block_bytes: int) -> Any:
+    is_small = isinstance(snapshot, bytes)
     return pa.csv.read_csv(
-        path,
-        read_options=pa.csv.ReadOptions(block_size=block_bytes),
+        pa.BufferReader(snapshot) if is_small else snapshot,
+        read_options=pa.csv.ReadOptions(block_size=block_bytes, use_threads=not is_small),
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(
             column_types=columns, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False

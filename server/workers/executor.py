@@ -58,7 +58,9 @@ class LocalQueryExecutor:
                         "identity": job.caller.name,
                         "row_limit": job.row_limit,
                         "now_ns": job.now_ns,
-                        "metadata": {name: str(path) for name, path in snapshot.items()},
+                        "metadata": {
+                            name: rows if isinstance(rows, bytes) else str(rows) for name, rows in snapshot.items()
+                        },
                     },
                 ),
                 [_relation(relation, local) for relation in job.relations],
@@ -71,14 +73,14 @@ class LocalQueryExecutor:
                 yield frame
 
     @asynccontextmanager
-    async def _snapshot(self, needs: Sequence[RowsNeed]) -> AsyncIterator[Mapping[str, Path]]:
-        """Files with the rows of the catalog that the needs choose, all of one moment."""
+    async def _snapshot(self, needs: Sequence[RowsNeed]) -> AsyncIterator[Mapping[str, Path | bytes]]:
+        """The rows of the catalog that the needs choose, all of one moment."""
         folder = self._scratch / f"run-{uuid.uuid4().hex}"
-        folder.mkdir(parents=True)
         try:
             yield await self._catalog.write(needs, folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)  # a file per table
+            if folder.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # a file per table
 
 
 def _relation(relation: JobRelation, paths: Mapping[str, str]) -> dict[str, Any]:

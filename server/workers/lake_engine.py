@@ -47,7 +47,9 @@ class LakeEngine:
             identity=options["identity"],
             row_limit=options["row_limit"],
             now_ns=options["now_ns"],
-            metadata={name: Path(path) for name, path in options["metadata"].items()},
+            metadata={
+                name: rows if isinstance(rows, bytes) else Path(rows) for name, rows in options["metadata"].items()
+            },
         )
         return BatchReader(reader)
 

@@ -77,8 +77,10 @@ class Catalog:
     async def export(self, *needs: RowsNeed, bytes_max: int = 1 << 20) -> dict[str, Path]:
         self.exported += 1
         folder = self.folder / str(self.exported)
-        folder.mkdir()
-        return await MetadataExport(self.pool, bytes_max).write(needs, folder)
+        written = await MetadataExport(self.pool, bytes_max, inline_bytes_max=-1).write(needs, folder)
+        files = {name: rows for name, rows in written.items() if isinstance(rows, Path)}
+        assert files.keys() == written.keys()
+        return files
 
     async def hours(
         self, view: str, equals: Mapping[str, Sequence[str]] | None = None, range: TimeRange = EVERYTHING
@@ -88,7 +90,7 @@ class Catalog:
         rows = self.read(f"SELECT DISTINCT process_id FROM {view}", files)
         return sorted(PROCESSES.index(row["process_id"]) for row in rows)
 
-    def read(self, sql: str, files: Mapping[str, Path]) -> list[dict[str, Any]]:
+    def read(self, sql: str, files: Mapping[str, Path | bytes]) -> list[dict[str, Any]]:
         relations = [
             Relation(name, METADATA[name].schema, metadata=name) for name in METADATA if f" {name}" in f" {sql} "
         ]
@@ -247,6 +249,25 @@ async def test_a_block_shows_once_its_stream_and_its_process_do_whatever_is_read
     for columns in (None, frozenset({"block_id"}), frozenset({"block_id", "processes.exe"})):
         files = await catalog.export(RowsNeed(BLOCKS_TABLE, columns=columns))
         assert {row["block_id"] for row in catalog.read("SELECT block_id FROM blocks", files)} == set(BLOCKS)
+
+
+@pytest.mark.parametrize("inline_bytes_max", [0, 300, 1 << 20])
+async def test_few_rows_stay_in_memory_and_are_the_same(catalog: Catalog, inline_bytes_max: int) -> None:
+    needs = [need("streams"), need("processes")]
+    files = await catalog.export(*needs)
+
+    found = await MetadataExport(catalog.pool, 1 << 20, inline_bytes_max=inline_bytes_max).write(
+        needs, catalog.folder / "inline"
+    )
+
+    assert found.keys() == files.keys()
+    for name, rows in found.items():
+        text = files[name].read_bytes()
+        assert isinstance(rows, bytes) == (len(text) <= inline_bytes_max)
+        assert (rows if isinstance(rows, bytes) else rows.read_bytes()) == text
+    sql = "SELECT s.*, p.exe FROM streams s JOIN processes p USING (process_id) ORDER BY stream_id"
+    for _ in range(2):  # the engine keeps what it has loaded, if it is the same
+        assert catalog.read(sql, found) == catalog.read(sql, files) != []
 
 
 async def test_needs_of_one_statement_are_joined(catalog: Catalog) -> None:

@@ -128,7 +128,7 @@ class EngineLake:
         identity: str = "somebody",
         row_limit: int | None = None,
         now_ns: int | None = None,
-        metadata: Mapping[str, Path] | None = None,
+        metadata: Mapping[str, Path | bytes] | None = None,
     ) -> list[dict[str, Any]]:
         """All rows; times come as ``pa`` scalars' nanoseconds would lose nothing, so they are integers."""
         table = self.table(
@@ -157,7 +157,7 @@ class EngineLake:
         identity: str = "somebody",
         row_limit: int | None = None,
         now_ns: int | None = None,
-        metadata: Mapping[str, Path] | None = None,
+        metadata: Mapping[str, Path | bytes] | None = None,
     ) -> Any:
         with self.engine.run(
             sql,
