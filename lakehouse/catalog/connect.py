@@ -78,7 +78,13 @@ async def open_pool(
             command_timeout=limits.command_timeout_s,
             max_inactive_connection_lifetime=IDLE_CONNECTION_S,
             server_settings=_server_settings(limits),
+            reset=_keep_session,
         )
+
+
+async def _keep_session(_: asyncpg.Connection) -> None:
+    """A connection goes back as it is: a transaction that was left open is rolled back before this is called, and nothing
+    here outlives one (no SET but LOCAL, no lock, no cursor). To have the server reset it is a round trip for each use."""
 
 
 async def close_pool(pool: asyncpg.Pool) -> None:

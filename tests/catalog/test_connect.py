@@ -55,6 +55,19 @@ async def test_who_waits_for_a_row_reads_what_it_is_then_whatever_the_role_has_a
     await connection.close()
 
 
+async def test_a_pooled_connection_comes_back_without_what_was_left_open_on_it(empty_database_url: str) -> None:
+    pool = await open_pool(empty_database_url, connections_max=1)
+    async with pool.acquire() as pooled:
+        await pooled.execute("CREATE TABLE left_open (n int)")
+        await pooled.execute("BEGIN; SET LOCAL statement_timeout = '1s'; INSERT INTO left_open VALUES (1)")
+
+    async with pool.acquire() as pooled:
+        assert not pooled.is_in_transaction()
+        assert await pooled.fetchval("SHOW statement_timeout") == "30s"
+        assert await pooled.fetchval("SELECT count(*) FROM left_open") == 0
+    await close_pool(pool)
+
+
 async def test_a_deadlock_is_not_taken_for_a_database_that_does_not_answer(empty_database_url: str) -> None:
     one, two = [await connect(empty_database_url) for _ in range(2)]
 
