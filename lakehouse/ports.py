@@ -135,6 +135,11 @@ class View(Protocol):
         ...
 
     @property
+    def is_ordered(self) -> bool:
+        """The view's promise that no row ends before it begins, so that a bound of one time also bounds the other."""
+        ...
+
+    @property
     def sorted_by(self) -> tuple[str, ...]:
         """Columns by which the rows of a bucket are in order; none: they are in no order."""
         ...

@@ -52,6 +52,7 @@ class AsyncEvents:
     block_order: Final = BlockOrder.ONE_CLOCK
     begin_column: Final = "time"
     end_column: Final = "time"
+    is_ordered: Final = True
     sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:

@@ -41,6 +41,7 @@ class LogEntries:
     block_order: Final = BlockOrder.INSERT_TIME
     begin_column: Final = "time"
     end_column: Final = "time"
+    is_ordered: Final = True
     sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:

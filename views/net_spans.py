@@ -46,6 +46,7 @@ class NetSpans:
     block_order: Final = BlockOrder.EVENT_TIME
     begin_column: Final = "begin_time"
     end_column: Final = "end_time"
+    is_ordered: Final = False  # two times of a sender, whose clock may go back
     sorted_by: Final[tuple[str, ...]] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:

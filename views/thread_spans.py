@@ -43,6 +43,7 @@ class ThreadSpans:
     block_order: Final = BlockOrder.EVENT_TIME
     begin_column: Final = "begin"
     end_column: Final = "end"
+    is_ordered: Final = True
     sorted_by: Final[tuple[str, ...]] = ("begin",)
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:

@@ -18,9 +18,7 @@ class BlocksSource:
         self.view = view
         self.name = view.view_set
         self.is_table = view.has_global
-        # A view says so where the sender's clocks decide, because then a row may end before it begins.
-        ordered = bool(getattr(view, "is_ordered", True))
-        self.declaration = DeclaredRelation(view.schema, view.begin_column, view.end_column, ordered=ordered)
+        self.declaration = DeclaredRelation(view.schema, view.begin_column, view.end_column, ordered=view.is_ordered)
 
     def resolve(self, arguments: Arguments) -> Arguments:
         (instance,) = arguments or (GLOBAL_INSTANCE,)

@@ -39,6 +39,7 @@ class Bytes:
     block_order: BlockOrder = BlockOrder.INSERT_TIME
     begin_column: str = "time"
     end_column: str = "time"
+    is_ordered: bool = True
     sorted_by: tuple[str, ...] = ()
 
     def build(self, source: BucketSource) -> Iterator[pa.RecordBatch]:
