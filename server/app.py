@@ -15,11 +15,12 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,10 +40,10 @@ from server.children import IngestionProcesses, IngestionSpec
 from server.data_folder import DataFolder
 from server.embedded_postgres import EmbeddedPostgres
 from server.flight.server import FlightLimits, FlightServer
-from server.ingestion.listener import listen
+from server.ingestion.listener import listen, reserve
 from server.maintenance import Maintenance
 from server.query import LakeQueryService
-from server.settings import Settings, host_and_port
+from server.settings import Settings, host_and_port, spelled
 from server.surroundings import (
     address_errors,
     address_taken,
@@ -66,6 +67,7 @@ log = structlog.get_logger(__name__)
 BUILDERS_AT_ONCE_MAX: Final = 8  # buckets under construction
 QUERY_CONNECTIONS_MAX: Final = 16
 HANDLE_KEY_BYTES: Final = 32
+OTLP_GRPC_PORT: Final = 4317  # where exporters send if nobody tells them
 PLANNING_TIMEOUT_MAX_S: Final = 10.0
 _MALLOC_OPTIONS: Final = {-3: 32 << 20, -1: 128 << 20, -2: 16 << 20, -8: 2}  # mmap and trim threshold, top pad, arenas
 WARM_UP_NOTICE_S: Final = 1.5  # a start that takes longer says why
@@ -77,9 +79,11 @@ class Addresses:
 
     flight: str
     http: str
+    otlp_grpc: str | None = None  # where OTLP over gRPC is served, if it is
 
     def as_json(self) -> str:
-        return json.dumps({"flight": self.flight, "http": self.http, "pid": os.getpid()})
+        known = {name: address for name, address in asdict(self).items() if address is not None}
+        return json.dumps({**known, "pid": os.getpid()})
 
 
 def tune_heap() -> None:
@@ -156,6 +160,9 @@ async def running(
         with address_errors("http_address", settings.http_address):
             http_listener = listen(*host_and_port(settings.http_address))
         closing.callback(http_listener.close)
+        otlp_grpc = _reserve_otlp_grpc(settings, http_listener.getsockname()[0])
+        if otlp_grpc is not None:
+            closing.callback(otlp_grpc.close)
         if (place := store_folder(settings, folder)) is not None:
             check_writable("the store's folder", place, "store_url")
         await refuse_lost_database(settings, folder)
@@ -190,7 +197,14 @@ async def running(
         closing.push_async_callback(store.close)
         ingestion = IngestionProcesses(
             http_listener,
-            IngestionSpec(database_url, store_url, store_name, folder.object_cache, settings.log_level),
+            IngestionSpec(
+                database_url,
+                store_url,
+                store_name,
+                folder.object_cache,
+                settings.log_level,
+                None if otlp_grpc is None else _host_and_port(*otlp_grpc.getsockname()[:2]),
+            ),
             settings.http_processes,
         )
         closing.push_async_callback(ingestion.stop, settings.drain_s)
@@ -258,6 +272,7 @@ async def running(
         addresses = Addresses(
             flight=_url("grpc", host_and_port(settings.flight_address)[0], flight.port),
             http=_url("http", *http_listener.getsockname()[:2]),
+            otlp_grpc=None if otlp_grpc is None else _url("http", *otlp_grpc.getsockname()[:2]),
         )
         for announcement in _announcements(settings, folder):
             _announce(announcement, addresses)
@@ -385,5 +400,23 @@ def _announce(path: Path, addresses: Addresses) -> None:
     temporary.replace(path)
 
 
+def _reserve_otlp_grpc(settings: Settings, http_host: str) -> socket.socket | None:
+    """The port of OTLP over gRPC, taken for the ingestion processes; ``None`` where nobody asked for it and it is taken."""
+    address = settings.otlp_grpc_address
+    if address is not None:
+        with address_errors("otlp_grpc_address", address):
+            return reserve(*host_and_port(address))
+    _, http_port = host_and_port(settings.http_address)
+    try:
+        return reserve(http_host, OTLP_GRPC_PORT if http_port else 0)
+    except OSError as error:
+        log.warning("server.no_otlp_grpc", port=OTLP_GRPC_PORT, error=str(error), setting=spelled("otlp_grpc_address"))
+        return None
+
+
 def _url(scheme: str, host: str, port: int) -> str:
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{scheme}://{_host_and_port(host, port)}"
+
+
+def _host_and_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

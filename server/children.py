@@ -35,6 +35,7 @@ class IngestionSpec:
     store_name: str | None
     object_cache: Path
     log_level: str
+    otlp_grpc_address: str | None = None
 
 
 @dataclass
@@ -139,6 +140,7 @@ class IngestionProcesses:
             "database_url": self.spec.database_url,
             "store_url": self.spec.store_url,
             "store_name": self.spec.store_name,
+            "otlp_grpc_address": self.spec.otlp_grpc_address,
             "object_cache": str(self.spec.object_cache),
             "log_level": self.spec.log_level,
             "listener_fd": self.listener.fileno(),

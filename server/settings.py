@@ -24,6 +24,7 @@ FLAGS: Final[Mapping[str, str]] = {  # settings that the command has flags for, 
     "data_dir": "DIR",
     "flight_address": "HOST:PORT",
     "http_address": "HOST:PORT",
+    "otlp_grpc_address": "HOST:PORT",
     "ready_file": "FILE",
     "postgres_url": "URL",
     "store_url": "URL",
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
     )
     flight_address: str = Field("127.0.0.1:50051", description="Where Flight SQL listens; port 0 takes a free one.")
     http_address: str = Field("127.0.0.1:9000", description="Where ingestion listens; port 0 takes a free one.")
+    otlp_grpc_address: str | None = Field(
+        None,
+        description="Where OTLP over gRPC listens; port 0 takes a free one. Without it, port 4317 beside the HTTP address"
+        " if it is free, or a free one if the HTTP port is 0.",
+    )
     ready_file: Path | None = Field(
         None, description="Written once both ports answer: JSON with their URLs and the pid."
     )
@@ -166,9 +172,11 @@ class Settings(BaseSettings):
         except RuntimeError:
             raise ValueError("names a home folder that is not known here") from None
 
-    @field_validator("flight_address", "http_address")
+    @field_validator("flight_address", "http_address", "otlp_grpc_address")
     @classmethod
-    def _only_loopback(cls, address: str) -> str:
+    def _only_loopback(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
         host, _, port = address.rpartition(":")
         if ":" in host and not re.fullmatch(r"\[.*\]", host):
             raise ValueError("is not HOST:PORT: an IPv6 address stands in brackets, as in [::1]:9000")

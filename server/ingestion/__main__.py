@@ -30,6 +30,7 @@ def main() -> None:
         store_url=given["store_url"],
         object_cache=Path(given["object_cache"]),
         store_name=given["store_name"],
+        otlp_grpc_address=given["otlp_grpc_address"],
     )
     run_ingestion_process(socket.socket(fileno=given["listener_fd"]), settings, given["parent_pid"], ready)
 

@@ -8,6 +8,26 @@ from typing import Final
 BACKLOG: Final = 1024
 
 
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that keeps a port for processes which listen on it, each with a socket of its own; port 0 takes a free one."""
+    reserved = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind((host, port))  # nobody else has it
+    finally:
+        taken = reserved.getsockname()[:2]
+        reserved.close()
+    shared = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared.bind(taken)
+    except BaseException:
+        shared.close()
+        raise
+    return shared
+
+
 def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
     """A listening socket; port 0 takes a free one. ``share``: other processes may bind the same address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

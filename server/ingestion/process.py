@@ -51,6 +51,7 @@ class IngestionSettings:
     object_cache: Path
     store_name: str | None = None
     limits: BodyLimits = field(default_factory=BodyLimits)
+    otlp_grpc_address: str | None = None
     connections_max: int = CONNECTIONS_MAX
     connections_per_peer_max: int = CONNECTIONS_PER_PEER_MAX
 
@@ -82,7 +83,14 @@ async def serve_ingestion(
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until ``stop`` is set, then finish what has been accepted. Handles no signals."""
-    async with ingestion_services(settings) as services:
+    async with contextlib.AsyncExitStack() as closing:
+        services = await closing.enter_async_context(ingestion_services(settings))
+        if settings.otlp_grpc_address is not None:
+            from server.ingestion.otlp_grpc import OtlpGrpcServer  # gRPC: only where somebody wants it
+
+            otlp_grpc = OtlpGrpcServer(services.otlp, settings.otlp_grpc_address)
+            await otlp_grpc.start()
+            closing.push_async_callback(otlp_grpc.stop, SHUTDOWN_S)
         await serve_application(
             listener,
             create_app(services),

@@ -47,6 +47,7 @@ class Server:
     http: str
     data_dir: Path
     log: Path
+    otlp_grpc: str
 
     def connect(self, headers: Mapping[str, str] | None = None) -> Any:
         """An ADBC connection; ``headers`` go with every call."""
@@ -133,7 +134,7 @@ def start(
             raise ServerDiedError(f"the server did not start:\n{log.read_text()[-4000:]}")
         time.sleep(0.02)
     addresses = json.loads(ready.read_text())
-    return Server(process, addresses["flight"], addresses["http"], data_dir, log)
+    return Server(process, addresses["flight"], addresses["http"], data_dir, log, addresses["otlp_grpc"])
 
 
 @contextlib.contextmanager
