@@ -24,7 +24,7 @@ from server.access import Authenticate, anonymous
 from server.ingestion.app import application
 from server.ingestion.exchange import Endpoint, Route
 from server.ingestion.limits import BodyLimits
-from server.ingestion.listener import listen
+from server.ingestion.listener import listen, reserve
 from server.ingestion.process import IngestionSettings, serve_application, serve_ingestion
 
 START_NS = 1_704_067_200_123_456_789  # 2024-01-01
@@ -88,6 +88,7 @@ class Connection:
 class RunningIngestion:
     port: int
     store: Path | None
+    otlp_grpc: str = ""
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
         connection = await Connection.open(self.port)
@@ -119,10 +120,13 @@ async def running_ingestion(
     limits: BodyLimits | None = None,
     connections_max: int = 1024,
     connections_per_peer_max: int = 1024,
+    otlp_grpc: bool = False,
 ) -> AsyncIterator[RunningIngestion]:
     """Serve on a free port of loopback until the block ends."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
+    reserved = reserve("127.0.0.1", 0)
+    otlp_grpc_address = f"127.0.0.1:{reserved.getsockname()[1]}"
     settings = IngestionSettings(
         database_url=database_url,
         store_url=(folder / "store").as_uri(),
@@ -130,6 +134,7 @@ async def running_ingestion(
         limits=limits or BodyLimits(),
         connections_max=connections_max,
         connections_per_peer_max=connections_per_peer_max,
+        otlp_grpc_address=otlp_grpc_address if otlp_grpc else None,
     )
     stop = asyncio.Event()
     ready = asyncio.Event()
@@ -140,10 +145,11 @@ async def running_ingestion(
     if serving.done():
         await serving
     try:
-        yield RunningIngestion(port, folder / "store")
+        yield RunningIngestion(port, folder / "store", otlp_grpc_address)
     finally:
         stop.set()
         await serving
+        reserved.close()
 
 
 @contextlib.asynccontextmanager

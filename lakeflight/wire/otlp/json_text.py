@@ -123,7 +123,10 @@ def _texts_of(bits: Int64s) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32
     special = pc.case_when(
         pc.make_struct(pc.is_nan(numbers), pc.greater(numbers, 0)), '"NaN"', '"Infinity"', '"-Infinity"'
     )
-    texts = pc.if_else(pc.is_finite(numbers), pc.cast(numbers, pa.string()), special)
+    plain = pc.cast(numbers, pa.string())
+    whole = pc.match_substring_regex(plain, "^-?[0-9]+$")  # a double stays one for whoever reads the JSON
+    plain = pc.if_else(whole, pc.binary_join_element_wise(plain, ".0", ""), plain)
+    texts = pc.if_else(pc.is_finite(numbers), plain, special)
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
     _, offsets, data = texts.buffers()
