@@ -39,6 +39,7 @@ EXPECTED_KEYS = {
     *("invisible_blocks", "visible_ms", "visible_p95_ms", "later_start_s"),
     *("grow_blocks_cold_ms", "grow_blocks_warm_ms", "grow_partitions_warm_ms"),
     *("grow_instances_cold_ms", "grow_instances_warm_ms"),
+    *("select_1_beside_heavy_loops_p99_ms", "select_1_beside_paused_readers_p99_ms"),
     *("grow_clients_select_1_per_s", "grow_clients_count_per_s"),
     "first_small_log_ms",
     *("cold_async_rows_per_s", "async_bytes_per_row", "cold_log_rows_per_s", "log_bytes_per_row"),
