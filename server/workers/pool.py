@@ -202,8 +202,6 @@ class QueryWorkerPool(Workforce):
         stream.withheld = stream.claim.place == "short"
         packets = (*self._introduction(worker), pack(stream.request(stream.number)))
         self._start_job(worker, stream, lambda: stream.engine_s, *packets)
-        if stream.claim.long:
-            worker.yield_to_others()
         worker.affinity = stream.affinity
         return worker
 
