@@ -277,7 +277,7 @@ def test_a_server_that_cannot_answer_now_is_told_from_one_that_is_not_there(
         ([], "give one statement"),
         (["SELECT 1", "-f", "x.sql"], "give one statement"),
         (["  "], "the statement is empty"),
-        (["-f", "/does/not/exist.sql"], "cannot read /does/not/exist.sql"),
+        (["-f", __file__ + ".sql"], f"cannot read {__file__}.sql"),
         (["SELECT 1", "--last", "1h", "--begin", "now"], "exclude each other"),
         (["SELECT 1", "--all", "--end", "now"], "exclude each other"),
         (["SELECT 1", "--last", "10mins"], "not a span of time: '10mins'"),
@@ -301,10 +301,14 @@ def test_usage_errors_are_exit_code_2(
     assert server.asked.sql == []
 
 
-def test_a_file_that_cannot_be_written_is_a_usage_error(server: FakeFlight, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["query", "SELECT 1", "-o", "/does/not/exist/rows.csv"]) == terminal.USAGE
+def test_a_file_that_cannot_be_written_is_a_usage_error(
+    server: FakeFlight, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "not there" / "rows.csv"
 
-    assert "cannot write /does/not/exist/rows.csv" in capsys.readouterr().err
+    assert main(["query", "SELECT 1", "-o", str(path)]) == terminal.USAGE
+
+    assert f"cannot write {path}" in capsys.readouterr().err
 
 
 def test_missing_blocks_are_said_on_standard_error(server: FakeFlight, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,105 @@
+"""Every limit that a user can meet stands in the pages once, with the number that the code has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from lakeflight.wire import cbor
+from lakehouse.engine import output
+from lakehouse.engine.limits import EngineLimits
+from server.flight import handles
+from server.flight.server import FlightLimits
+from server.ingestion import protocol
+from server.ingestion.limits import BodyLimits
+from server.workers.pool import QueryPoolLimits
+from server.workers.protocol import WIDE_FRAME_BYTES_MAX
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = {path.name: path.read_text() for path in DOCS.glob("*.md")}
+
+SETTINGS = {  # of which the page has the variable
+    *("memory_bytes_max", "threads", "memory_bytes", "slots", "short_slots", "statement_timeout_s"),
+    *("stall_max_s", "stalled_reader_s", "statements_per_identity_max", "spool", "calls_max"),
+    *("calls_per_connection_max", "silent_call_s", "idle_connection_s"),
+}
+IN_PROSE = {  # where the sentence that explains it has the number, and a table would say it twice
+    "queue_wait_max_s": ("querying.md", "A statement waits for its turn for {}"),
+    "long_queue_wait_max_s": ("querying.md", "a long one for {}"),
+    "queued_per_slot_max": ("querying.md", "{} for each\nplace may wait"),
+    "stall_contended_max_s": ("querying.md", "loses it after {} in which the reader takes"),
+    "stalled_reader_while_refused_s": ("querying.md", "that take nothing for {} lose their places"),
+    "WIDE_FRAME_BYTES_MAX": ("querying.md", "A row of a result is sent whole, and may take {}"),
+}
+NOT_MET = {  # by any user: what is remembered, how results are cut, how workers are kept, what only makes planning bound less
+    *("async_threads", "batch_rows_max", "batch_bytes_max", "repairs_max", "plan_chars_max", "inspect_timeout_s"),
+    *("statements_remembered_max", "text_remembered_max", "bound_text_remembered_max", "kill_grace_s"),
+    *("address_space_extra_bytes", "jobs_per_worker_max", "REMEMBERED_HANDLES_MAX", "REMEMBERED_BYTES_MAX"),
+    *("KEY_BYTES_MIN", "FRAMING_BYTES_PER_BODY_BYTE_MAX"),
+}
+
+
+def of_class(limits: Any) -> Iterator[tuple[str, Any]]:
+    for field in fields(limits):
+        yield field.name, getattr(limits, field.name)
+
+
+def of_module(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(module).items():
+        if re.fullmatch(r"[A-Z][A-Z_]+(_MAX|_MIN|_S)", name) and isinstance(value, (int, float)):
+            yield name, value
+
+
+def all_limits() -> Mapping[str, Any]:
+    found: dict[str, Any] = {"WIDE_FRAME_BYTES_MAX": WIDE_FRAME_BYTES_MAX, "NESTING_MAX": output.NESTING_MAX}
+    for limits in (EngineLimits(), FlightLimits(), QueryPoolLimits(), BodyLimits()):
+        for name, value in of_class(limits):
+            assert found.setdefault(name, value) == value, f"two limits are called {name}"
+    for module in (cbor, handles, protocol):
+        found |= of_module(module)
+    return found
+
+
+LIMITS = all_limits()
+MET = sorted(set(LIMITS) - SETTINGS - NOT_MET)
+
+
+def spelled(name: str, value: float) -> str:
+    """As a person writes it: bytes in the largest unit that leaves no rest, seconds as minutes from one on."""
+    if "bytes_per_s" in name.lower():
+        return f"{value:,} bytes"
+    if "bytes" in name.lower():
+        unit, size = next((unit, size) for unit, size in (("GiB", 30), ("MiB", 20), ("KiB", 10)) if value >= 1 << size)
+        assert value % (1 << size) == 0
+        return f"{int(value) >> size} {unit}"
+    if name.lower().endswith("_s") or "_s_" in name.lower():
+        return f"{value / 60:g} min" if value >= 60 and value % 60 == 0 else f"{value:g} s"
+    return f"{value:,}"
+
+
+@pytest.mark.parametrize("name", MET)
+def test_a_limit_stands_in_the_pages_once_with_its_number(name: str) -> None:
+    page, sentence = IN_PROSE.get(name, ("settings.md", f"| `{name}` | {{}} |"))
+    expected = sentence.format(spelled(name, LIMITS[name]))
+
+    assert PAGES[page].count(expected) == 1, f"{page} should say once: {expected}"
+    mentions = [line for text in PAGES.values() for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+    assert len(mentions) == (name not in IN_PROSE)
+
+
+def test_the_table_has_no_limit_that_the_code_has_not() -> None:
+    _, _, section = PAGES["settings.md"].partition("## Limits without a setting")
+
+    documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+
+    assert sorted(documented) == sorted(set(MET) - set(IN_PROSE))
+
+
+def test_what_no_user_meets_is_still_there() -> None:
+    assert SETTINGS | NOT_MET | set(IN_PROSE) <= set(LIMITS)
