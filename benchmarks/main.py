@@ -13,7 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import crowd, events, foreign_sender, growth, ingestion, planning, queries, starting, workload
+from benchmarks import (
+    catalog_rows,
+    crowd,
+    events,
+    foreign_sender,
+    growth,
+    ingestion,
+    planning,
+    queries,
+    starting,
+    workload,
+)
 from benchmarks.figures import Figure, table, write_into
 from benchmarks.sizes import FULL, QUICK
 
@@ -102,6 +113,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
         figures += queries.stream_all(server, thread, size)
         note("statements that read nothing")
         figures += queries.ask_small(server, size)
+        note("statements about the catalog")
+        figures += catalog_rows.measure(server, size)
         note("a small statement in a crowd")
         figures += crowd.measure(server, size)
         note("visibility")

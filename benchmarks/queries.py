@@ -220,7 +220,7 @@ def ask_small(server: Server, size: Size) -> list[Figure]:
             "ms",
             _ms(found["raw"].spread),
             limit=Limit(found["raw_replayed"].p50 * 1e3, "the answer replayed by a bare gRPC server"),
-            targets=(at_most(raw_ms, 2.5, "2.5 ms"),),
+            targets=(at_most(raw_ms, 1.8, "1.8 ms"),),
             original=2.1,
         ),
         Figure(

@@ -22,6 +22,7 @@ class Size:
     new_blocks: int  # acknowledged one by one, each looked for at once
     log_blocks: int  # the smallest of three sizes: 1, 4, 16 times
     instances: int
+    processes: int  # that the catalog is asked about
     client_queries: int  # of each of the clients at work together
     heavy_loops: int
     paused_readers: int
@@ -44,6 +45,7 @@ FULL: Final = Size(
     new_blocks=60,
     log_blocks=100,
     instances=8,
+    processes=400,
     client_queries=30,
     heavy_loops=8,
     paused_readers=100,
@@ -63,6 +65,7 @@ QUICK: Final = Size(
     new_blocks=3,
     log_blocks=2,
     instances=1,
+    processes=5,
     client_queries=3,
     heavy_loops=3,
     paused_readers=4,

@@ -42,6 +42,7 @@ EXPECTED_KEYS = {
     *("select_1_beside_heavy_loops_p99_ms", "select_1_beside_paused_readers_p99_ms"),
     *("grow_clients_select_1_per_s", "grow_clients_count_per_s"),
     "first_small_log_ms",
+    *("count_processes_ms", "count_blocks_ms"),
     *("cold_async_rows_per_s", "async_bytes_per_row", "cold_log_rows_per_s", "log_bytes_per_row"),
     *("plan_window_ms", "plan_join_ms"),
 }
