@@ -352,7 +352,9 @@ class QueryEngine:
         else:
             database = self._database(key)
             self._watch(database)
-            database.bind(relations, catalog, metadata, columns_read(checked.tree, checked.tables))
+            database.bind(
+                relations, catalog, metadata, columns_read(checked.tree, checked.tables) if metadata else None
+            )
         if checked.reads_information or checked.kind == "show_tables":
             database.describe(catalog)
         if checked.reads_clock:

@@ -177,14 +177,17 @@ class FlightService:
 
     @_one_request
     async def do_get(self, request: bytes, call: Call) -> None:
-        # At once, before anything is made ready: progress and cancellation go by this id.
-        await call.send_initial_metadata(QUERY_ID_HEADER, call.query_id)
-        ticket, command = read_ticket(request)
-        target = resolve(command, self._sealer, call.caller)
-        if isinstance(target, Query):
-            await self._send(await self._open(target.statement, call), target.handle, call)
-        else:
-            await self._send(await self._metadata(target, call), ticket, call)
+        # At once, and nothing waits for it but the first frame: progress and cancellation go by this id.
+        named = asyncio.ensure_future(call.send_initial_metadata(QUERY_ID_HEADER, call.query_id))
+        try:
+            ticket, command = read_ticket(request)
+            target = resolve(command, self._sealer, call.caller)
+            if isinstance(target, Query):
+                await self._send(await self._open(target.statement, call), target.handle, call, named)
+            else:
+                await self._send(await self._metadata(target, call), ticket, call, named)
+        finally:
+            await named
 
     @_its_own_reads
     async def do_put(self, _: None, call: Call) -> None:
@@ -270,7 +273,7 @@ class FlightService:
         batch = metadata_batch(command, tables, self._sql_info)
         return ReadyFrames(flight_data_frames(batch.schema, [batch]))
 
-    async def _send(self, stream: QueryStream, handle: bytes, call: Call) -> None:
+    async def _send(self, stream: QueryStream, handle: bytes, call: Call, named: asyncio.Future[None]) -> None:
         """Pass the stream's frames on. If it does not come to its end, it is closed, at once and in the background."""
         now, write = asyncio.get_running_loop().time, call.context.write
         try:
@@ -284,6 +287,8 @@ class FlightService:
         has_ended = False
         try:
             async for frame in stream:
+                if not named.done():
+                    await named
                 running.blocked_since = now()
                 try:
                     await write(frame)
