@@ -87,6 +87,11 @@ _ORDER_COMPARISONS: Final = frozenset(
 _OFFSET_LITERAL: Final = re.compile(
     r"\s*(\d{4}-\d\d?-\d\d?)(?:[T ]\s*(\d\d?:\d\d(?::\d\d(?:\.\d+)?)?))?\s*([+-])(\d\d?)(?::?(\d\d))?(?::\d\d)?\s*\Z"
 )
+# A zone by its name, as Europe/Berlin or CET, after a time; names of UTC lose nothing.
+_ZONE_LITERAL: Final = re.compile(
+    r"\s*(\d{4}-\d\d?-\d\d?(?:[T ]\s*\d\d?:\d\d(?::\d\d(?:\.\d+)?)?)?)\s*([A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*)\s*\Z"
+)
+_UTC_NAMES: Final = words("z utc gmt zulu uct universal etc/utc etc/gmt etc/uct etc/zulu etc/universal bc")
 
 
 @dataclass(slots=True)
@@ -502,7 +507,7 @@ class _Walk:
             self._refuse_offset(constant)
 
     def _refuse_offset(self, node: Any) -> None:
-        """DuckDB drops the offset of a text that it reads as a timestamp without zone."""
+        """DuckDB drops the offset, or the zone, of a text that it reads as a timestamp without zone."""
         if not isinstance(node, dict):
             return
         text = string_literal(node)
@@ -511,6 +516,11 @@ class _Walk:
             text = value if isinstance(value, str) else None
         if text is None:
             return
+        zone = _ZONE_LITERAL.match(text)
+        if zone is not None and zone.group(2).lower() not in _UTC_NAMES:
+            raise ForbiddenSqlError(
+                f"the timestamp {text!r} has a time zone: write it in UTC, or as TIMESTAMPTZ '{text}' AT TIME ZONE 'UTC'"
+            )
         match = _OFFSET_LITERAL.match(text)
         if match is None or (int(match.group(4)) == 0 and int(match.group(5) or 0) == 0):
             return

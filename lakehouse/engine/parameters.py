@@ -25,7 +25,7 @@ from lakehouse.engine.functions import relation_functions
 from lakehouse.engine.gate import Checked
 from lakehouse.engine.names import BOUND_VARIABLE, NIL_INSTANCE
 from lakehouse.engine.output import EDGE_TIMESTAMP
-from lakehouse.engine.rewrite import Substitute, expression, replaced, rewritten
+from lakehouse.engine.rewrite import expression, replaced, rewritten
 from lakehouse.engine.sql_types import literal
 from lakehouse.engine.times import BOUND_PLAN
 from lakehouse.engine.tree import Node, function_name, nodes, parameter_number
@@ -155,7 +155,7 @@ class Parameters:
             return {}
         return self._infer([None if one.type.is_text else one.type for one in bound]).contexts
 
-    def prepared(self, declared: Declared) -> Executable:
+    def prepared(self, declared: Declared, *, repair: bool = True) -> Executable:
         """With a NULL of the declared type for each, and an instance that nobody has."""
         types = [bound_type(kind, number) for number, kind in enumerate(declared.types, 1)]
 
@@ -169,7 +169,10 @@ class Parameters:
             kind = declared.contexts.get(_place(node), "VARCHAR") if one.is_text else one.sql
             return expression(self._connection, f"CAST(NULL AS {kind})")
 
-        return self._executable(substitute)
+        text = rewritten(
+            self._connection, self._checked, substitute if self._checked.parameters else None, repair=repair
+        )
+        return Executable(self._checked.text if text is None else text)
 
     def template(self, bound: Sequence[BoundValue]) -> Template:
         """With the types of the values, and with those that are text."""
@@ -192,10 +195,6 @@ class Parameters:
         numbers = tuple(number for number, one in enumerate(bound, 1) if not one.type.is_text)
         return Template(text or self._checked.text, numbers)
 
-    def _executable(self, substitute: Substitute) -> Executable:
-        text = rewritten(self._connection, self._checked, substitute if self._checked.parameters else None)
-        return Executable(self._checked.text if text is None else text)
-
     # --- inference
 
     def _infer(self, known: Sequence[BoundType | None]) -> Declared:
@@ -216,28 +215,37 @@ class Parameters:
                 if _CERTAIN.search(str(error)):
                     break
                 continue
-            return self._declared(tried, contexts, known)
+            found = self._declared(tried, contexts, known)
+            if found is not None:
+                return found
         if complaint is not None and _CERTAIN.search(str(complaint)):
             raise complaint
         return Declared(tuple(self._as_declared(number, None, {}) for number in range(1, len(types) + 1)), binds=False)
 
     def _declared(
         self, tried: Sequence[BoundType | None], contexts: Contexts, known: Sequence[BoundType | None]
-    ) -> Declared:
+    ) -> Declared | None:
+        """What is told of the types that bind; ``None``: with NULLs of them it binds after all not."""
         by_number: dict[int, set[str]] = {}
         for node in nodes(self._checked.tree):
             if node.get("class") == "PARAMETER":
                 by_number.setdefault(_number(node), set()).add(contexts.get(_place(node), "VARCHAR"))
         wanted = tuple(self._as_declared(n, one, by_number) for n, one in enumerate(tried, 1))
         found = Declared(wanted, contexts)
-        if any(one is not None for one in known):
+        # What a text is read as is not always what may stand there: int32, where int64 may not.
+        exact = tuple(pa.int32() if by_number.get(n) == {"INTEGER"} else kind for n, kind in enumerate(wanted, 1))
+        if any(one is not None for one in known) or self._binds(found):
             return found
+        return other if self._binds(other := Declared(exact, contexts)) else None
+
+    def _binds(self, declared: Declared) -> bool:
         try:
-            self._contexts([None if kind == _TEXT else bound_type(kind, n) for n, kind in enumerate(wanted, 1)])
-        except duckdb.Error:  # what a text is read as is not always what may stand there: int32, where int64 may not
-            exact = tuple(pa.int32() if by_number.get(n) == {"INTEGER"} else kind for n, kind in enumerate(wanted, 1))
-            return Declared(exact, contexts)
-        return found
+            self._connection.sql(self.prepared(declared, repair=False).text)
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error:
+            return False
+        return True
 
     def _as_declared(self, number: int, tried: BoundType | None, by_number: Mapping[int, set[str]]) -> Any:
         if number in self._named:

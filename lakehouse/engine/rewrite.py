@@ -40,17 +40,23 @@ def rewritten(
         UnsupportedError: The engine cannot write what it has parsed, or a time would lose its nanoseconds.
     """
     concerned = repair and may_concern(checked.tree)
-    if substitute is None and not (concerned and needs_repair(connection, checked.text)):
+    prefix, text, tree = "", checked.text, checked.tree
+    if checked.kind == "describe" and (
+        concerned or substitute is not None
+    ):  # its plan tells nothing of what is described
+        prefix, tree = "DESCRIBE ", tree["from_table"]["query"]
+        text = _write(connection, tree)
+    if substitute is None and not (concerned and needs_repair(connection, text, tree)):
         return None
-    holder: Node = {"tree": json.loads(json.dumps(checked.tree))}
+    holder: Node = {"tree": json.loads(json.dumps(tree))}
     _name_items(connection, holder["tree"])
     _prepare(holder, substitute)
     if concerned:
         as_plain_calls(holder["tree"])
     text = _write(connection, holder["tree"])
     if not concerned:
-        return text
-    return repaired(
+        return prefix + text
+    return prefix + repaired(
         connection, text, _parse(connection, text), lambda new: _parse(connection, new), lambda t: _write(connection, t)
     )
 

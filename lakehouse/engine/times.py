@@ -26,7 +26,7 @@ from lakehouse.errors import ForbiddenSqlError, UnsupportedError
 BY_MICROSECOND: Final = words(
     """
     century date_diff datediff date_part datepart date_trunc datetrunc day dayname dayofmonth dayofweek dayofyear decade
-    epoch epoch_ms epoch_us era hour isfinite isinf isodow isoyear julian last_day microsecond millennium millisecond
+    epoch epoch_us era hour isfinite isinf isodow isoyear julian last_day microsecond millennium millisecond
     minute month monthname quarter second timezone timezone_hour timezone_minute week weekday weekofyear year yearweek
     time_bucket age
     """
@@ -42,6 +42,7 @@ OWN: Final = {  # name and number of arguments, and what is called instead
     ("date_sub", 3): "lakeflight_date_sub",
     ("datesub", 3): "lakeflight_date_sub",
     ("age", 2): "lakeflight_age",
+    ("epoch_ms", 1): "lakeflight_epoch_ms",
 }
 _DIFFERENCE: Final = "lakeflight_difference"
 _ZONED: Final = "lakeflight_timezone"
@@ -64,6 +65,8 @@ _COMMON_MOMENT: Final = re.compile(
     r"(?:[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?)?Z?\s*"
 )
 _INFINITE: Final = frozenset({"infinity", "-infinity"})
+# Of microseconds these are rounded as well.
+_TRUNCATED_CASTS: Final = {"timestamp_ms": "millisecond", "timestamp_s": "second"}
 _ROUNDS_MAX: Final = 16  # a repaired sum of a sum of a sum … has nanoseconds that the one around it would lose
 BOUND_PLAN: Final = (
     "SELECT json_serialize_plan("
@@ -109,15 +112,22 @@ def may_concern(tree: Node) -> bool:
             case "COMPARISON" | "BETWEEN":
                 if any(_is_far(node.get(key)) for key in ("left", "right", "lower", "upper", "input")):
                     return True
+            case "PARAMETER":
+                return True
             case "OPERATOR":
                 if any(_is_far(child) for child in (node.get("children") or [])[1:]):
                     return True
     return False
 
 
-def needs_repair(connection: Any, text: str) -> bool:
+def needs_repair(connection: Any, text: str, tree: Node) -> bool:
     """Whether the engine would lose something of a time in a text without open parameters."""
-    return any(True for _ in _findings(connection, text))
+    plans = _plans(connection, text)
+    if (
+        plans is None
+    ):  # it does not bind, but might once AT TIME ZONE answers in times that the engine has functions for
+        return any(map(_is_zoning, nodes(tree)))
+    return any(True for _ in _findings(plans))
 
 
 def repaired(connection: Any, text: str, tree: Node, parse: Parse, write: Write) -> str:
@@ -129,8 +139,13 @@ def repaired(connection: Any, text: str, tree: Node, parse: Parse, write: Write)
         UnsupportedError: It would lose nanoseconds, in a way that there is no repair for.
         ForbiddenSqlError: A literal time is moved to a zone: it is not clear which way.
     """
+    if _plans(connection, text) is None and any(map(_is_zoning, nodes(tree))):
+        text, tree = _with_zones_turned(connection, tree, parse, write)
     for _ in range(_ROUNDS_MAX):
-        found = [*_findings(connection, text)]
+        plans = _plans(connection, text)
+        if plans is None:  # whoever runs it will say so
+            return text
+        found = [*_findings(plans)]
         if not found or not _repair(tree, found):
             return text
         text = write(tree)
@@ -155,18 +170,21 @@ def as_plain_calls(tree: Node) -> bool:
 # --- what the plan says
 
 
-def _findings(connection: Any, text: str) -> Iterator[_Found]:
+def _plans(connection: Any, text: str) -> Any:
+    """The bound plans of a text; ``None``: it does not bind."""
     try:
         answer = json.loads(connection.execute(BOUND_PLAN, [text]).fetchall()[0][0])
     except duckdb.InterruptException:
         raise
     except (duckdb.Error, RecursionError, ValueError) as error:
         raise UnsupportedError("the engine does not tell how it would read the times of this statement") from error
-    if answer["error"]:  # it does not bind, and whoever runs it will say so
-        return
+    return None if answer["error"] else answer.get("plans")
+
+
+def _findings(plans: Any) -> Iterator[_Found]:
     casts: list[_Found] = []
     arguments: set[int] = set()  # ids of casts that were met as somebody's argument, before themselves
-    for node in nodes(answer.get("plans")):
+    for node in nodes(plans):
         kind = str(node.get("type"))
         if kind == "OPERATOR_CAST":
             if id(node) not in arguments:
@@ -254,8 +272,8 @@ class _Part:
         found: Node = self.holder[self.key]
         return found
 
-    def wrap(self, name: str, *more: Node) -> None:
-        self.holder[self.key] = _call(name, self.node, *more)
+    def wrap(self, name: str) -> None:
+        self.holder[self.key] = _around(self.node, name)
 
 
 def _parts(tree: Node, places: set[_Place | None]) -> dict[_Place | None, _Part]:
@@ -280,6 +298,10 @@ def _lost(part: _Part, one: _Found) -> None:
     node, around = part.node, part.around
     if node.get("class") == "CAST" and str((node.get("type_expr") or {}).get("type_name", "")).lower() in _COARSE_CASTS:
         node["child"] = _call("lakeflight_us", node["child"])
+        unit = _TRUNCATED_CASTS.get(str(node["type_expr"]["type_name"]).lower())
+        if unit is not None:
+            text = {"class": "CONSTANT", "type": "VALUE_CONSTANT", "literal": {"kind": "STRING", "text": unit}}
+            node["child"] = _call("date_trunc", text, node["child"])
         return
     name = one.function
     own = OWN.get((name, len(one.types)))
@@ -324,7 +346,7 @@ def _bound(part: _Part, one: _Found) -> bool:
     if _depends_on_rows(node) or function_name(node).startswith("lakeflight_"):
         return False
     if node.get("class") == "CAST" and one.source == "VARCHAR":  # TIMESTAMP_NS '9999-12-31'
-        part.holder[part.key] = _call("lakeflight_moment", node["child"])
+        part.holder[part.key] = _around({**node["child"], "alias": node.get("alias")}, "lakeflight_moment")
         return True
     text = string_literal(node if node.get("class") == "CONSTANT" else node.get("child") or {})
     if text is not None and _COMMON_MOMENT.fullmatch(text):
@@ -350,6 +372,44 @@ def _zoned(part: _Part) -> bool:
     return True
 
 
+def _is_zoning(node: Node) -> bool:
+    return (
+        node.get("class") == "FUNCTION" and function_name(node) == "timezone" and len(node.get("arguments") or []) == 2
+    )
+
+
+def _with_zones_turned(connection: Any, tree: Node, parse: Parse, write: Write) -> tuple[str, Node]:
+    """The engine has few functions for what its AT TIME ZONE makes of nanoseconds: turned our way, they bind."""
+    original = tree
+    holder = {"": json.loads(json.dumps(tree))}
+    for at, key in _places_of(holder, _is_zoning):
+        at[key] = _around(at[key], "lakeflight_zoned")
+    text = write(holder[""])
+    holder = {"": parse(text)}
+    plans = _plans(connection, text)
+    if plans is None:
+        return write(original), original
+    _repair(holder[""], [one for one in _findings(plans) if one.what == "zone"])
+    for at, key in _places_of(holder, lambda node: function_name(node) == "lakeflight_zoned"):
+        inner: Node = at[key]["arguments"][0]["expression"]
+        at[key] = {**inner, "alias": at[key]["alias"]} if "alias" in at[key] else inner
+    text = write(holder[""])
+    return text, parse(text)
+
+
+def _places_of(holder: Any, wanted: Callable[[Node], bool]) -> list[tuple[Any, Any]]:
+    """Where such expressions hang, the inner ones first."""
+    found, todo = [], [holder]
+    while todo:
+        part = todo.pop()
+        for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+            if isinstance(value, (dict, list)):
+                todo.append(value)
+                if isinstance(value, dict) and wanted(value):
+                    found.append((part, key))
+    return found[::-1]
+
+
 def _is_far(node: Any) -> bool:
     """Whether a constant may be no moment, or one that nanoseconds do not reach."""
     text = string_literal(node) if isinstance(node, dict) else None
@@ -373,6 +433,13 @@ def _rename(node: Node, name: str) -> None:
         node.pop(key, None)
     node["function_name"] = name
     node["qualified_name"] = {"path": [name]}
+
+
+def _around(node: Node, name: str) -> Node:
+    """A call of one argument, in the place and under the alias that the argument had."""
+    alias = node.pop("alias", None)
+    call = _call(name, node)
+    return {**call, "alias": alias} if alias else call
 
 
 def _call(name: str, *arguments: Node) -> Node:

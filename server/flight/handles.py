@@ -21,6 +21,7 @@ from typing import Final
 import cbor2
 import pyarrow as pa
 
+from lakehouse.engine.values import check_bindable
 from lakehouse.errors import LimitExceededError, NotFoundError, QueryError
 from lakehouse.model import Caller
 from server.query.statement import BoundValues
@@ -141,9 +142,7 @@ class HandleSealer:
 
 
 def _encode_values(values: pa.Table) -> BoundValues:
-    for field in values.schema:
-        if not _is_bindable(field.type):
-            raise QueryError(f"a value of type {str(field.type)[:64]} cannot be bound to a parameter")
+    check_bindable(values.schema)
     plain = values.replace_schema_metadata(None).combine_chunks()
     bound = BoundValues.of((plain.to_batches() or [_no_rows(plain.schema)])[0])
     size = len(bound.encoded)
@@ -154,10 +153,3 @@ def _encode_values(values: pa.Table) -> BoundValues:
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
-
-
-def _is_bindable(data_type: pa.DataType) -> bool:
-    types = pa.types
-    if types.is_list(data_type) or types.is_large_list(data_type):
-        return not types.is_nested(data_type.value_type) and _is_bindable(data_type.value_type)
-    return not (types.is_nested(data_type) or types.is_dictionary(data_type) or types.is_run_end_encoded(data_type))

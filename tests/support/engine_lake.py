@@ -124,7 +124,7 @@ class EngineLake:
         self,
         sql: str,
         *relations: Relation,
-        parameters: Sequence[Any] = (),
+        parameters: Any = (),
         identity: str = "somebody",
         row_limit: int | None = None,
         now_ns: int | None = None,
@@ -153,7 +153,7 @@ class EngineLake:
         self,
         sql: str,
         *relations: Relation,
-        parameters: Sequence[Any] = (),
+        parameters: Any = (),
         identity: str = "somebody",
         row_limit: int | None = None,
         now_ns: int | None = None,
@@ -161,7 +161,7 @@ class EngineLake:
     ) -> Any:
         with self.engine.run(
             sql,
-            list(parameters),
+            parameters,
             relations,
             catalog=CATALOG,
             identity=identity,
