@@ -5,11 +5,12 @@ Importing a view loads no kernel, because most processes only ask for its schema
 
 from __future__ import annotations
 
-from lakehouse.sources import BlocksSource, CatalogSource, SourceRegistry
+from lakehouse.sources import BlocksSource, CatalogSource, MergedSource, SourceRegistry
 from views.async_events import AsyncEvents
 from views.blocks import BLOCKS
 from views.images import Images
 from views.log_entries import LogEntries
+from views.log_stats import LOG_STATS
 from views.measures import Measures
 from views.net_spans import NetSpans
 from views.otel_spans import OtelSpans
@@ -36,6 +37,7 @@ def default_registry() -> SourceRegistry:
             BlocksSource(NetSpans()),
             BlocksSource(Images()),
             BlocksSource(OtelSpans()),
+            MergedSource(LOG_STATS),
         ]
     )
 

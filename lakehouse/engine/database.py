@@ -276,7 +276,10 @@ def _view_text(relation: Relation, catalog: EngineCatalog, columns: Mapping[str,
         parts.append(f"SELECT {listed} FROM {_scan(relation.files)}{row_filter}")
     if relation.files_inside:
         parts.append(f"SELECT {listed} FROM {_scan(relation.files_inside)}")
-    return " UNION ALL ".join(parts) or _empty_select(relation.schema)
+    if not parts:
+        return _empty_select(relation.schema)
+    rows = " UNION ALL ".join(parts)
+    return relation.merge.format(rows=f"({rows})") if relation.merge else rows
 
 
 def _scan(paths: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ class DeclaredRelation:
     end_column: str | None = None
     ordered: bool = False  # no row ends before it begins; lets a bound on one column hold for the other
     joins: Mapping[str, str] = field(default_factory=dict)  # id column -> the view set whose columns are here, dotted
+    merge: str = ""  # SQL that makes rows of what files hold, ``{rows}``; empty: files hold rows
 
     @property
     def lasts(self) -> bool:
@@ -48,7 +49,10 @@ class EngineCatalog:
             for name, relation in sorted(part.items()):
                 times = f"{relation.begin_column}/{relation.end_column}/{relation.ordered}"
                 joins = sorted(relation.joins.items())
-                content.update(f"\0{name}\0{times}\0{joins}\0".encode() + relation.schema.serialize().to_pybytes())
+                content.update(
+                    f"\0{name}\0{times}\0{joins}\0{relation.merge}\0".encode()
+                    + relation.schema.serialize().to_pybytes()
+                )
             content.update(b"\1")
         return content.hexdigest()
 
@@ -85,6 +89,7 @@ class Relation:
     range: TimeRange = EVERYTHING
     files_inside: tuple[str, ...] = ()
     metadata: str | None = None
+    merge: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from lakehouse.sources.blocks import BlocksSource
 from lakehouse.sources.catalog_rows import CatalogSource
+from lakehouse.sources.merged import MergedSource, MergedView
 from lakehouse.sources.port import (
     Arguments,
     Freshening,
@@ -18,6 +19,8 @@ __all__ = [
     "BlocksSource",
     "CatalogSource",
     "Freshening",
+    "MergedSource",
+    "MergedView",
     "PartitionMaker",
     "Read",
     "RelationSource",

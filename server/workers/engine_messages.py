@@ -29,6 +29,7 @@ def catalog_message(
                 relation.end_column,
                 relation.ordered,
                 dict(relation.joins),
+                relation.merge,
             ]
             for name, relation in declared.items()
         }
@@ -39,8 +40,8 @@ def catalog_message(
 def declarations_of(message: Mapping[str, Any]) -> dict[str, DeclaredRelation]:
     """What a worker makes of one part of ``catalog_message``."""
     return {
-        name: DeclaredRelation(pa.ipc.read_schema(pa.py_buffer(schema)), begin, end, ordered, joins)
-        for name, (schema, begin, end, ordered, joins) in message.items()
+        name: DeclaredRelation(pa.ipc.read_schema(pa.py_buffer(schema)), *rest)
+        for name, (schema, *rest) in message.items()
     }
 
 

@@ -70,6 +70,7 @@ class LakeEngine:
             end_column=declared.end_column,
             range=TimeRange(message["begin_ns"], message["end_ns"]),
             metadata=message["view_set"] if message["metadata"] else None,
+            merge=declared.merge,
         )
 
 

@@ -38,6 +38,9 @@ class ServerDiedError(AssertionError):
     """The server ended before it was ready."""
 
 
+CONTENT_HEADERS: tuple[str, ...] = ("Content-Type", "Content-Encoding")  # not a length: ids may be renamed
+
+
 @dataclass
 class Server:
     """One server process tree."""
@@ -74,7 +77,7 @@ class Server:
         connection = http.client.HTTPConnection(urlsplit(self.http).netloc, timeout=60)
         with contextlib.closing(connection):
             for request in requests:
-                content = {name: value for name, value in request.headers.items() if name.startswith("Content-")}
+                content = {name: request.headers[name] for name in CONTENT_HEADERS if name in request.headers}
                 connection.request("POST", request.path, request.body, content)
                 response = connection.getresponse()
                 answer = response.read()

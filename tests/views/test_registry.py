@@ -20,16 +20,18 @@ OF_A_PROCESS = ("async_events", "net_spans", "images", "otel_spans")
 def test_the_offer() -> None:
     assert REGISTRY.names == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "thread_spans",
-        "async_events", "net_spans", "images", "otel_spans",
+        "async_events", "net_spans", "images", "otel_spans", "log_stats",
     )  # fmt: skip
-    assert REGISTRY.tables == ("processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures")
+    assert REGISTRY.tables == (
+        "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "log_stats",
+    )  # fmt: skip
     assert [view.view_set for view in REGISTRY.views] == [
-        "log_entries", "measures", "thread_spans", "async_events", "net_spans", "images", "otel_spans",
+        "log_entries", "measures", "thread_spans", "async_events", "net_spans", "images", "otel_spans", "log_stats",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "view_set", ["processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures"]
+    "view_set", ["processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "log_stats"]
 )
 def test_a_table_is_the_same_as_its_global_instance(view_set: str) -> None:
     source = REGISTRY.find(view_set)
@@ -49,7 +51,6 @@ def test_ids_are_taken_in_any_spelling(view_set: str) -> None:
     ("view_set", "instance", "reason"),
     [
         ("no_such", "global", "view set no_such not found"),
-        ("log_stats", PROCESS, "view set log_stats not found"),
         ("", PROCESS, "view set  not found"),
         ("thread_spans", "global", "the global view is not implemented for thread_spans: give the id of a stream"),
         *((name, "global", f"not implemented for {name}: give the id of a process") for name in OF_A_PROCESS),
@@ -110,6 +111,7 @@ SOURCE = [
 PAIRS = "list<property: struct<key: string not null, value: string not null> not null>"
 TAGS = "list<tag: string not null>"
 COLUMNS = {
+    "log_stats": ["time_bin timestamp[ns]", "process_id string", "level int32", "target string", "count int64"],
     "otel_spans": [
         *SOURCE, "process_properties string", "trace_id fixed_size_binary[16]", "span_id fixed_size_binary[8]",
         "parent_span_id fixed_size_binary[8]?", "start_time timestamp[ns]", "end_time timestamp[ns]", "duration int64",
@@ -185,6 +187,7 @@ def test_rows_are_in_a_range_by_the_time_columns_of_their_view() -> None:
         "measures": ("time", "time"),
         "thread_spans": ("begin", "end"),
         "otel_spans": ("start_time", "end_time"),
+        "log_stats": ("time_bin", "time_bin"),
         "async_events": ("time", "time"),
         "net_spans": ("begin_time", "end_time"),
         "images": ("time", "time"),
