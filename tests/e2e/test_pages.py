@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from server.settings import FLAGS
-from tests.support.fixtures import ROOT
+from tests.support.fixtures import ROOT, otlp_cases
 from tests.support.programs import Program
 from tests.support.serving import Server
 
@@ -35,12 +35,16 @@ def program(server: Server) -> Program:
     sent = Program()
     server.replay([*sent.registration(), sent.log_block(), sent.thread_block()])
     server.replay([*sent.async_requests(), *sent.net_requests(), *sent.image_requests()])
+    for case in otlp_cases():
+        server.replay(case.requests)
     return sent
 
 
 @pytest.mark.parametrize(("page", "sql"), _blocks("sql"))
 def test_every_statement_of_the_pages_runs(server: Server, program: Program, page: str, sql: str) -> None:
     instance = program.thread_stream if "thread_spans" in sql else program.process_id
+    if "otel_spans" in sql:
+        instance = otlp_cases()[0].process_id
 
     table = server.query(sql.replace(EXAMPLE_ID, instance).replace("my-game", "made-up"))
 

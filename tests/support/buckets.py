@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lakeflight.wire.envelope import decode_block, decode_process, decode_stream
+from lakeflight.wire.envelope import (
+    BlockRequest,
+    ProcessRequest,
+    StreamRequest,
+    decode_block,
+    decode_process,
+    decode_stream,
+)
+from lakeflight.wire.otlp.resources import SIGNALS, decode_request
 from lakeflight.wire.transit.types import LOG_TYPES, METRIC_TYPES, SPAN_TYPES, StreamTypes
 from lakeflight.wire.transit.writer import EncodedBlock
 from lakehouse.buckets.build import build_bucket
@@ -57,26 +66,38 @@ class Lake:
     def post(self, path: str, body: bytes) -> None:
         now = INSERT_TIME_NS + (len(self.processes) + len(self.streams) + len(self.blocks)) * 1000
         if path.endswith("insert_process"):
-            p = decode_process(body)
-            self.processes[p.process_id] = Process(
-                ProcessId(p.process_id), p.exe, p.username, p.realname, p.computer, p.distro, p.cpu_brand,
-                p.tsc_frequency, _whole_microseconds(p.start_time_ns), p.start_ticks, now,
-                None if p.parent_process_id is None else ProcessId(p.parent_process_id), p.properties,
-            )  # fmt: skip
+            self._register(decode_process(body), now)
         elif path.endswith("insert_stream"):
-            s = decode_stream(body)
-            self.streams[s.stream_id] = Stream(
-                StreamId(s.stream_id), ProcessId(s.process_id), s.dependencies_metadata, s.objects_metadata, s.tags,
-                s.properties, NATIVE, now,
-            )  # fmt: skip
+            self._open(decode_stream(body), NATIVE, now)
+        elif path.endswith("insert_block"):
+            self._store(decode_block(body), now)
         else:
-            b = decode_block(body)
-            self.payload(b.block_id).write_bytes(b.payload)
-            self.blocks[b.block_id] = Block(
-                BlockId(b.block_id), StreamId(b.stream_id), ProcessId(b.process_id),
-                _whole_microseconds(b.begin_time_ns), b.begin_ticks, _whole_microseconds(b.end_time_ns), b.end_ticks,
-                b.nb_objects, b.object_offset, len(b.payload), now,
-            )  # fmt: skip
+            (signal,) = (signal for signal in SIGNALS if path.endswith(signal.name))
+            for resource in decode_request(signal, gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body, now):
+                self._register(resource.process, now)
+                self._open(resource.stream, signal.format, now)
+                self._store(resource.block, now)
+
+    def _register(self, p: ProcessRequest, now: int) -> None:
+        self.processes[p.process_id] = Process(
+            ProcessId(p.process_id), p.exe, p.username, p.realname, p.computer, p.distro, p.cpu_brand,
+            p.tsc_frequency, _whole_microseconds(p.start_time_ns), p.start_ticks, now,
+            None if p.parent_process_id is None else ProcessId(p.parent_process_id), p.properties,
+        )  # fmt: skip
+
+    def _open(self, s: StreamRequest, stream_format: str, now: int) -> None:
+        self.streams[s.stream_id] = Stream(
+            StreamId(s.stream_id), ProcessId(s.process_id), s.dependencies_metadata, s.objects_metadata, s.tags,
+            s.properties, stream_format, now,
+        )  # fmt: skip
+
+    def _store(self, b: BlockRequest, now: int) -> None:
+        self.payload(b.block_id).write_bytes(b.payload)
+        self.blocks[b.block_id] = Block(
+            BlockId(b.block_id), StreamId(b.stream_id), ProcessId(b.process_id),
+            _whole_microseconds(b.begin_time_ns), b.begin_ticks, _whole_microseconds(b.end_time_ns), b.end_ticks,
+            b.nb_objects, b.object_offset, len(b.payload), now,
+        )  # fmt: skip
 
     def payload(self, block: str | Block) -> Path:
         return self.folder / (block if isinstance(block, str) else block.block_id)

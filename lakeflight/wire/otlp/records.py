@@ -142,7 +142,7 @@ def read_logs(payloads: Sequence[bytes]) -> Records:
                     "target": target[begin:end],
                     "level": _numbers(level[begin:end]),
                     "msg": messages.write(begin, end),
-                    "properties": properties.write(begin, end),
+                    "properties": properties.write(begin, end).dictionary_encode(),
                 },
             )
 
@@ -308,7 +308,7 @@ def read_points(payloads: Sequence[bytes]) -> Records:
                     "name": names.take(taken),
                     "unit": unit_texts.take(taken),
                     "value": _numbers(columns["value"][which]),
-                    "properties": texts.take(pa.array(rows_of[which] - begin)),
+                    "properties": texts.take(pa.array(rows_of[which] - begin)).dictionary_encode(),
                 },
             )
 
