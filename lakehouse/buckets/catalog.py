@@ -176,6 +176,10 @@ class Objects(Protocol):
         """Write intents for objects that are about to be made, committed before this returns."""
         ...
 
+    async def drop_intents(self, intents: Sequence[uuid.UUID]) -> None:
+        """Nothing was written under these."""
+        ...
+
     async def digests(self, keys: Sequence[str]) -> dict[str, bytes | None]:
         """SHA-256 of what was written, ``None`` where it was not kept; keys that are not known are left out."""
         ...

@@ -182,12 +182,17 @@ class BucketMaker:
             return  # nobody who waits for it may ask for so much
         scratch = self._scratch / f"build-{secrets.token_hex(8)}"
         scratch.mkdir(parents=True)
+        announcing = asyncio.create_task(self._publisher.announce(bucket, 1))
         try:
-            built = await self._decoder.decode(
-                view, bucket.instance.key, source, plan.blocks, scratch, build.sees_through
-            )
+            try:
+                built = await self._decoder.decode(
+                    view, bucket.instance.key, source, plan.blocks, scratch, build.sees_through
+                )
+            except BaseException:
+                await asyncio.shield(self._publisher.withdraw(announcing))
+                raise
             build.sees_through()
-            await self._publisher.publish(bucket, lease, source, plan, built)
+            await self._publisher.publish(bucket, lease, source, plan, built, await announcing)
             self._leases.ended(lease)
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)

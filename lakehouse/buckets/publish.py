@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from lakehouse.buckets.decoding import DecodedRun
 from lakehouse.buckets.model import Lease, NewPartition, Source, Swap, SwapConflictError
 from lakehouse.buckets.planning import Action, BucketPlan
 from lakehouse.buckets.sharing import together
+from lakehouse.errors import BackendUnavailableError
 from lakehouse.failpoints import failpoint
 from lakehouse.jobs.build import BuiltFile
 from lakehouse.model import Block
@@ -30,6 +33,14 @@ from lakehouse.storage.paths import partition_key
 log = structlog.get_logger(__name__)
 
 UPLOADS_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """Keys that may be written to, and the write intents that name them."""
+
+    keys: tuple[str, ...] = ()
+    intents: tuple[uuid.UUID, ...] = ()
 
 
 class Publisher:
@@ -42,18 +53,41 @@ class Publisher:
         self._owner = owner
         self._intent = timedelta(seconds=intent_s)
 
+    async def announce(self, bucket: Bucket, files: int) -> Announced:
+        """Commit intents for so many files. It waits for a disk, which may as well be while the files are made."""
+        key = bucket.instance.key
+        begin_ns = int(bucket.begin.timestamp()) * 1_000_000_000
+        keys = tuple(partition_key(key.view_set, key.instance, begin_ns) for _ in range(files))
+        return Announced(keys, await self._catalog.reserve(keys, self._intent, self._owner))
+
+    async def withdraw(self, announcing: asyncio.Task[Announced]) -> None:
+        """Nothing was written."""
+        with suppress(BackendUnavailableError):  # they run out by themselves
+            await self._catalog.drop_intents((await announcing).intents)
+
     async def publish(
-        self, bucket: Bucket, lease: Lease, source: Source, plan: BucketPlan, built: Sequence[DecodedRun]
+        self,
+        bucket: Bucket,
+        lease: Lease,
+        source: Source,
+        plan: BucketPlan,
+        built: Sequence[DecodedRun],
+        announced: Announced,
     ) -> None:
         """
+        Args:
+            announced: Of some of the files, or of more; intents that are not needed end with the others.
+
         Raises:
             SwapConflictError: The bucket is not what it was when ``source`` was read; the objects are gone again.
         """
         files = [file for _, result in built for file in result.files]
-        begin_ns = int(bucket.begin.timestamp()) * 1_000_000_000
         key = bucket.instance.key
-        keys = {file.path: partition_key(key.view_set, key.instance, begin_ns) for file in files}
-        intents = await self._catalog.reserve(list(keys.values()), self._intent, self._owner)
+        more = Announced()
+        if len(files) > len(announced.keys):
+            more = await self.announce(bucket, len(files) - len(announced.keys))
+        keys = dict(zip((file.path for file in files), (*announced.keys, *more.keys), strict=False))
+        intents = (*announced.intents, *more.intents)
         failpoint("reserve")
         swap = _swap(bucket, lease, source, plan, built, keys, intents)
         try:

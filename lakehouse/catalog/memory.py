@@ -451,6 +451,11 @@ class MemoryCatalog:
         self._intents |= intents
         return tuple(intents)
 
+    async def drop_intents(self, intents: Sequence[uuid.UUID]) -> None:
+        for intent in intents:
+            if intent in self._intents and self._intents[intent].state == "open":
+                del self._intents[intent]
+
     async def digests(self, keys: Sequence[str]) -> dict[str, bytes | None]:
         return {key: self._objects[key].sha256 for key in keys if key in self._objects}
 

@@ -25,6 +25,10 @@ class Objects(CatalogPart):
             )
         return intents
 
+    async def drop_intents(self, intents: Sequence[uuid.UUID]) -> None:
+        async with self.connection() as connection:
+            await connection.execute(_SQL["drop_intents"], list(intents))
+
     async def digests(self, keys: Sequence[str]) -> dict[str, bytes | None]:
         async with self.connection() as connection:
             rows = await connection.fetch(_SQL["fetch_digests"], self._store, list(keys))

@@ -23,6 +23,7 @@ from lakehouse.storage.paths import checked_key, checked_prefix
 
 BLOB_THREADS: Final = 2  # as many as groups in flight
 FILE_THREADS: Final = 8
+SYNC_THREADS: Final = 8
 COPY_CHUNK_BYTES: Final = 1 << 20
 ADOPT_ATTEMPTS_MAX: Final = 10  # while files are deleted that were alone in the same folder
 DURABLE_FOLDERS_MAX: Final = 4096  # remembered; forgetting one costs a sync
@@ -50,6 +51,9 @@ class LocalStore:
             os.makedirs(f"{self._root}/{STAGING_FOLDER}", mode=FOLDER_MODE, exist_ok=True)
         self._blob_threads = ThreadPoolExecutor(BLOB_THREADS, thread_name_prefix="store-blobs")
         self._file_threads = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="store-files")
+        self._sync_threads = ThreadPoolExecutor(
+            SYNC_THREADS, thread_name_prefix="store-syncs"
+        )  # they wait for no other
 
     @property
     def name(self) -> str:
@@ -124,7 +128,7 @@ class LocalStore:
         await self._run(self._file_threads, look)
 
     async def close(self) -> None:
-        for threads in (self._blob_threads, self._file_threads):
+        for threads in (self._blob_threads, self._file_threads, self._sync_threads):
             await asyncio.to_thread(threads.shutdown)
 
     # --- blocking calls, in threads of the two pools ---------------------------------------------------------------
@@ -137,7 +141,6 @@ class LocalStore:
             return await asyncio.get_running_loop().run_in_executor(threads, work)
 
     def _adopt(self, target: str, source: str) -> None:
-        _fsync(source, os.O_RDWR)
         for attempts_left in reversed(range(ADOPT_ATTEMPTS_MAX)):
             try:
                 self._link(target, source)
@@ -148,35 +151,50 @@ class LocalStore:
         os.unlink(source)
 
     def _link(self, target: str, source: str) -> None:
-        self._make_durable_folder(os.path.dirname(target))
+        """Durable when this returns: the content, its name, and the names of all folders of its path.
+
+        Everything is made before anything is synced, and all is synced at once, so that one commit of the file system's
+        journal holds all of it. A name whose content is not durable yet is nobody's: no row names it.
+        """
+        folder = os.path.dirname(target)
+        made = self._make_folders(folder)
         try:
             os.link(source, target)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
                 raise
             self._copy(source, target)
-        _fsync(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            changed = (folder, *(os.path.dirname(path) for path in made))
+            syncs = [self._sync_threads.submit(_fsync, path, os.O_RDONLY | os.O_DIRECTORY) for path in changed]
+            _fsync(target, os.O_RDWR)
+            for sync in syncs:
+                sync.result()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(target)
+            raise
+        if len(self._durable_folders) >= DURABLE_FOLDERS_MAX:
+            self._durable_folders.clear()
+        self._durable_folders |= made
 
-    def _make_durable_folder(self, folder: str) -> None:
-        """Make ``folder``; the entries of all folders of its path, up to the store's, are synced when this returns.
+    def _make_folders(self, folder: str) -> dict[str, int]:
+        """Make ``folder`` with its parents; returns those whose entries have to be synced, deepest first, with their inodes.
 
         That a folder is there does not mean that a power loss leaves it there: whoever made it may not have come to its
         sync. So a folder that this store has not synced itself is synced.
         """
-        if folder == self._root:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            if self._durable_folders.get(folder) == os.stat(folder).st_ino:
-                return
-        parent = os.path.dirname(folder)
-        self._make_durable_folder(parent)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, FOLDER_MODE)
-        inode = os.stat(folder).st_ino
-        _fsync(parent, os.O_RDONLY | os.O_DIRECTORY)
-        if len(self._durable_folders) >= DURABLE_FOLDERS_MAX:
-            self._durable_folders.clear()
-        self._durable_folders[folder] = inode
+        missing: list[str] = []
+        while folder != self._root:
+            with contextlib.suppress(FileNotFoundError):
+                if self._durable_folders.get(folder) == os.stat(folder).st_ino:
+                    break
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for path in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, FOLDER_MODE)
+        return {path: os.stat(path).st_ino for path in missing}
 
     def _copy(self, source: str, target: str) -> None:
         staged = f"{self._root}/{STAGING_FOLDER}/{uuid.uuid4().hex}"

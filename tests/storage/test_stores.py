@@ -447,13 +447,34 @@ async def test_folders_that_somebody_has_just_made_are_synced_all_the_same(
         (tmp_path / name).write_bytes(b"x")
 
     await store.put_file("a/b/1", tmp_path / "1")
-    assert synced == ["1", "store", "store/a", "store/a/b"]
+    assert sorted(synced) == ["store", "store/a", "store/a/b", "store/a/b/1"]
     await store.put_file("a/b/2", tmp_path / "2")
-    assert synced[4:] == ["2", "store/a/b"]
+    assert sorted(synced[4:]) == ["store/a/b", "store/a/b/2"]
 
     await store.delete(["a/b/1", "a/b/2"])
     await store.put_file("a/b/3", tmp_path / "3")
-    assert synced[6:] == ["3", "store", "store/a", "store/a/b"]
+    assert sorted(synced[6:]) == ["store", "store/a", "store/a/b", "store/a/b/3"]
+    await store.close()
+
+
+async def test_a_file_whose_sync_fails_leaves_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "store")
+    fsync = local_module._fsync
+
+    def failing(path: str, flags: int) -> None:
+        if path.endswith("/b"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(path, flags)
+
+    (tmp_path / "1").write_bytes(b"x")
+    with monkeypatch.context() as patched:
+        patched.setattr(local_module, "_fsync", failing)
+        with pytest.raises(BackendUnavailableError, match="input/output error"):
+            await store.put_file("a/b/1", tmp_path / "1")
+
+    assert await store.list("") == []
+    await store.put_file("a/b/1", tmp_path / "1")
+    assert await store.get("a/b/1") == b"x"
     await store.close()
 
 
@@ -486,16 +507,17 @@ async def test_a_file_is_put_although_a_delete_takes_its_empty_folder_away(
         (tmp_path / name).write_bytes(b"older")
         await store.put_file(f"k/{name}", tmp_path / name)
     await store.delete(["k/first"])
-    make_folder, lost = store._make_durable_folder, 0
+    make_folders, lost = store._make_folders, 0
 
-    def make_and_lose(folder: str) -> None:
+    def make_and_lose(folder: str) -> dict[str, int]:
         nonlocal lost
-        make_folder(folder)
-        if folder.endswith("k") and not lost:
+        made = make_folders(folder)
+        if not lost:
             lost += 1
             store._delete([f"{folder}/last"])
+        return made
 
-    monkeypatch.setattr(store, "_make_durable_folder", make_and_lose)
+    monkeypatch.setattr(store, "_make_folders", make_and_lose)
     await store.put_file("k/new", source)
 
     assert lost

@@ -14,8 +14,11 @@ FROM view_instances
 WHERE (view_set, instance_id, schema_hash, writer_version) = ($1, $2, $3, $4);
 
 -- name: add_instance
+-- Nothing waits for the disk: whatever names the instance commits later, so a crash that takes this takes that as well.
+WITH derived AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO view_instances (view_set, instance_id, schema_hash, writer_version)
-VALUES ($1, $2, $3, $4)
+SELECT $1::text, $2::text, $3::bytea, $4::integer
+FROM derived
 ON CONFLICT (view_set, instance_id, schema_hash, writer_version) DO UPDATE SET view_set = excluded.view_set
 RETURNING vid;
 
@@ -228,6 +231,7 @@ FOR UPDATE SKIP LOCKED;
 -- Marks the buckets of new blocks as dirty and records the look, in one statement, so in one snapshot.
 -- A bucket remembers the union of its blocks' claimed times: what a block says of itself, what its ticks say, and when
 -- it came. The bounds of to_timestamp() are kept, because ticks and frequencies are whatever a client sent.
+-- Nothing waits for the disk: a look that a crash takes is looked again, and what rests on it commits later.
 WITH seen AS ({seen} FOR UPDATE),
 now_seen AS (
     SELECT
@@ -237,6 +241,7 @@ now_seen AS (
         ) AS except_running
     FROM lakehouse_transactions t
     CROSS JOIN (SELECT pg_current_snapshot() AS snapshot) AS now
+    WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL
 ),
 unseen AS ({unseen}),
 fresh AS ({fresh}),

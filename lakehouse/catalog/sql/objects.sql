@@ -9,6 +9,9 @@ SELECT staged_id, $1, $2, 'lake', 'partitions', 'data', 'parquet', $3, path, fal
     clock_timestamp() + $6::interval
 FROM unnest($4::uuid[], $5::text[]) AS intent (staged_id, path);
 
+-- name: drop_intents
+DELETE FROM staged_writes WHERE staged_id = ANY ($1::uuid[]) AND state = 'open';
+
 -- name: find_intents
 -- After a commit whose answer was lost: waits for a server process that may still be at it.
 SELECT staged_id
