@@ -35,6 +35,7 @@ class FileCache:
         self._fetch = fetch
         self._bytes_max = bytes_max
         self._sizes: OrderedDict[str, int] | None = None  # by name of the copy, the one used last comes last
+        self._loading = asyncio.Lock()
         self._bytes = 0
         self._pins: Counter[str] = Counter()
         self._fetches: dict[str, asyncio.Task[None]] = {}
@@ -126,11 +127,13 @@ class FileCache:
                 del self._pins[name]
 
     async def _load(self) -> OrderedDict[str, int]:
+        """What is there, looked at once, before anything is fetched: a second look would take what is being fetched away."""
         if self._sizes is None:
-            found = await asyncio.to_thread(_copies_in, self._folder)
-            if self._sizes is None:  # somebody else may have been faster
-                self._sizes = found
-                self._bytes = sum(found.values())
+            async with self._loading:
+                if self._sizes is None:
+                    found = await asyncio.to_thread(_copies_in, self._folder)
+                    self._bytes = sum(found.values())
+                    self._sizes = found
         return self._sizes
 
 
