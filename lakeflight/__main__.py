@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
-from lakeflight.cli import add_query_command
 from lakeflight.commands.environment import begin_in_own_environment
+from lakeflight.commands.query import add_query_command
 from lakeflight.commands.terminal import silence
 from lakeflight.version import VERSION
 
@@ -27,12 +28,17 @@ def main(arguments: list[str] | None = None) -> None:
         begin_in_own_environment()
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.exit(_run(words))
+        sys.exit(run(words))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _run(words: list[str]) -> int:
+def run(words: Sequence[str]) -> int:
+    """Run one command; its exit code.
+
+    Raises:
+        SystemExit: The parser has said what is wrong, or helped.
+    """
     try:
         parser = _parser(words[0] if words else "")
         given = parser.parse_args(words)

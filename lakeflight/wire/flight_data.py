@@ -22,8 +22,8 @@ FRAME_OVERHEAD_BYTES: Final = 32  # field headers of one frame, at most
 
 _CONTINUATION: Final = b"\xff\xff\xff\xff"
 _PREFIX: Final = struct.Struct("<Ii")
-_HEADER_TAG: Final = b"\x12"  # field 2, length-delimited
-_BODY_TAG: Final = b"\xc2\x3e"  # field 1000, length-delimited
+HEADER_TAG: Final = b"\x12"  # field 2, length-delimited
+BODY_TAG: Final = b"\xc2\x3e"  # field 1000, length-delimited
 _END_OF_STREAM: Final = _CONTINUATION + b"\0\0\0\0"
 
 
@@ -39,9 +39,9 @@ def varint(value: int) -> bytes:
 
 def frame(header: bytes | memoryview, body: bytes | memoryview = b"") -> bytes:
     """One ``FlightData`` message."""
-    parts: list[bytes | memoryview] = [_HEADER_TAG, varint(len(header)), header]
+    parts: list[bytes | memoryview] = [HEADER_TAG, varint(len(header)), header]
     if len(body):
-        parts += [_BODY_TAG, varint(len(body)), body]
+        parts += [BODY_TAG, varint(len(body)), body]
     return b"".join(parts)
 
 

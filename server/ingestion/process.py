@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -38,6 +39,7 @@ from server.ingestion.protocol import (
 )
 
 POOL_CONNECTIONS_MAX: Final = 4  # of each process, beside those of the group commit
+FILES_MIN: Final = 256  # what is no connection of a sender
 SHUTDOWN_S: Final = 25.0
 PR_SET_PDEATHSIG: Final = 1
 
@@ -94,7 +96,7 @@ async def serve_ingestion(
         await serve_application(
             listener,
             create_app(services),
-            Connections(settings.connections_max, settings.connections_per_peer_max),
+            Connections(_within_open_files(settings.connections_max), settings.connections_per_peer_max),
             stop=stop,
             on_ready=on_ready,
         )
@@ -135,6 +137,12 @@ async def serve_application(
         stopping.cancel()
         server.should_exit = True
         await serving
+
+
+def _within_open_files(connections_max: int) -> int:
+    """Where the process may have few open files, fewer connections: the rest is for the store, the database and itself."""
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return connections_max if open_files == resource.RLIM_INFINITY else min(connections_max, open_files - FILES_MIN)
 
 
 def run_ingestion_process(

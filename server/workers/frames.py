@@ -15,7 +15,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakeflight.wire.flight_data import body_length, varint
+from lakeflight.wire.flight_data import BODY_TAG, HEADER_TAG, body_length, varint
+from lakeflight.wire.flight_data import frame as flight_data_frame
 from lakehouse.errors import LimitExceededError
 from server.workers.protocol import (
     FRAME_BYTES_MAX,
@@ -26,8 +27,6 @@ from server.workers.protocol import (
 )
 from server.workers.ring import RingWriter
 
-_HEADER_TAG: Final = b"\x12"  # field 2, length-delimited
-_BODY_TAG: Final = b"\xc2\x3e"  # field 1000, length-delimited
 _PREFIX_BYTES: Final = 8  # continuation marker and length of an encapsulated message
 _FIELD_HEADERS_BYTES: Final = 16  # at most 1 + 5 before the header and 2 + 5 before the body
 _BATCH_BYTES_MAX: Final = FRAME_BYTES_MAX - _FIELD_HEADERS_BYTES
@@ -181,7 +180,7 @@ def _frame_in_place(memory: memoryview, start: int, end: int) -> tuple[int, int]
     (header_bytes,) = struct.unpack_from("<i", memory, start + 4)
     body = start + _PREFIX_BYTES + header_bytes
     header = bytes(memory[start + _PREFIX_BYTES : body])
-    prefix = b"".join((_HEADER_TAG, varint(header_bytes), header, *_body_field(end - body)))
+    prefix = b"".join((HEADER_TAG, varint(header_bytes), header, *_body_field(end - body)))
     memory[body - len(prefix) : body] = prefix
     return body - len(prefix), end
 
@@ -190,12 +189,11 @@ def _frame(memory: memoryview, start: int, end: int) -> bytes:
     """The message at ``[start, end)`` as a frame of its own."""
     (header_bytes,) = struct.unpack_from("<i", memory, start + 4)
     body = start + _PREFIX_BYTES + header_bytes
-    header = memory[start + _PREFIX_BYTES : body]
-    return b"".join((_HEADER_TAG, varint(header_bytes), header, *_body_field(end - body), memory[body:end]))
+    return flight_data_frame(memory[start + _PREFIX_BYTES : body], memory[body:end])
 
 
 def _body_field(body_bytes: int) -> tuple[bytes, ...]:
-    return (_BODY_TAG, varint(body_bytes)) if body_bytes else ()
+    return (BODY_TAG, varint(body_bytes)) if body_bytes else ()
 
 
 if _BATCH_BYTES_MAX + _SCHEMA_BYTES_MAX + SLOT_HEADROOM + _FIELD_HEADERS_BYTES > SLOT_BYTES:

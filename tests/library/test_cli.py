@@ -19,7 +19,7 @@ import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
 
-from lakeflight.cli import main
+from lakeflight.__main__ import run as main
 from lakeflight.commands import terminal
 from lakeflight.commands.answer import progress_text
 from lakeflight.commands.terminal import UsageError
@@ -352,7 +352,7 @@ def test_progress_shows_what_is_known() -> None:
 
 def program(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "lakeflight.cli", "query", *arguments],
+        [sys.executable, "-m", "lakeflight", "query", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -404,7 +404,7 @@ def test_control_c_while_a_file_is_written_leaves_nothing(server: FakeFlight, tm
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["lakeflight.cli", "lakeflight.__main__"])
+@pytest.mark.parametrize("command", ["lakeflight.__main__", "server.__main__"])
 def test_control_c_while_libraries_load_is_one_line(command: str) -> None:
     """In the middle of an import it would be a traceback, or an ImportError of somebody who knows no interrupts."""
     starting = subprocess.Popen(
@@ -474,7 +474,7 @@ def test_a_terminal_shows_progress_and_clears_it(server: FakeFlight) -> None:
     ours, theirs = os.openpty()
 
     running = subprocess.Popen(
-        [sys.executable, "-m", "lakeflight.cli", "query", "SELECT 1", "--format", "csv"],
+        [sys.executable, "-m", "lakeflight", "query", "SELECT 1", "--format", "csv"],
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,

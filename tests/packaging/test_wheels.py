@@ -189,7 +189,9 @@ def test_the_library_declares_what_it_imports_and_no_more() -> None:
     assert {names.get(name, name) for name in imported} - {"lakeflight", "numba", "xxhash"} == declared
 
 
-@pytest.mark.parametrize("module", ["lakeflight", "lakeflight.telemetry", "lakeflight.connection", "lakeflight.cli"])
+@pytest.mark.parametrize(
+    "module", ["lakeflight", "lakeflight.telemetry", "lakeflight.connection", "lakeflight.commands.query"]
+)
 def test_the_library_loads_no_engine_no_compiler_and_no_server(library: Installed, tmp_path: Path, module: str) -> None:
     source = f"import sys, json, {module}; json.dump(sorted(sys.modules), sys.stdout)"
 
