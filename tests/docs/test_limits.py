@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from lakeflight.wire import cbor
+from lakehouse.buckets.decoding import JobLimits
 from lakehouse.engine import output
 from lakehouse.engine.limits import EngineLimits
 from server.flight import handles
 from server.flight.server import FlightLimits
-from server.ingestion import protocol
+from server.ingestion import otlp, otlp_grpc, protocol
 from server.ingestion.limits import BodyLimits
 from server.workers.pool import QueryPoolLimits
 from server.workers.protocol import WIDE_FRAME_BYTES_MAX
@@ -35,13 +36,22 @@ IN_PROSE = {  # where the sentence that explains it has the number, and a table 
     "queued_per_slot_max": ("querying.md", "{} for each\nplace may wait"),
     "stall_contended_max_s": ("querying.md", "loses it after {} in which the reader takes"),
     "stalled_reader_while_refused_s": ("querying.md", "that take nothing for {} lose their places"),
+    "RECEIVED_BYTES_MAX": ("sending.md", "413 over {}, or over"),
+    "DECODED_BYTES_MAX": ("sending.md", "or over {} when decompressed"),
+    "block_metadata_bytes_max": ("sending.md", "so this may take {}:"),
     "WIDE_FRAME_BYTES_MAX": ("querying.md", "A row of a result is sent whole, and may take {}"),
 }
 NOT_MET = {  # by any user: what is remembered, how results are cut, how workers are kept, what only makes planning bound less
     *("async_threads", "batch_rows_max", "batch_bytes_max", "repairs_max", "plan_chars_max", "inspect_timeout_s"),
     *("statements_remembered_max", "text_remembered_max", "bound_text_remembered_max", "kill_grace_s"),
     *("address_space_extra_bytes", "jobs_per_worker_max", "REMEMBERED_HANDLES_MAX", "REMEMBERED_BYTES_MAX"),
-    *("KEY_BYTES_MIN", "FRAMING_BYTES_PER_BODY_BYTE_MAX"),
+    *("KEY_BYTES_MIN", "FRAMING_BYTES_PER_BODY_BYTE_MAX", "DECODE_INLINE_BYTES_MAX", "REGISTERED_MAX", "REGISTERED_S"),
+    *(
+        "RETRY_AFTER_S",
+        "CONNECTION_AGE_S",
+        "CONNECTION_AGE_GRACE_S",
+        "CALLER_TIMEOUT_S",
+    ),  # the last is caller_timeout_s
 }
 
 
@@ -61,7 +71,8 @@ def all_limits() -> Mapping[str, Any]:
     for limits in (EngineLimits(), FlightLimits(), QueryPoolLimits(), BodyLimits()):
         for name, value in of_class(limits):
             assert found.setdefault(name, value) == value, f"two limits are called {name}"
-    for module in (cbor, handles, protocol):
+    found["block_metadata_bytes_max"] = JobLimits().block_metadata_bytes_max
+    for module in (cbor, handles, protocol, otlp, otlp_grpc):
         found |= of_module(module)
     return found
 

@@ -159,7 +159,7 @@ def test_values_are_limited_in_rows_bytes_and_kind(sealer: HandleSealer) -> None
     with pytest.raises(LimitExceededError, match="bytes"):
         sealer.bind(ALICE, prepared, pa.table({"a": ["x" * (1 << 20)]}))
     union = pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])
-    with pytest.raises(QueryError, match="parameter 1 has the Arrow type dense_union.*cannot be bound"):
+    with pytest.raises(QueryError, match=r"parameter 1 has the Arrow type dense_union.*cannot be bound"):
         sealer.bind(ALICE, prepared, pa.table({"a": union}))
     sealer.bind(ALICE, prepared, pa.table({"a": [{"x": 1}]}))
 
