@@ -216,7 +216,7 @@ class WorkerStream:
             self._give_up()
             raise
         except LakeflightError:
-            self._stop_worker()
+            self.release_worker()
             self._ended = True
             self._drop()
             raise
@@ -228,7 +228,7 @@ class WorkerStream:
     def cancel(self) -> None:
         """Somebody else stops this statement; its reader gets an error."""
         if not self._ended:
-            self._stop_worker()
+            self.release_worker()
             self.fail(QueryCancelledError("the statement was cancelled"))
 
     # a job, for the worker's handle and the pool
@@ -309,8 +309,18 @@ class WorkerStream:
             )
         return None
 
+    def release_worker(self) -> None:
+        """It needs its worker no longer: that is told to stop, unless it has come to its end already."""
+        worker = self._worker
+        if worker is None or worker.job is not self or self.kill_at is not None:
+            return
+        if self._all_there:
+            worker.finish(self)
+        else:
+            self._pool.interrupt(worker, self)
+
     def fail(self, error: LakeflightError) -> None:
-        """End it with an error; the worker is the pool's to stop."""
+        """End it with an error; its worker is not told."""
         self._drop()
         self.withheld = False
         self._end(error)
@@ -370,7 +380,7 @@ class WorkerStream:
                 data = await self._spool.read(frame.offset, frame.length)
             except OSError as error:
                 log.error("spool.read_failed", error=str(error))
-                self._stop_worker()
+                self.release_worker()
                 raise BackendUnavailableError(
                     "the rest of the result could not be read back from the server's disk: run the statement again"
                 ) from error
@@ -382,7 +392,7 @@ class WorkerStream:
         self._parts.append(data)
         self._part_bytes += len(data)
         if self._part_bytes > WIDE_FRAME_BYTES_MAX + (1 << 20):
-            self._stop_worker()
+            self.release_worker()
             self.fail(InternalError("the statement's worker failed"))
             return None
         if frame.more:
@@ -474,7 +484,7 @@ class WorkerStream:
             if self._frames:
                 self._look_again_in(NO_SPOOL_RETRY_S)
         except LakeflightError as error:
-            self._stop_worker()
+            self.release_worker()
             self.fail(error)
         finally:
             self._spooling = None
@@ -527,18 +537,9 @@ class WorkerStream:
     def _give_up(self) -> None:
         """The reader wants no more. Synchronous, because its task may be being cancelled."""
         if not self._ended:
-            self._stop_worker()
+            self.release_worker()
         self._drop()
         self._end(None)
-
-    def _stop_worker(self) -> None:
-        worker = self._worker
-        if worker is None or worker.job is not self or self.kill_at is not None:
-            return
-        if self._all_there:
-            worker.finish(self)
-        else:
-            self._pool.interrupt(worker, self)
 
     def _stop_clock(self, now: float) -> None:
         if self._engine_since is not None:

@@ -245,8 +245,8 @@ class QueryWorkerPool(Workforce):
                 limit_s = self._limits.inspect_timeout_s
                 job.answer.set_exception(QueryTimeoutError(f"planning the statement took more than {limit_s:g} s"))
         elif isinstance(job, WorkerStream) and (error := job.overdue(now, self._stall_max_s)):
+            job.release_worker()
             job.fail(error)
-            self.interrupt(worker, job)
         elif isinstance(job, Exchange | WorkerStream) and self._is_long(worker):
             if self._work[worker].claim.place == "short":
                 self.outgrown(worker, job)

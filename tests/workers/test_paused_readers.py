@@ -239,3 +239,34 @@ async def test_a_worker_that_dies_leaves_no_half_result_that_looks_whole(folder:
             async for frame in stream:
                 taken.append(frame)
         assert pool.spools.kept_bytes == 0
+
+
+async def test_a_worker_that_only_waits_for_its_ring_is_not_killed_for_it(folder: Path) -> None:
+    """The statement is done, its last frames fill the ring and may not be kept: its worker is as good as before."""
+    fits = "SELECT i, i * 2 AS twice FROM range(250000) t(i)"  # 4 MB
+    async with pool_of(folder, slots=1, stall_contended_max_s=0.3, spool={"bytes_max": 0}) as pool:
+        before = pool.pids
+        stream, _ = await paused(pool, fits)
+        await asyncio.sleep(0.3)
+        assert pool.busy == 1
+
+        assert await one(pool) == 1
+
+        with pytest.raises(LimitExceededError, match="the 0 bytes that half-read results may keep"):
+            while True:
+                await anext(stream)
+        assert pool.pids == before
+
+
+async def test_the_last_frames_that_may_not_be_kept_are_read_out_of_the_ring(folder: Path) -> None:
+    fits = "SELECT i, i * 2 AS twice FROM range(250000) t(i)"
+    async with pool_of(folder, slots=1, spool={"bytes_max": 0}) as pool:
+        stream, taken = await paused(pool, fits)
+        await asyncio.sleep(0.3)
+        assert pool.busy == 1
+
+        taken += [frame async for frame in stream]
+
+        assert (table_of(taken)["i"].to_numpy() == numpy.arange(250_000)).all()
+        assert pool.busy == 0
+        assert await one(pool) == 1
