@@ -23,7 +23,7 @@ from lakehouse.errors import (
 )
 from lakehouse.jobs.executor import WorkerCrashedError
 from lakehouse.model import Caller
-from server.workers.jobs import Abandoned, Exchange, OutgrownError, WorkerStream
+from server.workers.jobs import Abandoned, Exchange, OutgrownError
 from server.workers.processes import BUILDING_HEAP, Job, WorkerLostError, WorkerProcess, Zygote, worker_environment
 from server.workers.protocol import (
     Build,
@@ -38,6 +38,7 @@ from server.workers.protocol import (
     Run,
     pack,
 )
+from server.workers.result_stream import WorkerStream
 from server.workers.scheduling import OUTGROWN_AFTER_CPU_S, OUTGROWN_AFTER_S, Claim, Schedule, text_key
 from server.workers.spool import SpoolBudget, SpoolLimits
 from server.workers.workforce import Workforce

@@ -18,8 +18,8 @@ import pytest
 
 from lakehouse.errors import InternalError, LimitExceededError
 from lakehouse.model import Caller
-from server.workers.jobs import WorkerStream
 from server.workers.pool import QueryPoolLimits, QueryWorkerPool, Statement
+from server.workers.result_stream import WorkerStream
 from server.workers.spool import SpoolLimits
 from tests.support.worker_stubs import table_of
 
@@ -117,6 +117,20 @@ async def test_readers_that_pause_now_and_then_get_their_rows_in_order(folder: P
     async with pool_of(folder) as pool:
         assert await asyncio.gather(*(read(pool, seed) for seed in range(6))) == [True] * 6
         assert pool.spools.kept_bytes == 0
+
+
+async def test_a_reader_that_never_pauses_needs_no_spool_and_no_memory(folder: Path) -> None:
+    async with pool_of(folder) as pool:
+        stream = pool.run(Statement(ENDLESS, options={"rows": 250_000}))
+        for _ in range(20):
+            await anext(stream)
+        before = _resident_bytes()
+
+        while stream.bytes_read < 300_000_000:
+            await anext(stream)
+
+        assert _resident_bytes() - before < 60_000_000
+        await stream.aclose()
 
 
 async def test_a_reader_s_pause_is_no_engine_time(folder: Path) -> None:
@@ -270,3 +284,7 @@ async def test_the_last_frames_that_may_not_be_kept_are_read_out_of_the_ring(fol
         assert (table_of(taken)["i"].to_numpy() == numpy.arange(250_000)).all()
         assert pool.busy == 0
         assert await one(pool) == 1
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

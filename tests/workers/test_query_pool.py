@@ -27,9 +27,9 @@ from lakehouse.errors import (
     QueryError,
     QueryTimeoutError,
 )
-from server.workers.jobs import PAUSE_S, WorkerStream
 from server.workers.pool import QueryPoolLimits, QueryWorkerPool, Statement
 from server.workers.protocol import FRAME_BYTES_MAX
+from server.workers.result_stream import PAUSE_S, WorkerStream
 from server.workers.spool import SpoolLimits
 from tests.support.worker_stubs import table_of
 
