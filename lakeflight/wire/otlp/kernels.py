@@ -49,6 +49,7 @@ ENTRY_LITERAL: Final = 4  # JSON as it is
 ENTRY_OBJECT: Final = 5  # the number of another object, in place of where it starts
 
 DOUBLE_TEXT_BYTES_MAX: Final = 32
+_FEW: Final = 12  # entries
 _NULL: Final = np.frombuffer(b"null", np.uint8)
 _TRUE: Final = np.frombuffer(b"true", np.uint8)
 _FALSE: Final = np.frombuffer(b"false", np.uint8)
@@ -76,7 +77,7 @@ def _varint(buffer: Any, at: Any, end: Any) -> Any:
     value = np.int64(0)
     shift = np.int64(0)
     while at < end and shift < 70:
-        byte = np.int64(buffer[at])
+        byte = np.int64(buffer[np.uint64(at)])
         at += 1
         if shift < 64:
             value |= (byte & 0x7F) << shift
@@ -108,7 +109,7 @@ def _field(buffer: Any, at: Any, end: Any) -> Any:
         return number, wire, bad, bad, bad
     value = np.int64(0)
     for step in range(size):
-        value |= np.int64(buffer[at + step]) << (8 * step)
+        value |= np.int64(buffer[np.uint64(at + step)]) << (8 * step)
     return number, wire, value, size, at + size
 
 
@@ -175,7 +176,7 @@ def list_children(
 def _compare(buffer: Any, one: Any, one_length: Any, other: Any, other_length: Any) -> Any:
     """Negative, zero or positive; the order of bytes is that of code points."""
     for step in range(min(one_length, other_length)):
-        difference = np.int64(buffer[one + step]) - np.int64(buffer[other + step])
+        difference = np.int64(buffer[np.uint64(one + step)]) - np.int64(buffer[np.uint64(other + step)])
         if difference != 0:
             return difference
     return one_length - other_length
@@ -185,8 +186,20 @@ def _compare(buffer: Any, one: Any, one_length: Any, other: Any, other_length: A
 def _sort_by_key(buffer: Any, starts: Any, lengths: Any, order: Any, spare: Any, count: Any) -> None:
     """Put the first ``count`` entries of ``order`` in the order of their keys; of equal keys, the earlier stays so.
 
-    Merges, because no input makes that slow.
+    Merges, because no input makes that slow; a few are put in their places.
     """
+    if count <= _FEW:
+        for step in range(1, count):
+            entry = order[step]
+            to = step
+            while to > 0:
+                before = order[to - 1]
+                if _compare(buffer, starts[before], lengths[before], starts[entry], lengths[entry]) <= 0:
+                    break
+                order[to] = before
+                to -= 1
+            order[to] = entry
+        return
     width = 1
     while width < count:
         for low in range(0, count, 2 * width):
@@ -219,7 +232,7 @@ def _sort_by_key(buffer: Any, starts: Any, lengths: Any, order: Any, spare: Any,
 @njit(nogil=True)
 def _copy(source: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
     for step in range(length):
-        out[to + step] = source[at + step]
+        out[np.uint64(to + step)] = source[np.uint64(at + step)]
     return to + length
 
 
@@ -231,7 +244,16 @@ def _text(buffer: Any, at: Any, length: Any, out: Any, to: Any, quoted: Any) -> 
         out[to] = 0x22
         to += 1
     while at < end:
-        byte = np.int64(buffer[at])
+        byte = np.int64(buffer[np.uint64(at)])
+        while byte < 0x80 and byte >= 0x20 and byte != 0x22 and byte != 0x5C:  # what most text is made of
+            out[np.uint64(to)] = byte
+            at += 1
+            to += 1
+            if at == end:
+                break
+            byte = np.int64(buffer[np.uint64(at)])
+        if at == end:
+            break
         if byte >= 0x80:
             part = utf8_part(buffer, at, end)
             if part > 0:
@@ -245,7 +267,7 @@ def _text(buffer: Any, at: Any, length: Any, out: Any, to: Any, quoted: Any) -> 
                 to += 3
             continue
         at += 1
-        if not quoted or (byte >= 0x20 and byte != 0x22 and byte != 0x5C):
+        if not quoted:
             out[to] = byte
             to += 1
             continue
