@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from lakehouse.engine.functions import (
     ArrowFunction,
@@ -76,6 +77,7 @@ class Database:
         self.connection: Any = duckdb.connect()
         self.locked = False
         self._views: dict[str, str] = {}
+        self._given: set[str] = set()  # relations whose rows came with a statement
         self._snapshots: dict[
             str, bytes
         ] = {}  # of the catalog, as they were loaded; few bytes each, or they were a file
@@ -139,6 +141,11 @@ class Database:
             wanted[relation.name] = _view_text(relation, catalog, columns)
             for name, own in columns.items():
                 needed.setdefault(name, set()).update(own)
+        for relation in relations:
+            if relation.table is not None:
+                rows = pa.ipc.open_stream(relation.table).read_all()
+                self._load(quoted(raw_table(relation.name)), rows.select(relation.schema.names))
+                self._given.add(relation.name)
         for name, own in sorted(needed.items()):
             snapshot = metadata.get(name)
             if snapshot is not None and self._snapshots.get(name) == snapshot:
@@ -153,6 +160,9 @@ class Database:
         for name in self._views.keys() - wanted.keys():
             self._run(f"DROP VIEW {quoted(name)}")
             del self._views[name]
+            if name in self._given:
+                self._run(f"DROP TABLE {quoted(raw_table(name))}")
+                self._given.remove(name)
         for name, text in wanted.items():
             if self._views.get(name) != text:
                 self._run(f"CREATE OR REPLACE VIEW {quoted(name)} AS {text}")
@@ -271,6 +281,8 @@ def _view_text(relation: Relation, catalog: EngineCatalog, columns: Mapping[str,
         source = select_of(relation.metadata, catalog, columns)
         return f"SELECT * FROM ({source}){row_filter}" if row_filter else source
     listed = ", ".join(quoted(name) for name in relation.schema.names)
+    if relation.table is not None:
+        return f"SELECT {listed} FROM {quoted(raw_table(relation.name))}{row_filter}"
     parts = []
     if relation.files:
         parts.append(f"SELECT {listed} FROM {_scan(relation.files)}{row_filter}")

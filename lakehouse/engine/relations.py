@@ -78,7 +78,7 @@ class Relation:
 
     ``files`` are filtered by ``range`` row by row; ``files_inside`` hold no row outside of it and are not filtered,
     which is cheaper. Neither: a typed empty table. ``metadata``: the view set whose rows, from the catalog's CSV files,
-    are its rows instead.
+    are its rows instead. ``table``: the rows themselves, as an Arrow IPC stream with the columns of the schema.
     """
 
     name: str  # a global table, or ``relation_name(view_set, instance)``
@@ -90,6 +90,7 @@ class Relation:
     files_inside: tuple[str, ...] = ()
     metadata: str | None = None
     merge: str = ""
+    table: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Every kind of relation is one class behind ``RelationSource``; nobody outside asks which kind it is. A source decides what
 a statement's arguments mean and what has to exist before it runs. It opens no file, copies no row and knows no engine:
 what it answers names stored objects by key, or rows of the catalog by condition, and whoever executes the statement
-fetches them where it runs.
+fetches them where it runs; or it is the rows themselves, if they are few and made of the arguments.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Rows:
     """Where the rows of one use are, fresh when the source answered."""
 
     partitions: Sequence[StoredPartition] = ()  # in these files, and …
-    needs: tuple[RowsNeed, ...] = ()  # … in the catalog, of which all of a statement is one later snapshot
+    needs: tuple[RowsNeed, ...] = ()  # … in the catalog, of which all of a statement is one later snapshot, …
+    table: bytes | None = None  # … or in this Arrow IPC stream, with the declared columns, that was made to answer
     missing_blocks: int = 0
 
 

@@ -134,5 +134,5 @@ def _relations(found: Iterable[tuple[_Named, Rows]], headers: TimeRange) -> Iter
             (inside if covered else crossing).append(partition.key)
         for name in sorted(named.names):
             yield JobRelation(
-                name, named.source.name, tuple(crossing), tuple(inside), headers, from_catalog=bool(rows.needs)
+                name, named.source.name, tuple(crossing), tuple(inside), headers, bool(rows.needs), rows.table
             )

@@ -55,6 +55,7 @@ def relation_message(relation: JobRelation, files: Sequence[str], files_inside: 
         "begin_ns": relation.range.begin_ns,
         "end_ns": relation.range.end_ns,
         "metadata": relation.from_catalog,
+        "table": relation.table,
     }
 
 

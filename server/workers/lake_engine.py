@@ -71,6 +71,7 @@ class LakeEngine:
             range=TimeRange(message["begin_ns"], message["end_ns"]),
             metadata=message["view_set"] if message["metadata"] else None,
             merge=declared.merge,
+            table=message["table"],
         )
 
 

@@ -335,3 +335,19 @@ def test_what_a_statement_does_not_read_need_not_be_there(lake: EngineLake, tmp_
     for sql in ('SELECT "processes.exe" FROM blocks', "SELECT nb_objects FROM blocks", "SELECT b FROM blocks b"):
         with pytest.raises(InternalError, match="there is no snapshot of"):
             lake.rows(sql, relation("blocks"), metadata=only)
+
+
+def test_rows_that_come_with_the_statement_are_a_relation_like_any_other(lake: EngineLake) -> None:
+    columns = CATALOG.tables["log_entries"].schema
+    schema = pa.schema([columns.field(name) for name in ("level", "time", "msg")])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(pa.table([[1, 2, None], [T0, T0 + 1, T0 + 2], ["a", None, "c"]], schema=schema))
+    late = TimeRange(T0 + 1, None)
+
+    found = lake.rows(
+        "SELECT msg, level FROM log_entries ORDER BY time",
+        Relation("log_entries", schema, (), "time", "time", late, table=sink.getvalue().to_pybytes()),
+    )
+
+    assert found == [{"msg": None, "level": 2}, {"msg": "c", "level": None}]
