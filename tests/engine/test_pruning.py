@@ -16,6 +16,10 @@ import pytest
 from lakehouse.engine import DEFAULT_LIMITS, Reference, relation_name
 from lakehouse.engine.database import Database
 from lakehouse.engine.engine import QueryEngine
+from lakehouse.engine.gate import judge
+from lakehouse.engine.parameters import Declared, Parameters
+from lakehouse.engine.parse import Parser
+from lakehouse.errors import LakeflightError
 from tests.support.engine_lake import CATALOG, SECOND, STREAM, T0, log_rows, span_rows
 from tests.support.random_statements import StatementMaker, base
 from tests.support.sizes import SEED, size
@@ -45,6 +49,13 @@ class Lake:
     database: Database
     files: dict[str, Path]
     _views: dict[str, str] = field(default_factory=dict)
+
+    def text_that_runs(self, sql: str) -> str:
+        """The statement as the engine gives it to DuckDB: times in it keep their nanoseconds."""
+        checked = judge(Parser(self.database.connection).parse(sql), tables=CATALOG.tables, view_sets=CATALOG.view_sets)
+        text = Parameters(self.database.connection, checked).prepared(Declared()).text
+        self.database.use_functions(text)
+        return text
 
     def answer(self, sql: str, needed: dict[str, str]) -> list[str]:
         for view, file in self.files.items():
@@ -128,13 +139,14 @@ def test_pruning_by_the_bounds_never_changes_a_result(engine: QueryEngine, lake:
         now_ns = T0 + chance.randrange(4) * 13 * SECOND
         lake.database.set_now(now_ns)
         try:
-            whole = lake.answer(sql, {})
-        except duckdb.Error:
+            text = lake.text_that_runs(sql)
+            whole = lake.answer(text, {})
+        except (duckdb.Error, LakeflightError):
             continue
         references = engine.inspect(sql, None, CATALOG, now_ns=now_ns).references
         filters = {view_of(reference): needed(reference) for reference in references}
 
-        pruned = lake.answer(sql, filters)
+        pruned = lake.answer(text, filters)
 
         assert pruned == whole, f"statement {number} of seed {SEED}, at {now_ns}: {sql}\n{filters}"
         is_bounded = any(condition != "true" for condition in filters.values())
