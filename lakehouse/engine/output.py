@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from lakehouse.engine.functions import relation_functions
 from lakehouse.engine.sql_types import literal
-from lakehouse.engine.tree import Node, nodes
+from lakehouse.engine.tree import Node, may_widen
 from lakehouse.errors import QueryError, UnsupportedError
 
 EDGE_TIMESTAMP: Final = pa.timestamp("ns", "UTC")
@@ -216,19 +216,11 @@ def never_null(tree: Node, width: int) -> frozenset[int]:
     found: set[int] = set()
     for step, positions in ((1, range(width)), (-1, range(width - 1, -1, -1))):
         for item, position in zip(items[::step], positions, strict=False):
-            if item.get("class") == "STAR" or _may_widen(item):
+            if may_widen(item):
                 break
             if item.get("class") == "FUNCTION" and str(item.get("function_name")).lower() in _COUNTS:
                 found.add(position)
     return frozenset(found)
-
-
-def _may_widen(item: Node) -> bool:
-    """``COLUMNS(…)`` inside an expression makes several columns of it."""
-    return any(
-        node.get("class") == "STAR" or node.get("function_name") in ("unnest", "struct_extract")
-        for node in nodes(item, without="subquery")
-    )
 
 
 class EdgeConverter:

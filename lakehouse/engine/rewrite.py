@@ -15,7 +15,7 @@ import duckdb
 from lakehouse.engine.gate import Checked
 from lakehouse.engine.names import INFORMATION_SCHEMA, INFORMATION_STAND_IN
 from lakehouse.engine.times import as_plain_calls, may_concern, needs_repair, repaired
-from lakehouse.engine.tree import Node, nodes
+from lakehouse.engine.tree import Node, may_widen, nodes
 from lakehouse.errors import UnsupportedError
 
 _PARSE: Final = "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)"
@@ -68,7 +68,7 @@ def _name_items(connection: Any, tree: Node) -> None:
         for node in nodes(tree)
         if node.get("type") == "SELECT_NODE"
         for item in node.get("select_list") or []
-        if not item.get("alias") and item.get("class") not in _NAMED_BY_THEMSELVES and not _may_widen(item)
+        if not item.get("alias") and item.get("class") not in _NAMED_BY_THEMSELVES and not may_widen(item)
     ]
     for item, text in zip(items, _written(connection, [_select(item) for item in items]), strict=True):
         item["alias"] = text.removeprefix("SELECT ")
@@ -108,13 +108,6 @@ def _prepare(holder: Node, substitute: Substitute | None) -> None:
                 part[key] = {**substitute(value), "alias": alias} if alias else substitute(value)
             elif isinstance(value, (dict, list)):
                 todo.append(value)
-
-
-def _may_widen(item: Node) -> bool:
-    """Whether one item may be several columns, which have names of their own."""
-    return any(
-        node.get("class") == "STAR" or node.get("function_name") == "unnest" for node in nodes(item, without="subquery")
-    )
 
 
 def _select(item: Node) -> Node:

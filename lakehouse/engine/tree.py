@@ -48,6 +48,13 @@ def function_name(node: Node) -> str:
     return str(node.get("function_name", "")).lower()
 
 
+def may_widen(item: Node) -> bool:
+    """Whether one item of a select list may be several columns: a star, ``COLUMNS(…)`` or ``unnest`` somewhere in it."""
+    return any(
+        node.get("class") == "STAR" or function_name(node) == "unnest" for node in nodes(item, without="subquery")
+    )
+
+
 def parameter_number(node: Any) -> int | None:
     """The number of a parameter, from 1; ``None`` for any other expression."""
     if isinstance(node, dict) and node.get("class") == "PARAMETER":

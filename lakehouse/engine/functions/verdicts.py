@@ -28,29 +28,10 @@ PLAIN_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 # The parser knows these, the engine's function list does not.
 _SYNTAX_FUNCTIONS: Final = ("grouping", "grouping_id", "unnest")
-_AGGREGATE_MACROS: Final = frozenset(
-    {
-        "geomean",
-        "geometric_mean",
-        "wavg",
-        "weighted_avg",
-        "json_group_array",
-        "json_group_object",
-        "json_group_structure",
-    }
-)
 # Their second argument is the name of an aggregate: it must be a literal, and allowed itself.
 CALLS_BY_NAME: Final = frozenset({"list_aggregate", "list_aggr", "array_aggregate", "array_aggr", "aggregate"})
 # Their second argument is a structure in JSON, over which the engine recurses: it must be known before it is bound.
 CALLS_BY_STRUCTURE: Final = frozenset({"json_transform", "json_transform_strict", "from_json", "from_json_strict"})
-# What may stand in a constant that is compared with a time column; all are cheap and free of side effects.
-CONSTANT_FUNCTIONS: Final = words(
-    """
-    + - * trunc now today current_date get_current_timestamp transaction_timestamp current_localtimestamp ago date_trunc
-    date_add date_sub make_timestamp make_timestamp_ns make_timestamp_ms make_date to_timestamp to_years to_months
-    to_weeks to_days to_hours to_minutes to_seconds to_milliseconds to_microseconds timezone epoch_ms
-    """
-)
 # Answers that follow the clock of the statement, also as keywords without parentheses.
 CLOCK_FUNCTIONS: Final = words(
     """
@@ -83,11 +64,6 @@ class FunctionRule:
     kinds: frozenset[str]  # scalar, aggregate, window, macro, table, table_macro, pragma
     verdict: Verdict
     reason: str
-
-    @property
-    def is_row_wise(self) -> bool:
-        """The answer depends on one row only."""
-        return self.kinds <= {"scalar", "macro"} and self.name not in _AGGREGATE_MACROS
 
 
 @cache
