@@ -5,7 +5,7 @@ Importing a view loads no kernel, because most processes only ask for its schema
 
 from __future__ import annotations
 
-from lakehouse.sources import BlocksSource, CatalogSource, MergedSource, SourceRegistry
+from lakehouse.sources import BlocksSource, CatalogSource, MergedSource, ProcessSpansSource, SourceRegistry
 from views.async_events import AsyncEvents
 from views.blocks import BLOCKS
 from views.images import Images
@@ -14,6 +14,7 @@ from views.log_stats import LOG_STATS
 from views.measures import Measures
 from views.net_spans import NetSpans
 from views.otel_spans import OtelSpans
+from views.process_spans import ProcessSpans
 from views.processes import PROCESSES
 from views.quarantined_blocks import QUARANTINED_BLOCKS
 from views.streams import STREAMS
@@ -38,6 +39,7 @@ def default_registry() -> SourceRegistry:
             BlocksSource(Images()),
             BlocksSource(OtelSpans()),
             MergedSource(LOG_STATS),
+            ProcessSpansSource(ProcessSpans()),
         ]
     )
 

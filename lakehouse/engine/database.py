@@ -83,6 +83,7 @@ class Database:
         ] = {}  # of the catalog, as they were loaded; few bytes each, or they were a file
         self._has_information = False
         self._asked: list[str] = []
+        self._sources: frozenset[str] = frozenset()  # that stand-ins were declared for
         self._functions: set[str] = set()
         try:
             planning = [planning_setting(self.connection)] if plans else []
@@ -174,6 +175,7 @@ class Database:
             self._run(f"CREATE TABLE {quoted(name)} AS {_empty_select(relation.schema)}")
         for name, relation in catalog.view_sets.items():
             self._run(f"CREATE TABLE {quoted(view_set_table(name))} AS {_empty_select(relation.schema)}")
+        self._sources = frozenset(catalog.view_sets)
         self._answer_calls([])
 
     def stand_ins(self, calls: Collection[Call]) -> dict[str, Call]:
@@ -196,7 +198,8 @@ class Database:
 
     def _answer_calls(self, keys: Sequence[str]) -> None:
         for function in relation_functions().values():
-            self._run(f"CREATE OR REPLACE {_stand_in_macro(function, keys)}")
+            if function.source is None or function.source in self._sources:
+                self._run(f"CREATE OR REPLACE {_stand_in_macro(function, keys)}")
 
     def describe(self, catalog: EngineCatalog) -> None:
         """The stand-in of ``information_schema``: what the caller may see, and nothing of the engine's own."""
@@ -251,7 +254,7 @@ def _in_sql(function: RelationFunction) -> tuple[str, list[str]]:
 
 def _table_macro(function: RelationFunction, table: str) -> str:
     names = ", ".join(argument.name for argument in function.arguments)
-    return f"MACRO {function.name}({names}) AS TABLE SELECT * FROM query_table({table})"
+    return f"MACRO {function.name}({names}) AS TABLE {function.select.format(table=f'query_table({table})')}"
 
 
 def _key(arguments: Sequence[str | None]) -> str:

@@ -12,6 +12,7 @@ from lakehouse.sources.port import (
     Rows,
     Use,
 )
+from lakehouse.sources.process_spans import ProcessSpansSource
 from lakehouse.sources.registry import SourceRegistry
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "MergedSource",
     "MergedView",
     "PartitionMaker",
+    "ProcessSpansSource",
     "Read",
     "RelationSource",
     "Rows",

@@ -120,7 +120,7 @@ def test_what_a_call_reads_is_bound_under_a_name_that_nobody_writes_by_accident(
         ("global",),
     )
     assert reference.bound_name == relation_name("log_entries", "global")
-    assert set(relation_functions()) == {"view_instance"}
+    assert set(relation_functions()) == {"view_instance", "process_spans"}
 
 
 _IN_A_COPY = """

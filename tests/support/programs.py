@@ -119,7 +119,7 @@ class Program:
         builder.begin_async(inside, 2_000, span_id=2, parent_span_id=1, depth=1)
         builder.end_async(inside, 7_000, span_id=2, parent_span_id=1, depth=1)
         builder.end_async(outside, 9_000, span_id=1)
-        return self._stream_of_one_block(SPAN_TYPES, builder.finish())
+        return self.stream_of_one_block(SPAN_TYPES, builder.finish())
 
     def net_requests(self) -> list[Request]:
         """A network trace of one connection with one object with one property."""
@@ -130,13 +130,14 @@ class Program:
             NetEvent(OBJECT_END, 4_000, number=32),
             NetEvent(CONNECTION_END, 5_000, number=40),
         ]
-        return self._stream_of_one_block(NET_TYPES, net_block(events))
+        return self.stream_of_one_block(NET_TYPES, net_block(events))
 
     def image_requests(self) -> list[Request]:
         """One image."""
-        return self._stream_of_one_block(IMAGE_TYPES, image_block([Image(1_000, b"heatmap", b"png", b"\x89PNG")]))
+        return self.stream_of_one_block(IMAGE_TYPES, image_block([Image(1_000, b"heatmap", b"png", b"\x89PNG")]))
 
-    def _stream_of_one_block(self, types: StreamTypes, block: EncodedBlock) -> list[Request]:
+    def stream_of_one_block(self, types: StreamTypes, block: EncodedBlock) -> list[Request]:
+        """One more stream, with all that it has to say."""
         stream_id = str(uuid.uuid4())
         described = describe_stream(types, process_id=self.process_id, stream_id=stream_id)
         return [_request("stream", encode_stream(described)), self._block(block, stream_id, 0, 0)]

@@ -8,7 +8,7 @@ from tests.support.serving import Renamed, Server
 
 VIEW_SETS = (
     *("processes", "streams", "blocks", "log_entries", "log_entries_global", "measures"),
-    *("async_events", "net_spans", "images"),
+    *("async_events", "net_spans", "images", "process_spans_both"),
 )
 
 

@@ -20,13 +20,14 @@ OF_A_PROCESS = ("async_events", "net_spans", "images", "otel_spans")
 def test_the_offer() -> None:
     assert REGISTRY.names == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "thread_spans",
-        "async_events", "net_spans", "images", "otel_spans", "log_stats",
+        "async_events", "net_spans", "images", "otel_spans", "log_stats", "process_spans",
     )  # fmt: skip
     assert REGISTRY.tables == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "log_stats",
     )  # fmt: skip
     assert [view.view_set for view in REGISTRY.views] == [
         "log_entries", "measures", "thread_spans", "async_events", "net_spans", "images", "otel_spans", "log_stats",
+        "process_spans",
     ]  # fmt: skip
 
 
@@ -126,6 +127,11 @@ COLUMNS = {
         *SOURCE, "time timestamp[ns]", "target string", "name string", "unit string", "value double",
         "properties string", "process_properties string",
     ],
+    "process_spans": [
+        "stream_id string", "thread_name string", "id int64", "parent int64", "depth uint32", "hash uint32",
+        "begin timestamp[ns]", "end timestamp[ns]", "duration int64", "name string", "target string",
+        "filename string", "line uint32",
+    ],
     "thread_spans": [
         "id int64", "parent int64", "depth uint32", "hash uint32", "begin timestamp[ns]", "end timestamp[ns]",
         "duration int64", "name string", "target string", "filename string", "line uint32",
@@ -188,6 +194,7 @@ def test_rows_are_in_a_range_by_the_time_columns_of_their_view() -> None:
         "thread_spans": ("begin", "end"),
         "otel_spans": ("start_time", "end_time"),
         "log_stats": ("time_bin", "time_bin"),
+        "process_spans": ("begin", "end"),
         "async_events": ("time", "time"),
         "net_spans": ("begin_time", "end_time"),
         "images": ("time", "time"),

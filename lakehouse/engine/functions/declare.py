@@ -100,6 +100,7 @@ class RelationFunction:
     arguments: tuple[Argument, ...]
     documentation: str
     source: str | None = None  # the source that has its rows; ``None``: the first argument names it
+    select: str = "SELECT * FROM {table}"  # of the rows that the source has, by the arguments' names
 
     def call(self, given: Sequence[Node], parameters: Sequence[Any] | None) -> Call:
         """What a call in a statement means.
