@@ -16,6 +16,7 @@ from lakehouse.catalog.connect import INGEST_LIMITS, Limits, connect, database_e
 from lakehouse.catalog.telemetry import BlockRows, insert_process, insert_stream
 from lakehouse.errors import BackendUnavailableError
 from tests.support.ingestion import START_NS, block_request, new_id, process_request, stream_request
+from tests.support.ports import REFUSED
 
 
 @pytest_asyncio.fixture
@@ -131,4 +132,4 @@ async def test_mistakes_of_ours_are_not_called_an_outage(pool: Any) -> None:
 
 async def test_an_absent_database_is_unavailable() -> None:
     with pytest.raises(BackendUnavailableError, match="no connection"):
-        await connect("postgresql://nobody@127.0.0.1:1/none")
+        await connect(f"postgresql://nobody@{REFUSED}/none")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fixtures import ROOT
+from tests.support.ports import REFUSED
 from tests.support.programs import Program
 from tests.support.serving import Server, serving, start
 
@@ -87,13 +88,13 @@ def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, arguments: tuple
 
 def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
     refused = lakeflight(
-        *("serve", "--data-dir", str(tmp_path), "--postgres-url", "postgresql://nobody:hidden@127.0.0.1:1/none"),
+        *("serve", "--data-dir", str(tmp_path), "--postgres-url", f"postgresql://nobody:hidden@{REFUSED}/none"),
         *("--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"),
     )
 
     assert refused.returncode == 1
     assert refused.stderr == (
-        "lakeflight: the database 127.0.0.1:1/none is not available: nobody listens there (connection refused);"
+        f"lakeflight: the database {REFUSED}/none is not available: nobody listens there (connection refused);"
         " see --postgres-url or LAKEFLIGHT_POSTGRES_URL\n"
     )
     assert "Traceback" not in refused.stderr
@@ -134,7 +135,7 @@ def test_doctor_says_what_is_wrong(tmp_path: Path, server: Server) -> None:
     found = lakeflight(
         *("doctor", "--data-dir", str(strange), "--store-url", f"file://{tmp_path}/file/store"),
         *("--flight-address", flight, "--http-address", http, "--ready-file", str(tmp_path / "absent" / "ready")),
-        *("--postgres-url", "postgresql://nobody:hidden@127.0.0.1:1/none"),
+        *("--postgres-url", f"postgresql://nobody:hidden@{REFUSED}/none"),
     )
 
     assert found.returncode == 1
@@ -142,7 +143,7 @@ def test_doctor_says_what_is_wrong(tmp_path: Path, server: Server) -> None:
         f"FAIL  data folder: {strange} is not empty and is not a data folder of lakeflight (it has cat.jpg)"
         in found.stdout
     )
-    assert "FAIL  database: the database 127.0.0.1:1/none is not available: nobody listens there" in found.stdout
+    assert f"FAIL  database: the database {REFUSED}/none is not available: nobody listens there" in found.stdout
     assert f"FAIL  object store: the store's folder {tmp_path}/file/store cannot be written:" in found.stdout
     assert (
         f"FAIL  ready file: the ready file {tmp_path}/absent/ready cannot be written: there is no folder"
@@ -153,7 +154,7 @@ def test_doctor_says_what_is_wrong(tmp_path: Path, server: Server) -> None:
             f"a lakeflight server on another data folder answers there: {address} is taken: stop what listens there"
         )
         assert f"FAIL  {name} address: {sentence}" in found.stdout
-    assert found.stdout.endswith("6 of 8 checks failed\n")
+    assert found.stdout.endswith("6 of 9 checks failed\n")
     assert "hidden" not in found.stdout + found.stderr
     assert [path.name for path in strange.iterdir()] == ["cat.jpg"]
 
@@ -202,7 +203,7 @@ def test_a_ready_file_is_there_while_the_server_answers_and_not_otherwise(tmp_pa
 
     refused = lakeflight(
         *("serve", "--data-dir", str(tmp_path), "--ready-file", str(ready), *addresses),
-        *("--postgres-url", "postgresql://nobody@127.0.0.1:1/none"),
+        *("--postgres-url", f"postgresql://nobody@{REFUSED}/none"),
     )
     assert refused.returncode == 1
     assert not ready.exists()
@@ -254,7 +255,7 @@ def test_query_prints_rows_in_every_format(server: Server) -> None:
 
 def test_query_says_in_its_exit_code_what_went_wrong(server: Server) -> None:
     wrong = lakeflight("query", "SELECT nothing FROM log_entries", "--server", server.flight)
-    absent = lakeflight("query", "SELECT 1", "--server", "grpc://127.0.0.1:1")
+    absent = lakeflight("query", "SELECT 1", "--server", f"grpc://{REFUSED}")
 
     assert wrong.returncode == 3
     assert "nothing" in wrong.stderr

@@ -30,6 +30,7 @@ from lakeflight.wire.times import format_time
 from tests.support.fixtures import ROOT, rows_of
 from tests.support.flight_calls import raw_flight
 from tests.support.history import HOUR_NS, MINUTE_NS, LongProgram
+from tests.support.ports import REFUSED
 from tests.support.serving import Server
 
 START_NS = 1_717_236_000_000_000_000
@@ -641,7 +642,7 @@ def test_the_command_writes_each_format(asked: Asked, tmp_path: Path) -> None:
         (("SELECT * FROM view_instance('log_entries', 'zzz')",), 3, "zzz"),
         (("SELECT 1", "--begin", "yesterday"), 2, "yesterday"),
         ((), 2, "statement"),
-        (("SELECT 1", "--format", "parquet", "-o", "/nonexistent/x.parquet"), 2, "/nonexistent/x.parquet"),
+        (("SELECT 1", "--format", "parquet", "-o", f"{__file__}/x.parquet"), 2, f"{__file__}/x.parquet"),
     ],
 )
 def test_exit_codes_say_whose_turn_it_is(asked: Asked, arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -653,7 +654,7 @@ def test_exit_codes_say_whose_turn_it_is(asked: Asked, arguments: tuple[str, ...
 
 
 def test_a_server_that_is_not_there_has_an_exit_code_of_its_own(asked: Asked) -> None:
-    done = _command(asked, "SELECT 1", server="grpc://127.0.0.1:1")
+    done = _command(asked, "SELECT 1", server=f"grpc://{REFUSED}")
 
     assert done.returncode == 5
     assert done.stdout == b""

@@ -25,6 +25,7 @@ from lakeflight.commands.answer import progress_text
 from lakeflight.commands.terminal import UsageError
 from lakeflight.commands.times import parse_span_ns, parse_time
 from tests.support.fake_flight import FakeFlight, Laid, fake_flight
+from tests.support.ports import REFUSED
 
 ROWS = pa.record_batch({"n": pa.array([1, 20], pa.int64()), "msg": ["a", "b"]})
 NOW_NS = 1_700_000_000_000_000_000  # 2023-11-14T22:13:20Z
@@ -255,9 +256,9 @@ def test_an_error_names_the_query_for_the_servers_log(server: FakeFlight, capsys
 
 
 def test_nobody_there_is_exit_code_5(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["query", "SELECT 1", "--server", "127.0.0.1:9"]) == terminal.UNAVAILABLE
+    assert main(["query", "SELECT 1", "--server", REFUSED]) == terminal.UNAVAILABLE
 
-    assert capsys.readouterr().err == "lakeflight query: cannot connect: connection refused (server 127.0.0.1:9)\n"
+    assert capsys.readouterr().err == f"lakeflight query: cannot connect: connection refused (server {REFUSED})\n"
 
 
 def test_a_server_that_cannot_answer_now_is_told_from_one_that_is_not_there(
@@ -444,7 +445,7 @@ def test_asking_does_not_load_what_a_server_needs() -> None:
     """It would take longer than most questions."""
     program = (
         "import sys, lakeflight.__main__ as command\n"
-        "try: command.main(['query', 'SELECT 1', '--server', '127.0.0.1:9'])\n"
+        f"try: command.main(['query', 'SELECT 1', '--server', '{REFUSED}'])\n"
         "except SystemExit as ended: print(ended.code)\n"
         "print(sorted({'pydantic', 'duckdb', 'asyncpg', 'numba', 'uvloop'} & set(sys.modules)))"
     )

@@ -27,6 +27,7 @@ from lakeflight.connection import (
     instant_text,
 )
 from tests.support.fake_flight import FakeFlight, Laid, fake_flight
+from tests.support.ports import REFUSED
 
 ROWS = pa.record_batch({"n": pa.array([1, 2, 3], pa.int64()), "text": ["a", None, "c"]})
 
@@ -236,7 +237,7 @@ def test_what_pyarrow_says_of_data_loss_and_full_servers_is_told_apart() -> None
 
 
 def test_nobody_there_is_one_short_sentence() -> None:
-    with connect("127.0.0.1:9") as lake, pytest.raises(UnavailableError) as caught:
+    with connect(REFUSED) as lake, pytest.raises(UnavailableError) as caught:
         lake.query("SELECT 1")
 
     assert str(caught.value) == "cannot connect: connection refused"

@@ -36,6 +36,7 @@ from lakeflight.telemetry import recorder as recorder_module
 from lakeflight.telemetry.sink import HttpSink
 from lakeflight.wire.envelope import decode_block, decode_stream
 from tests.support.fake_ingestion import FakeIngestion, RecordingSink, fake_ingestion
+from tests.support.ports import REFUSED
 
 
 @pytest.fixture(autouse=True)
@@ -762,7 +763,7 @@ def test_a_server_that_comes_late_gets_everything() -> None:
 
 
 def test_close_gives_up_on_a_server_that_is_away() -> None:
-    sink = HttpSink("http://127.0.0.1:9")  # the discard port: nobody listens
+    sink = HttpSink(f"http://{REFUSED}")
     running = Telemetry("http://unused", sink=sink, flush_interval_s=60).install()
     log("t", 4, "x")
     begun = time.monotonic()
@@ -853,11 +854,11 @@ Telemetry(sys.argv[1]).install()
 log("t", 4, "into the void")
 """
     begun = time.monotonic()
-    finished = _run_program(source, "http://127.0.0.1:9")
+    finished = _run_program(source, f"http://{REFUSED}")
 
     assert (finished.returncode, finished.stdout) == (0, "")
     assert finished.stderr == (
-        "lakeflight telemetry: cannot send to http://127.0.0.1:9: connection refused;"
+        f"lakeflight telemetry: cannot send to http://{REFUSED}: connection refused;"
         " 1 log lines, 0 metrics, 0 spans lost\n"
     )
     assert time.monotonic() - begun < 5
@@ -1115,14 +1116,14 @@ def test_what_was_lost_is_a_line_in_the_lake(sink: RecordingSink) -> None:
 
 
 def test_a_server_that_is_away_is_complained_of_once(capfd: pytest.CaptureFixture[str]) -> None:
-    running = Telemetry("http://127.0.0.1:9", flush_interval_s=60).install()
+    running = Telemetry(f"http://{REFUSED}", flush_interval_s=60).install()
     for _ in range(3):
         log("t", 4, "x")
         assert not running.flush(0.5)
     running.close()
 
     assert capfd.readouterr().err == (
-        "lakeflight telemetry: cannot send to http://127.0.0.1:9: connection refused;"
+        f"lakeflight telemetry: cannot send to http://{REFUSED}: connection refused;"
         " it is tried again; what does not fit into memory meanwhile is lost\n"
     )
 
@@ -1144,7 +1145,7 @@ def test_a_refusal_is_complained_of_once(capfd: pytest.CaptureFixture[str]) -> N
 def test_a_program_whose_standard_error_is_gone_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, broken: str | None
 ) -> None:
-    running = Telemetry("http://127.0.0.1:9", flush_interval_s=60).install()
+    running = Telemetry(f"http://{REFUSED}", flush_interval_s=60).install()
     monkeypatch.setattr(sys, "stderr", broken)
     log("t", 4, "x")
 

@@ -19,6 +19,7 @@ import pytest
 from server.postgres_launcher import LAUNCH_FAILED
 from server.surroundings import OPEN_FILES_MIN
 from tests.support.fixtures import ROOT
+from tests.support.ports import REFUSED
 
 FREE = ("--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0")
 
@@ -209,7 +210,7 @@ def test_doctor_finds_the_same(tmp_path: Path, case: str) -> None:
     start = Start(tmp_path)
     prepare(start)
     # Where the database is not what the case is about, doctor need not try whether one can be made here.
-    elsewhere = () if "database" in case else ("--postgres-url", "postgresql://lake@127.0.0.1:9/lake")
+    elsewhere = () if "database" in case else ("--postgres-url", f"postgresql://lake@{REFUSED}/lake")
 
     looked = start.run("doctor", *elsewhere)
 

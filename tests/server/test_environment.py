@@ -16,6 +16,7 @@ import pytest
 from lakeflight.commands.environment import OF_BACKENDS, keep_own
 from lakeflight.connection import connect
 from tests.support.fixtures import ROOT
+from tests.support.ports import REFUSED
 from tests.support.programs import Program
 from tests.support.serving import Server, ServerDiedError, serving
 
@@ -66,7 +67,7 @@ def hostile(folder: Path) -> dict[str, str]:
     nothing = str(folder / "is not there")
     locked = folder / "locked"
     locked.write_text("a file where a folder is looked for")
-    proxy = "http://127.0.0.1:9"  # where nobody listens
+    proxy = f"http://{REFUSED}"  # where nobody listens
     return {
         **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "grpc_proxy"), proxy),
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "GRPC_PROXY"), proxy),
@@ -237,7 +238,7 @@ def test_the_command_asks_and_doctor_looks_amidst_all_of_them(beset: tuple[Serve
 def test_no_proxy_stands_between_a_program_and_its_own_machine(
     beset: tuple[Server, dict[str, str]], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv(name, f"http://{REFUSED}")
 
     with connect(beset[0].flight) as lake:
         assert lake.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
