@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import cache
 from itertools import accumulate
 from typing import Any, Final
 
@@ -114,8 +116,8 @@ class Checked:
 def judge(
     parsed: Parsed,
     *,
-    tables: Container[str],
-    view_sets: Container[str],
+    tables: Collection[str],
+    view_sets: Collection[str],
     time_columns: Container[str] = frozenset(),
     other_columns: Container[str] = frozenset(),
     parameters: Sequence[Any] | None = None,
@@ -176,8 +178,8 @@ class _Walk:
     def __init__(
         self,
         limits: EngineLimits,
-        tables: Container[str],
-        view_sets: Container[str],
+        tables: Collection[str],
+        view_sets: Collection[str],
         time_columns: Container[str],
         other_columns: Container[str],
         parameters: Sequence[Any] | None,
@@ -193,6 +195,7 @@ class _Walk:
         self._rules = function_rules()
         self._references = 0
         self._ctes = 0
+        self._queries = 0
         self._inlined: dict[str, Node] = {}  # common table expressions that are planned again for every use
         self._tables: set[str] = set()
         self._calls: set[Call] = set()
@@ -280,6 +283,9 @@ class _Walk:
 
     def _structure(self, name: str, node: Node, frame: _Frame) -> None:
         if name.endswith("_NODE"):
+            self._queries += 1
+            if self._queries > self._limits.queries_max:
+                raise LimitExceededError(f"the statement has more than {self._limits.queries_max} SELECTs")
             if name not in _QUERY_NODES:
                 what = name.removesuffix("_NODE").replace("_", " ").lower()
                 raise ForbiddenSqlError(f"only SELECT statements are allowed, not {what}")
@@ -321,11 +327,23 @@ class _Walk:
         if names[:-1] not in ([], [SCHEMA_NAME], [CATALOG_NAME], [CATALOG_NAME, SCHEMA_NAME]):
             raise ForbiddenSqlError(f"unknown table {shown!r}: tables are in {CATALOG_NAME}.{SCHEMA_NAME}")
         if names[-1] not in self._known_tables:
-            hint = ""
-            if path[-1] in self._view_sets:
-                hint = f": read it as view_instance('{path[-1]}', '<id>')"
-            raise ForbiddenSqlError(f"unknown table {shown!r}{hint}")
+            raise ForbiddenSqlError(f"unknown table {shown!r}{self._instead_of_table(names[-1], scope)}")
         self._tables.add(names[-1])
+
+    def _instead_of_table(self, name: str, ctes: frozenset[str]) -> str:
+        """What a table that there is not could have been meant to be."""
+        if name in self._view_sets:
+            return f": its rows are those of one instance, read it as view_instance('{name}', '<id>')"
+        near = nearest(name, {*self._known_tables, *self._view_sets, *ctes, *relation_functions()})
+        if near is None:
+            return ""
+        if near in self._known_tables or near in ctes:
+            return f": did you mean {near}?"
+        return (
+            f": did you mean view_instance('{near}', '<id>')?"
+            if near in self._view_sets
+            else f": did you mean {near}(…)?"
+        )
 
     def _information_table(self, node: Node, name: str, shown: str) -> None:
         if name not in INFORMATION_TABLES:
@@ -353,13 +371,17 @@ class _Walk:
             resolved = function.call(call.get("arguments") or [], self._parameters)
             source, _ = read_by(resolved)
             if source not in self._view_sets:
-                raise UnknownViewError(f"view set {source!r} not found")
+                near = nearest(source, self._view_sets)
+                raise UnknownViewError(f"view set {source!r} not found" + (f": did you mean {near!r}?" if near else ""))
             self._calls.add(resolved)
             return
         rule = self._rules.get(name)
         if rule is None or rule.verdict is not Verdict.TABLE:
             if name.isascii() and rule is None:
-                raise ForbiddenSqlError(f"unknown table function {name!r}")
+                near = nearest(name, {*relation_functions(), *_named_functions(Verdict.TABLE)})
+                raise ForbiddenSqlError(
+                    f"unknown table function {name!r}" + (f": did you mean {near}?" if near else "")
+                )
             raise ForbiddenSqlError(f"table function {name!r} is not allowed")
 
     @staticmethod
@@ -409,7 +431,8 @@ class _Walk:
                 raise ForbiddenSqlError(f"operator {written!r} is not allowed")
             return
         if rule is None and PLAIN_NAME.match(written):
-            raise ForbiddenSqlError(f"unknown function {written!r}")
+            near = nearest(name, _named_functions(Verdict.ALLOW))
+            raise ForbiddenSqlError(f"unknown function {written!r}" + (f": did you mean {near}?" if near else ""))
         if rule is None or not PLAIN_NAME.match(written) or rule.verdict not in (Verdict.ALLOW, Verdict.TABLE):
             reason = f": {rule.reason}" if rule is not None and rule.reason else ""
             raise ForbiddenSqlError(f"function {written!r} is not allowed{reason}")
@@ -525,6 +548,18 @@ class _Walk:
         if match is None or (int(match.group(4)) == 0 and int(match.group(5) or 0) == 0):
             return
         raise ForbiddenSqlError(f"the timestamp {text!r} has an offset: write it in UTC{_utc_hint(match)}")
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that a misspelt one is likeliest to mean; ``None``: none is near."""
+    found = get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.75)
+    return found[0] if found else None
+
+
+@cache
+def _named_functions(verdict: Verdict) -> frozenset[str]:
+    rules = function_rules().values()
+    return frozenset(rule.name for rule in rules if rule.verdict is verdict and PLAIN_NAME.match(rule.name))
 
 
 def _utc_hint(match: re.Match[str]) -> str:

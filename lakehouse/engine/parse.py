@@ -54,6 +54,11 @@ class Parser:
             raise LimitExceededError(f"the statement has {size} bytes, the limit is {self._limits.sql_bytes_max}")
         if "\0" in sql:
             raise SqlSyntaxError("the statement contains a NUL character")
+        if size > self._limits.tokens_max and (tokens := len(duckdb.tokenize(sql))) > self._limits.tokens_max:
+            raise LimitExceededError(
+                f"the statement has {tokens} words and signs, the limit is {self._limits.tokens_max}:"
+                " bind long lists as one list, and test with list_contains(?, …)"
+            )
         return sql
 
     @staticmethod

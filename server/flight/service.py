@@ -205,7 +205,9 @@ class FlightService:
         while (message := await call.read()) is not None:
             size += len(message)
             if size > UPLOAD_BYTES_MAX:
-                raise LimitExceededError(f"the bound values take more than {UPLOAD_BYTES_MAX} bytes")
+                raise LimitExceededError(
+                    f"the bound values take more than {BOUND_VALUES_BYTES_MAX} bytes, at most so many may"
+                )
             frames.append(decode_frame(message))
         bound = self._sealer.bind(call.caller, command.handle, read_upload(frames))
         # JDBC reads the handle without asking whether there is one.

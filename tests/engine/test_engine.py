@@ -865,7 +865,7 @@ def test_every_refusal_is_an_error_of_the_lake(lake: EngineLake) -> None:
 
 def test_limits_are_the_documented_ones() -> None:
     assert (DEFAULT_LIMITS.sql_bytes_max, DEFAULT_LIMITS.relations_max, DEFAULT_LIMITS.lambda_depth_max) == (
-        65_536,
+        1 << 20,
         64,
         8,
     )

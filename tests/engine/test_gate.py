@@ -209,8 +209,37 @@ def test_a_bound_timestamp_with_an_offset_is_refused_too(parser: Parser) -> None
 
 
 def test_a_long_text_is_refused_before_it_is_parsed(parser: Parser) -> None:
-    with pytest.raises(LimitExceededError, match="the limit is 65536"):
-        check(parser, "SELECT '" + "x" * 70_000 + "'")
+    with pytest.raises(LimitExceededError, match="the limit is 1048576"):
+        check(parser, "SELECT '" + "x" * (1 << 20) + "'")
+    with pytest.raises(LimitExceededError, match="has 200004 words and signs, the limit is 65536: bind long lists"):
+        check(parser, "SELECT [1" + ",1" * 100_000 + "]")
+
+
+def test_a_long_text_that_is_no_long_statement_passes(parser: Parser) -> None:
+    ids = ", ".join(f"'6a1b2c3d-0000-4000-8000-{number:012}'" for number in range(20_000))
+
+    assert check(parser, f"SELECT * FROM log_entries WHERE process_id IN ({ids})").tables == {"log_entries"}
+    assert check(parser, "SELECT '" + "x" * 1_000_000 + "'").text
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT * FROM log_entrie", r"unknown table 'log_entrie': did you mean log_entries\?"),
+        ("SELECT * FROM main.proceses", r"unknown table 'main.proceses': did you mean processes\?"),
+        ("SELECT * FROM thread_spans", r"unknown table 'thread_spans': .* view_instance\('thread_spans', '<id>'\)"),
+        ("SELECT * FROM Thread_Spans", r"view_instance\('thread_spans', '<id>'\)"),
+        ("SELECT * FROM thread_span", r"did you mean view_instance\('thread_spans', '<id>'\)\?"),
+        ("WITH totals AS (SELECT 1) SELECT * FROM total", r"did you mean totals\?"),
+        ("SELECT * FROM view_instance('log_entrys', 'global')", "view set 'log_entrys' not found: did you mean 'log_entries'"),
+        ("SELECT * FROM view_instances('log_entries', 'global')", "unknown table function 'view_instances': did you mean view_instance"),
+        ("SELECT date_trunk('hour', time) FROM log_entries", "unknown function 'date_trunk': did you mean date_trunc"),
+        ("SELECT * FROM zebra", "unknown table 'zebra'$"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_names_the_nearest(parser: Parser, sql: str, message: str) -> None:
+    with pytest.raises(LakeflightError, match=message):
+        check(parser, sql)
 
 
 def test_the_kinds_of_errors_differ(parser: Parser) -> None:

@@ -272,7 +272,7 @@ BOMBS: list[str] = [
     "SELECT 1 IN (" + ",".join(map(str, range(30_000))) + ")",
     "WITH " + ", ".join(f"c{i} AS (SELECT 1)" for i in range(1_000)) + " SELECT 1",
     "SELECT " + "/*" * 20_000,
-    "SELECT '" + "x" * 70_000 + "'",
+    "SELECT '" + "x" * 1_100_000 + "'",
     # Each expression is planned again for each of its two uses: a thousand million relations.
     "WITH c0 AS NOT MATERIALIZED (SELECT 1 AS x), "
     + ", ".join(f"c{n + 1} AS NOT MATERIALIZED (SELECT * FROM c{n} UNION ALL SELECT * FROM c{n})" for n in range(30))
