@@ -28,6 +28,7 @@ from lakehouse.errors import (
     SqlSyntaxError,
     UnauthenticatedError,
     UnknownViewError,
+    UnreadableFileError,
     UnsupportedError,
 )
 
@@ -51,6 +52,7 @@ STATUS: Final[Mapping[type[Exception], Any]] = {
     QueryTimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
     QueryCancelledError: grpc.StatusCode.CANCELLED,
     BackendUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    UnreadableFileError: grpc.StatusCode.UNAVAILABLE,
     CorruptBlockError: grpc.StatusCode.DATA_LOSS,
     IncompleteDataError: grpc.StatusCode.DATA_LOSS,
     InternalError: grpc.StatusCode.INTERNAL,
