@@ -13,6 +13,7 @@ import pytest
 
 from lakeflight.wire import cbor
 from lakehouse.buckets.decoding import JobLimits
+from lakehouse.buckets.freshen import MaterializerLimits
 from lakehouse.engine import output
 from lakehouse.engine.limits import EngineLimits
 from server.flight import handles
@@ -29,6 +30,7 @@ SETTINGS = {  # of which the page has the variable
     *("memory_bytes_max", "threads", "memory_bytes", "slots", "short_slots", "statement_timeout_s"),
     *("stall_max_s", "stalled_reader_s", "statements_per_identity_max", "spool", "calls_max"),
     *("calls_per_connection_max", "silent_call_s", "idle_connection_s"),
+    *("freshen_bytes_max", "freshen_s_max", "margin_s"),
 }
 IN_PROSE = {  # where the sentence that explains it has the number, and a table would say it twice
     "queue_wait_max_s": ("querying.md", "A statement waits for its turn for {}"),
@@ -39,6 +41,8 @@ IN_PROSE = {  # where the sentence that explains it has the number, and a table 
     "RECEIVED_BYTES_MAX": ("sending.md", "413 over {}, or over"),
     "DECODED_BYTES_MAX": ("sending.md", "or over {} when decompressed"),
     "block_metadata_bytes_max": ("sending.md", "so this may take {}:"),
+    "lease_s": ("operating.md", "cut off for {} loses it to the next"),
+    "held_elsewhere_s_max": ("operating.md", "A query that waits for {} for a server"),
     "WIDE_FRAME_BYTES_MAX": ("querying.md", "A row of a result is sent whole, and may take {}"),
 }
 NOT_MET = {  # by any user: what is remembered, how results are cut, how workers are kept, what only makes planning bound less
@@ -52,6 +56,7 @@ NOT_MET = {  # by any user: what is remembered, how results are cut, how workers
         "CONNECTION_AGE_GRACE_S",
         "CALLER_TIMEOUT_S",
     ),  # the last is caller_timeout_s
+    *("buckets_at_once", "abandoned_s_max", "deltas_max", "intent_s", "jobs"),
 }
 
 
@@ -68,7 +73,7 @@ def of_module(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 def all_limits() -> Mapping[str, Any]:
     found: dict[str, Any] = {"WIDE_FRAME_BYTES_MAX": WIDE_FRAME_BYTES_MAX, "NESTING_MAX": output.NESTING_MAX}
-    for limits in (EngineLimits(), FlightLimits(), QueryPoolLimits(), BodyLimits()):
+    for limits in (EngineLimits(), FlightLimits(), QueryPoolLimits(), BodyLimits(), MaterializerLimits()):
         for name, value in of_class(limits):
             assert found.setdefault(name, value) == value, f"two limits are called {name}"
     found["block_metadata_bytes_max"] = JobLimits().block_metadata_bytes_max
