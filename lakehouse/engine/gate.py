@@ -332,6 +332,9 @@ class _Walk:
 
     def _instead_of_table(self, name: str, ctes: frozenset[str]) -> str:
         """What a table that there is not could have been meant to be."""
+        function = relation_functions().get(name)
+        if function is not None:
+            return f": it is a function, {name}({', '.join(argument.name for argument in function.arguments)})"
         if name in self._view_sets:
             return f": its rows are those of one instance, read it as view_instance('{name}', '<id>')"
         near = nearest(name, {*self._known_tables, *self._view_sets, *ctes, *relation_functions()})
@@ -340,9 +343,9 @@ class _Walk:
         if near in self._known_tables or near in ctes:
             return f": did you mean {near}?"
         return (
-            f": did you mean view_instance('{near}', '<id>')?"
-            if near in self._view_sets
-            else f": did you mean {near}(…)?"
+            f": did you mean {near}(…)?"
+            if near in relation_functions()
+            else f": did you mean view_instance('{near}', '<id>')?"
         )
 
     def _information_table(self, node: Node, name: str, shown: str) -> None:

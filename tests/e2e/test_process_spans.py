@@ -108,12 +108,31 @@ def test_pairs_are_those_of_a_plain_model_whatever_block_each_half_came_in(serve
         ("process_spans('{0}')", "takes a process id and a type of spans, not 1 arguments"),
         ("process_spans(1, 'both')", "the first argument of process_spans must be a string literal"),
         ("view_instance('process_spans', '{0}')", "process_spans is a function"),
-        ("process_spans", "process_spans"),
+        ("process_spans", r"it is a function, process_spans\(process_id, span_types\)"),
+        ("proces_spans", r"did you mean process_spans\(…\)"),
     ],
 )
 def test_what_means_nothing_is_refused_in_words(server: Server, program: Program, call: str, reason: str) -> None:
     with pytest.raises(ProgrammingError, match=reason):
         server.query(f"SELECT * FROM {call.format(program.process_id)}")
+
+
+def test_a_range_of_the_headers_takes_pairs_that_lie_in_it_whole(server: Server, program: Program) -> None:
+    headers = {"query_range_begin": "2024-05-01T10:00:00.0000015Z", "query_range_end": "2024-05-01T10:00:00.000008Z"}
+    with server.connect(headers) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT name FROM process_spans('{program.process_id}', 'async')")
+        found = cursor.fetch_arrow_table().to_pylist()
+
+    assert found == [{"name": "query"}]  # the request begins before it and ends behind it
+
+
+def test_several_calls_in_a_statement_have_each_its_own_rows(server: Server, program: Program) -> None:
+    counts = ", ".join(
+        f"(SELECT count(*) FROM process_spans('{program.process_id}', '{types}')) AS {types}_spans"
+        for types in ("thread", "async", "both")
+    )
+
+    assert server.query(f"SELECT {counts}").to_pylist() == [{"thread_spans": 5, "async_spans": 2, "both_spans": 7}]
 
 
 def test_a_process_that_is_not_there_is_named(server: Server) -> None:
