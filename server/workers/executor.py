@@ -5,6 +5,7 @@ Implements ``lakehouse.jobs.run.QueryExecutor``.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,6 +38,7 @@ class LocalQueryExecutor:
     ) -> None:
         """``tables`` are the relations that can be named without arguments, ``sources`` all of them."""
         self._pool, self._store, self._catalog, self._scratch = pool, store, catalog, scratch
+        self._releasing: set[asyncio.Task[None]] = set()
         pool.describe(catalog_message(tables, sources))
 
     async def inspect(self, sql: str, values: bytes | None, caller: Caller) -> Planned:
@@ -47,8 +49,9 @@ class LocalQueryExecutor:
         """The job's frames; nothing is fetched before the first is asked for."""
         keys = sorted({key for relation in job.relations for key in (*relation.keys, *relation.keys_inside)})
         async with AsyncExitStack() as held:
-            paths = await held.enter_async_context(self._store.localize(keys)) if keys else []
-            snapshot = await held.enter_async_context(self._snapshot(job.needs)) if job.needs else {}
+            read = await held.enter_async_context(AsyncExitStack())
+            paths = await read.enter_async_context(self._store.localize(keys)) if keys else []
+            snapshot = await read.enter_async_context(self._snapshot(job.needs)) if job.needs else {}
             local = dict(zip(keys, map(str, paths), strict=True))
             stream = self._pool.run(
                 Statement(
@@ -69,8 +72,15 @@ class LocalQueryExecutor:
                 timeout_s=job.timeout_s,
             )
             held.push_async_callback(stream.aclose)
+            if keys or job.needs:
+                stream.on_read = lambda: self._release(read)  # a reader may pause for long after that
             async for frame in stream:
                 yield frame
+
+    def _release(self, read: AsyncExitStack) -> None:
+        task = asyncio.ensure_future(read.aclose())
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
 
     @asynccontextmanager
     async def _snapshot(self, needs: Sequence[RowsNeed]) -> AsyncIterator[Mapping[str, Path | bytes]]:

@@ -105,6 +105,7 @@ class WorkerStream:
         self.kill_at: float | None = None
         self.rows = 0  # known at the end
         self.bytes_read = 0
+        self.on_read: Callable[[], None] | None = None  # called when no worker needs what the statement reads any more
         self._pool, self._timeout_s, self._result_bytes_max = pool, timeout_s, result_bytes_max
         self._loop = asyncio.get_running_loop()
         self._worker: WorkerProcess | None = None
@@ -204,6 +205,7 @@ class WorkerStream:
             self.rows = message.rows
             if not self._empty_ring():
                 self._all_there = True
+                self._let_go()
                 self._wake()
                 self._watch_pause()
                 return False
@@ -498,7 +500,14 @@ class WorkerStream:
     def _end(self, error: LakeflightError | None) -> None:
         if not self._ended:
             self._ended, self._error = True, error
+            self._let_go()
         self._wake()
+
+    def _let_go(self) -> None:
+        """What the statement reads may go, though its reader may take long yet."""
+        if self.on_read is not None:
+            self.on_read()
+            self.on_read = None
 
     def _wake(self) -> None:
         if self._waker is not None and not self._waker.done():

@@ -8,16 +8,20 @@ import random
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import pytest
 
+from lakehouse.catalog.metadata import MetadataExport
 from lakehouse.errors import InternalError, LimitExceededError
+from lakehouse.jobs.run import JobRelation, RunJob
 from lakehouse.model import Caller
+from lakehouse.ports import ObjectStore
+from server.workers.executor import LocalQueryExecutor
 from server.workers.pool import QueryPoolLimits, QueryWorkerPool, Statement
 from server.workers.result_stream import WorkerStream
 from server.workers.spool import SpoolLimits
@@ -284,6 +288,57 @@ async def test_the_last_frames_that_may_not_be_kept_are_read_out_of_the_ring(fol
         assert (table_of(taken)["i"].to_numpy() == numpy.arange(250_000)).all()
         assert pool.busy == 0
         assert await one(pool) == 1
+
+
+class _OneFile:
+    """A store that knows how many files it has handed out."""
+
+    def __init__(self) -> None:
+        self.pinned = 0
+
+    @asynccontextmanager
+    async def localize(self, keys: Sequence[str]) -> AsyncIterator[list[Path]]:
+        self.pinned += len(keys)
+        try:
+            yield [Path("/nowhere") / key for key in keys]
+        finally:
+            self.pinned -= len(keys)
+
+
+async def test_a_paused_reader_pins_no_file_that_its_statement_has_read(folder: Path) -> None:
+    store = _OneFile()
+    async with pool_of(folder) as pool:
+        executor = LocalQueryExecutor(
+            pool,
+            cast(ObjectStore, store),
+            cast(MetadataExport, None),  # nothing is asked of the catalog
+            folder,
+            tables={},
+            sources={},
+        )
+        frames = executor.run(RunJob(LARGE, None, Caller(), (JobRelation("a", "a", keys=("key",)),)))
+        taken = [await anext(frames), await anext(frames)]
+        assert store.pinned == 1
+
+        await until(lambda: store.pinned == 0)
+
+        assert pool.spools.kept_bytes > 0
+        table = table_of([*taken, *[frame async for frame in frames]])
+        assert table.num_rows == ROWS
+
+
+async def test_a_statement_that_is_closed_half_way_unpins_its_files(folder: Path) -> None:
+    store = _OneFile()
+    async with pool_of(folder, slots=1) as pool:
+        executor = LocalQueryExecutor(
+            pool, cast(ObjectStore, store), cast(MetadataExport, None), folder, tables={}, sources={}
+        )
+        frames = executor.run(RunJob(ENDLESS, None, Caller(), (JobRelation("a", "a", keys=("key",)),)))
+        await anext(frames)
+
+        await frames.aclose()
+
+        await until(lambda: store.pinned == 0 and pool.busy == 0)
 
 
 def _resident_bytes() -> int:
