@@ -213,7 +213,8 @@ def _cast(node: Node, function: str, types: tuple[str, ...], is_compared: bool) 
             yield _Found("nested", _place(node), function, types)
     elif is_compared and target.get("id") == "TIMESTAMP_NS" and source.get("id") in (*_COARSE, "VARCHAR"):
         value = ((node.get("children") or [{}])[0].get("value") or {}).get("value")
-        if value not in _INFINITE:
+        is_common = isinstance(value, str) and _COMMON_MOMENT.fullmatch(value) is not None
+        if not is_common and value not in _INFINITE:
             yield _Found("far", _place(node), function, types, str(source["id"]))
 
 
