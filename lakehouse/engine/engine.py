@@ -156,13 +156,12 @@ class QueryEngine:
         declared = self._declared(database, checked, sql, catalog)
         reads = checked.kind not in ("describe", "show_tables") and bool(checked.tables or checked.calls)
         closed = ""
-        if bound is None:
+        if bound is None and checked.parameters:
             executable = Parameters(database.connection, checked).prepared(declared)
-            if not checked.parameters:
-                closed = executable.text
         else:
-            template = self._template(inspector, checked, sql, bound, catalog)
-            executable, closed = template.bound(bound), template.closed(database.connection, bound)
+            values = bound or []
+            template = self._template(inspector, checked, sql, values, catalog)
+            executable, closed = template.bound(values), template.closed(database.connection, values)
         database.use_functions(executable.text)
         schema = self._schema(database, checked, executable, must_bind=bound is not None or declared.binds)
         references = self._references(database, checked, catalog, closed) if reads else ()
