@@ -14,10 +14,10 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.engine.functions import (
+    CLOCK_FUNCTIONS,
     ArrowFunction,
     Macro,
     RelationFunction,
-    engine_rules,
     functions_in,
     own_functions,
     read_by,
@@ -89,7 +89,7 @@ class Database:
             planning = [planning_setting(self.connection)] if plans else []
             self._run("; ".join(f"SET {setting}" for setting in (*settings(limits), *extra_settings, *planning)))
             self._run(f"ATTACH ':memory:' AS {CATALOG_NAME}; USE {CATALOG_NAME}; DETACH memory")
-            self._add_functions()
+            self._add_relation_functions()
         except duckdb.Error as error:
             self.connection.close()
             raise InternalError(f"the engine does not start: {error}") from error
@@ -107,9 +107,7 @@ class Database:
                 )
             self._functions.add(function.name)
 
-    def _add_functions(self) -> None:
-        """Those that stand for the engine's own, which would answer if they were not there; and relation functions."""
-        self.use_functions(" ".join(name for name in engine_rules() if name in {f.name for f in own_functions()}))
+    def _add_relation_functions(self) -> None:
         for function in relation_functions().values():
             self._run(f"CREATE {_relation_macro(function)}")
 
@@ -120,7 +118,8 @@ class Database:
         self.locked = True
 
     def set_now(self, now_ns: int) -> None:
-        """What the clock shows to the next statement."""
+        """What the clock shows to the next statement, which reads ours and not the engine's own."""
+        self.use_functions(" ".join(function.name for function in own_functions() if function.name in CLOCK_FUNCTIONS))
         self._run(f"SET VARIABLE {NOW_VARIABLE} = make_timestamp_ns({int(now_ns)})")
 
     def bind(
