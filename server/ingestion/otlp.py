@@ -7,6 +7,7 @@ stores nothing twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import OrderedDict
@@ -26,10 +27,13 @@ from server.ingestion.limits import RequestRefusedError
 from server.ingestion.status import answer_to, is_foreseen
 
 RECEIVED_BYTES_MAX: Final = 20 << 20  # of a body as it comes; exporters send batches of some 100 KB
-DECODED_BYTES_MAX: Final = 64 << 20  # of a body when it is decompressed; as messages it takes several times as much
+# Of a body when it is decompressed. As messages it takes ten times as much, and if they are empty ninety times: two bytes
+# on the wire are a message of 180. So large ones take turns.
+DECODED_BYTES_MAX: Final = 20 << 20
+LARGE_BYTES: Final = 2 << 20
 DECODE_INLINE_BYTES_MAX: Final = 32 << 10  # above, decoding would hold up every other request
 _EXPANSION: Final = 16  # of bodies that somebody has compressed well
-DECODE_THREADS: Final = 2  # bounds also how many large requests are in memory as messages
+DECODE_THREADS: Final = 2
 REGISTERED_MAX: Final = 65_536  # streams that are known to be registered; 100 bytes each
 REGISTERED_S: Final = 600.0  # then the rows are written again, in case somebody has removed them
 RETRY_AFTER_S: Final = 30
@@ -64,6 +68,7 @@ class OtlpIngestion:
         self._blocks = blocks
         self._registered = _Registered()
         self._threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="otlp")
+        self._large = asyncio.Semaphore(1)
 
     def routes(self) -> dict[str, Route]:
         """The paths of all signals."""
@@ -85,7 +90,8 @@ class OtlpIngestion:
         def decode() -> list[ResourceBlock]:
             return decode_request(signal, body, now_ns, is_json=is_json)
 
-        resources = await self._work(len(body), decode)
+        async with self._large if len(body) > LARGE_BYTES else contextlib.nullcontext():
+            resources = await self._work(len(body), decode)
         for resource in resources:
             await self._register(signal, resource)
         puts = [asyncio.ensure_future(self._blocks.put(resource.block)) for resource in resources]
