@@ -189,12 +189,13 @@ class Settings(BaseSettings):
             )
         return address
 
-    @field_validator("http_address")
+    @field_validator("http_address", "otlp_grpc_address")
     @classmethod
-    def _another_than_flight(cls, address: str, info: ValidationInfo) -> str:
-        flight = info.data.get("flight_address")
-        if flight is not None and _are_one(address, flight):
-            raise ValueError(f"is where Flight SQL listens ({spelled('flight_address')}): give each a port of its own")
+    def _of_its_own(cls, address: str | None, info: ValidationInfo) -> str | None:
+        for name, what in (("flight_address", "Flight SQL"), ("http_address", "ingestion")):
+            other = info.data.get(name)  # absent where it is this one, comes later, or is wrong itself
+            if address is not None and other is not None and _are_one(address, other):
+                raise ValueError(f"is where {what} listens ({spelled(name)}): give each a port of its own")
         return address
 
     @field_validator("postgres_url")

@@ -131,6 +131,10 @@ def one_address_for_both(start: Start) -> None:
     start.arguments = ["--flight-address", "127.0.0.1:7999", "--http-address", "localhost:7999"]
 
 
+def one_address_for_all_of_ingestion(start: Start) -> None:
+    start.arguments = ["--http-address", "127.0.0.1:7999", "--otlp-grpc-address", "127.0.0.1:7999"]
+
+
 def no_port(start: Start) -> None:
     start.arguments = ["--http-address", "127.0.0.1"]
 
@@ -176,6 +180,11 @@ CASES: dict[str, tuple[Callable[[Start], None], int, str]] = {
     "ready file nowhere": (ready_file_nowhere, 1, "the ready file .*: there is no folder .*nowhere"),
     "bare IPv6": (bare_ipv6, 2, r"--flight-address ::1:0 .* stands in brackets, as in \[::1\]:9000"),
     "one address for both": (one_address_for_both, 2, "--http-address localhost:7999 is where Flight SQL listens"),
+    "one address for ingestion": (
+        one_address_for_all_of_ingestion,
+        2,
+        "--otlp-grpc-address 127.0.0.1:7999 is where ingestion listens",
+    ),
     "no port": (no_port, 2, "--http-address 127.0.0.1 is not HOST:PORT"),
     "another machine": (an_address_of_another_machine, 2, "--flight-address 10.0.0.1:5000 is not a loopback address"),
     "no database there": (
