@@ -39,9 +39,11 @@ def test_the_ready_file_says_where_the_server_answers_and_sigterm_ends_it_well(t
     server = start(tmp_path)
     told = json.loads(next(tmp_path.glob("ready-*.json")).read_text())
 
+    otlp_grpc = told.pop("otlp_grpc")
     assert told == {"flight": server.flight, "http": server.http, "pid": server.process.pid}
     assert re.fullmatch(r"grpc://127\.0\.0\.1:\d+", told["flight"])
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", told["http"])
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", otlp_grpc)
     assert server.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
 
     assert server.stop() == 0
