@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.comparison import assert_same_rows
 from tests.support.fixtures import Case, otlp_cases, rows_of
-from tests.support.serving import Server
+from tests.support.serving import Server, start
 
 CASES = pytest.mark.parametrize("case", otlp_cases(), ids=lambda case: case.name)
 VIEW_SETS = ("processes", "streams", "blocks", "log_entries", "measures", "otel_spans")
@@ -32,6 +33,21 @@ def test_sending_everything_twice_changes_nothing(server: Server, case: Case) ->
 
     for view_set in VIEW_SETS:
         assert_same_rows(answers(server, case, view_set), before[view_set], view_set)
+
+
+@CASES
+def test_a_kill_of_everything_loses_nothing_that_was_acknowledged(tmp_path: Path, case: Case) -> None:
+    server = start(tmp_path)
+    try:
+        server.replay(case.requests[:1])  # the first to come says when the process began
+        server.kill()
+        server = start(tmp_path)
+        assert_same_rows(answers(server, case, "otel_spans"), recorded(case, "otel_spans"), "otel_spans")
+        server.replay(list(reversed(case.requests)))
+        for view_set in VIEW_SETS:
+            assert_same_rows(answers(server, case, view_set), recorded(case, view_set), view_set)
+    finally:
+        server.kill()
 
 
 def answers(server: Server, case: Case, view_set: str) -> list[dict[str, Any]]:
