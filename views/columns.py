@@ -213,15 +213,15 @@ class _Processes:
             CorruptPayloadError: The estimate makes no sense.
         """
         clock = self._clocks.get(process.process_id)
-        if clock is None:
-            clock = clock_of(
-                process,
-                LastTiming(block.end_ticks, block.end_time_ns)
-                if self._estimates is None
-                else self._estimates.timing_of(process),
-            )
-            if process.tsc_frequency > 0 or self._estimates is not None:
-                self._clocks[process.process_id] = clock
+        if clock is not None:
+            return clock
+        if self._estimates is not None:
+            timing = self._estimates.timing_of(process)
+        else:
+            timing = LastTiming(block.end_ticks, block.end_time_ns)
+        clock = clock_of(process, timing)
+        if process.tsc_frequency > 0 or self._estimates is not None:  # the same for every block
+            self._clocks[process.process_id] = clock
         return clock
 
 

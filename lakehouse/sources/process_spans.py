@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from lakehouse.errors import UnknownViewError
 from lakehouse.model import EVERYTHING, Caller
 from lakehouse.sources.merged import MergedSource, MergedView
 from lakehouse.sources.port import Arguments, Freshening, PartitionMaker, Rows, Use
 
-THREAD_ONLY = "thread"
+THREAD_ONLY: Final = "thread"  # the type whose rows are whole in their files
 
 
 class ProcessSpansSource(MergedSource):
