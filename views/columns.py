@@ -215,12 +215,9 @@ class _Processes:
         clock = self._clocks.get(process.process_id)
         if clock is not None:
             return clock
-        if self._estimates is not None:
-            timing = self._estimates.timing_of(process)
-        else:
-            timing = LastTiming(block.end_ticks, block.end_time_ns)
-        clock = clock_of(process, timing)
-        if process.tsc_frequency > 0 or self._estimates is not None:  # the same for every block
+        of_block = LastTiming(block.end_ticks, block.end_time_ns)
+        clock = clock_of(process, self._estimates.timing_of(process) if self._estimates else of_block)
+        if process.tsc_frequency > 0 or self._estimates:  # the same for every block
             self._clocks[process.process_id] = clock
         return clock
 
