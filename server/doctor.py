@@ -87,6 +87,8 @@ def _checks(
         return [*checks, ("running server", lambda: _running_server(folder, owner))]
     if settings.ready_file is not None:
         checks.append(("ready file", lambda: _ready_file(settings)))
+    if (otlp := settings.otlp_grpc_address) is not None:
+        checks.append(("OTLP address", lambda: _otlp_address(otlp)))
     return [
         *checks,
         ("Flight address", lambda: _address("flight_address", settings.flight_address, _answers_flight)),
@@ -212,6 +214,11 @@ async def _address(setting: str, address: str, answers: Callable[[str], None]) -
         except Exception:
             raise taken from None
         raise Problem(f"a lakeflight server on another data folder answers there: {taken}") from None
+    return f"{address} is free"
+
+
+async def _otlp_address(address: str) -> str:
+    check_address("otlp_grpc_address", address)
     return f"{address} is free"
 
 

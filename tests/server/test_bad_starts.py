@@ -377,3 +377,14 @@ def test_a_server_needs_no_shared_memory_of_the_system(small_shared_memory: list
     )
 
     assert (said.returncode, said.stdout) == (0, "100000\n"), said.stderr
+
+
+def test_a_port_of_otlp_that_somebody_has_is_named_by_both_commands(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        start = Start(tmp_path, ["--otlp-grpc-address", address])
+        said = {command: start.run(command) for command in ("serve", "doctor")}
+
+    for command, ran in said.items():
+        assert ran.returncode == 1, command
+        assert f"{address} is taken" in ran.stdout + ran.stderr, command
