@@ -195,7 +195,7 @@ class Connection:
             try:
                 reader, answer = self._open(command, options)
             except BaseException:
-                self._close_prepared(prepared)
+                self.close_prepared(prepared)
                 raise
         return QueryStream(self, reader, answer, prepared)
 
@@ -214,7 +214,7 @@ class Connection:
         except (KeyError, NotImplementedError, IndexError, json.JSONDecodeError):  # an unknown id; another server
             return None
         except (pa.ArrowException, flight.FlightError) as error:
-            raise _translate(error) from error
+            raise translated(error) from error
         return known if isinstance(known, dict) else None
 
     def close(self) -> None:
@@ -254,14 +254,14 @@ class Connection:
                 writer.done_writing()
                 reply = replies.read()
         except BaseException:
-            self._close_prepared(prepared)
+            self.close_prepared(prepared)
             raise
         if reply is None:
             return prepared, prepared
         bound = SQL["DoPutPreparedStatementResult"].FromString(reply.to_pybytes()).prepared_statement_handle
         return prepared, bound or prepared
 
-    def _close_prepared(self, handle: bytes | None) -> None:
+    def close_prepared(self, handle: bytes | None) -> None:
         if handle is None:
             return
         body = pack(SQL["ActionClosePreparedStatementRequest"](prepared_statement_handle=handle))
@@ -335,7 +335,7 @@ class QueryStream(Iterator[pa.RecordBatch]):
 
     def _finish(self) -> None:
         self._finished = True
-        self._connection._close_prepared(self._prepared)
+        self._connection.close_prepared(self._prepared)
         self._prepared = None
 
 
@@ -511,7 +511,7 @@ _BY_TYPE: Final[Sequence[tuple[type[Exception], type[ClientError]]]] = (
 )
 
 
-def _translate(error: Exception) -> ClientError:
+def translated(error: Exception) -> ClientError:
     """The server's own sentence, without the transport's layers around it."""
     text = str(error).strip()
     match = _LAYER.match(text)
@@ -549,6 +549,6 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, flight.FlightError, OSError) as error:
-        raise _translate(error) from error
+        raise translated(error) from error
     except MalformedRequestError as error:
         raise ServerError(f"the server's answer cannot be read: {error}") from error

@@ -270,9 +270,9 @@ async def running(
         flight.set_serving(True)
 
         addresses = Addresses(
-            flight=_url("grpc", host_and_port(settings.flight_address)[0], flight.port),
-            http=_url("http", *http_listener.getsockname()[:2]),
-            otlp_grpc=None if otlp_grpc is None else _url("http", *otlp_grpc.getsockname()[:2]),
+            flight=url_of("grpc", host_and_port(settings.flight_address)[0], flight.port),
+            http=url_of("http", *http_listener.getsockname()[:2]),
+            otlp_grpc=None if otlp_grpc is None else url_of("http", *otlp_grpc.getsockname()[:2]),
         )
         for announcement in _announcements(settings, folder):
             _announce(announcement, addresses)
@@ -414,7 +414,7 @@ def _reserve_otlp_grpc(settings: Settings, http_host: str) -> socket.socket | No
         return None
 
 
-def _url(scheme: str, host: str, port: int) -> str:
+def url_of(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://{_host_and_port(host, port)}"
 
 

@@ -45,7 +45,7 @@ class IngestionProcesses:
     listener: socket.socket
     spec: IngestionSpec
     count: int
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _children: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
     _stopping: bool = False
 
@@ -57,7 +57,7 @@ class IngestionProcesses:
             OSError: One could not be started.
         """
         ready = [asyncio.get_running_loop().create_future() for _ in range(self.count)]
-        self._tasks = [asyncio.create_task(self._keep(index, future)) for index, future in enumerate(ready)]
+        self.tasks = [asyncio.create_task(self.keep(index, future)) for index, future in enumerate(ready)]
         try:
             async with asyncio.timeout(READY_S):
                 await asyncio.gather(*ready)
@@ -80,11 +80,11 @@ class IngestionProcesses:
                 for child in children:
                     with contextlib.suppress(ProcessLookupError):
                         child.kill()
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def _keep(self, index: int, ready: asyncio.Future[None]) -> None:
+    async def keep(self, index: int, ready: asyncio.Future[None]) -> None:
         pause_s = RESTART_PAUSE_S
         while not self._stopping:
             began = time.monotonic()

@@ -214,9 +214,9 @@ class EmbeddedPostgres:
         if self._socket_folder is None:
             self._socket_folder = _make_socket_folder(self.folder.parent, account)
         _clear_stale_locks(self.folder, self._socket_folder)
-        self._launch(binaries, account)
+        self.launch(binaries, account)
 
-    def _launch(self, binaries: Path, account: _Account) -> None:
+    def launch(self, binaries: Path, account: _Account) -> None:
         options = {**SETTINGS, **self.settings, "unix_socket_directories": str(self._socket_folder)}
         arguments = ["-D", str(self.folder)]
         for name, value in options.items():

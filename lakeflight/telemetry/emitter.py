@@ -75,7 +75,7 @@ class Telemetry:
         self._after_fork = after_fork
         self._closed = False
         self._closes_with_children = False
-        self._run = self._begin(parent_process_id())
+        self.current_run = self._begin(parent_process_id())
         _instances.add(self)
         atexit.register(_close_at_exit, weakref.ref(self))
         _close_with_child(self)
@@ -83,18 +83,18 @@ class Telemetry:
 
     @property
     def process_id(self) -> str:
-        return self._run.process_id
+        return self.current_run.process_id
 
     @property
     def statistics(self) -> Statistics:
         """Counters since the start of this process."""
-        return self._run.snapshot()
+        return self.current_run.snapshot()
 
     def install(self) -> Telemetry:
         """Record what this process's spans, metrics and log handlers say from now on."""
         global _installed
         if not self._closed:
-            _recorder.install(self._run.recorder)
+            _recorder.install(self.current_run.recorder)
             _installed = self
         return self
 
@@ -104,19 +104,19 @@ class Telemetry:
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
         """Send what has been recorded so far; true if the server has taken all of it in time."""
-        return self._run.flush(timeout_s)
+        return self.current_run.flush(timeout_s)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
         """Send what is left, for at most ``timeout_s``, and stop; true if the server has taken all of it in time."""
         global _installed
-        if _recorder.current is self._run.recorder:
+        if _recorder.current is self.current_run.recorder:
             _recorder.install(None)
         if _installed is self:
             _installed = None
         if self._closed:
             return True
         self._closed = True
-        return self._run.close(timeout_s)
+        return self.current_run.close(timeout_s)
 
     def __enter__(self) -> Telemetry:
         return self.install()
@@ -131,20 +131,20 @@ class Telemetry:
         sink = self._given_sink or HttpSink(self.endpoint, api_key=self._api_key)
         return Run(program, sink, parent_process_id)
 
-    def _continue_in_child(self) -> None:
+    def continue_in_child(self) -> None:
         """In a forked child: nothing of the parent's run may be touched, its locks may be held for ever."""
-        before = self._run
+        before = self.current_run
         was_current = _recorder.current is before.recorder
         if self._after_fork == "disable" or self._closed:
             self._closed = True
             if was_current:
                 _recorder.install(None)
             return
-        self._run = self._begin(before.process_id)
-        self._run.next_complaint = before.next_complaint
+        self.current_run = self._begin(before.process_id)
+        self.current_run.next_complaint = before.next_complaint
         self._close_with_children()
         if was_current:
-            _recorder.install(self._run.recorder)
+            _recorder.install(self.current_run.recorder)
 
     def _close_with_children(self) -> None:
         """Register once for what this process forks; a child inherits that, and that it was done.
@@ -182,7 +182,7 @@ def _after_fork_in_child() -> None:
     _spans.renew_lock()
     _metrics.renew_lock()
     for telemetry in list(_instances):
-        telemetry._continue_in_child()
+        telemetry.continue_in_child()
 
 
 if hasattr(os, "register_at_fork"):

@@ -90,7 +90,7 @@ class Run:
         self._reported = Losses()
         self._next_report = 0.0
         self.next_complaint = 0.0
-        self._wakes: SimpleQueue[threading.Event | None] = SimpleQueue()
+        self.wakes: SimpleQueue[threading.Event | None] = SimpleQueue()
         self._wake_pending = False
         self._stopping = False
         self._deadline = float("inf")
@@ -114,7 +114,7 @@ class Run:
         """Ask for an early flush. ``SimpleQueue.put`` may be called from a signal handler."""
         if not self._wake_pending:
             self._wake_pending = True
-            self._wakes.put(None)
+            self.wakes.put(None)
         if monotonic() >= self._next_start:
             self.start()
 
@@ -170,7 +170,7 @@ class Run:
             return False
         if self._threads and not self._stopping:
             encoded = threading.Event()
-            self._wakes.put(encoded)
+            self.wakes.put(encoded)
             if not encoded.wait(timeout_s):
                 return False
         return self._outbox.wait_empty(deadline) and self._requests_lost == lost_before
@@ -180,7 +180,7 @@ class Run:
         can_send = self._start_if_needed()
         self._deadline = monotonic() + timeout_s
         self._stopping = True
-        self._wakes.put(None)
+        self.wakes.put(None)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, self._deadline - monotonic()))
@@ -198,7 +198,7 @@ class Run:
         """There is no thread to send it; encoded, it is counted as what is lost elsewhere."""
         if not self._threads:
             with self._lost_on_error(Losses()):
-                self._encode()
+                self.encode()
         self._outbox.close()
         for thrown in self._outbox.discard():
             self._lose(thrown)
@@ -246,11 +246,11 @@ class Run:
         while True:
             asked: threading.Event | None = None
             with suppress(Empty):
-                asked = self._wakes.get(timeout=self._program.flush_interval_s)
+                asked = self.wakes.get(timeout=self._program.flush_interval_s)
             self._wake_pending = False
             stopping = self._stopping  # read first: what was recorded before the end is in this round
             try:
-                self._encode()
+                self.encode()
             except Exception:
                 self.statistics.errors += 1
             if asked is not None:
@@ -259,7 +259,7 @@ class Run:
                 self._outbox.close()
                 return
 
-    def _encode(self) -> None:
+    def encode(self) -> None:
         recorder = self.recorder
         threads = recorder.threads()
         # a thread that is gone now adds nothing more: what it left is taken below

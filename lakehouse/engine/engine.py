@@ -64,7 +64,7 @@ class _DatabaseKey:
 _MemoryKey = tuple[str, str, tuple[str | None, ...] | None]  # catalog, statement, bound strings; None: nothing bound
 
 
-class _Memory(Generic[_T]):
+class Memory(Generic[_T]):
     """The last few answers, by statement: as many as their number and their text together allow."""
 
     def __init__(self, limits: EngineLimits) -> None:
@@ -99,12 +99,12 @@ class QueryEngine:
     def __init__(self, limits: EngineLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._inspectors: OrderedDict[str, _Inspector] = OrderedDict()
-        self._judged: _Memory[Checked] = _Memory(limits)
-        self._inspected: _Memory[Inspection] = _Memory(limits)
-        self._parameter_types: _Memory[Declared] = _Memory(limits)
-        self._templates: _Memory[Template] = _Memory(limits)
-        self._spare: Database | None = None
-        self._current: Database | None = None
+        self._judged: Memory[Checked] = Memory(limits)
+        self._inspected: Memory[Inspection] = Memory(limits)
+        self._parameter_types: Memory[Declared] = Memory(limits)
+        self._templates: Memory[Template] = Memory(limits)
+        self.spare: Database | None = None
+        self.current: Database | None = None
         self._key: _DatabaseKey | None = None
         self._reader: ResultReader | None = None
         self._lock = threading.Lock()  # guards what interrupt() looks at
@@ -213,7 +213,7 @@ class QueryEngine:
         plan = None
         if closed and may_reject_rows(checked.tree):
             plan = plan_of(database.connection, closed, self._limits)
-        self._check_interrupt()  # the engine answers with a plan's error, not with this one
+        self.check_interrupt()  # the engine answers with a plan's error, not with this one
         try:
             rows = find_rows(plan, declared) if plan is not None else dict.fromkeys(tables, ALL_ROWS)
         except RecursionError:
@@ -327,7 +327,7 @@ class QueryEngine:
                 metadata or {},
             )
         except Exception as error:
-            self._finish(error)
+            self.finish(error)
             raise translate(error, paths) from error
 
     def _run(
@@ -359,7 +359,7 @@ class QueryEngine:
         if checked.reads_clock:
             database.set_now(now_ns)
         database.use_functions(executable.text)
-        self._check_interrupt()
+        self.check_interrupt()
         if checked.kind == "explain":
             rows = _explain(database, checked, executable)
             self._reader = ResultReader(
@@ -390,25 +390,25 @@ class QueryEngine:
         return max(2_048, min(self._limits.batch_rows_max, rows - rows % 2_048))
 
     def _database(self, key: _DatabaseKey) -> Database:
-        if self._current is not None and self._key == key:
-            return self._current
+        if self.current is not None and self._key == key:
+            return self.current
         self._discard()
-        database, self._spare = self._spare or Database(self._limits), None
-        self._current, self._key = database, key
+        database, self.spare = self.spare or Database(self._limits), None
+        self.current, self._key = database, key
         database.lock(sorted(key.paths))
         return database
 
     def _discard(self) -> None:
-        if self._current is not None:
-            self._current.close()
-        self._current, self._key = None, None
+        if self.current is not None:
+            self.current.close()
+        self.current, self._key = None, None
 
     # --- around a statement
 
     def premake(self) -> None:
         """Make the next database ahead of its statement. For idle moments."""
-        if self._spare is None:
-            self._spare = Database(self._limits)
+        if self.spare is None:
+            self.spare = Database(self._limits)
 
     def interrupt(self) -> None:
         """Stop what runs now; safe from any thread. The statement fails with ``QueryCancelledError``."""
@@ -424,9 +424,9 @@ class QueryEngine:
         for inspector in self._inspectors.values():
             inspector.database.close()
         self._inspectors.clear()
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
+        if self.spare is not None:
+            self.spare.close()
+            self.spare = None
 
     def _begin(self) -> None:
         with self._lock:
@@ -441,19 +441,19 @@ class QueryEngine:
         with self._lock:
             self._busy = None
 
-    def _check_interrupt(self) -> None:
+    def check_interrupt(self) -> None:
         if self._interrupted:
             raise QueryCancelledError("the statement was interrupted")
 
-    def _finish(self, error: BaseException | None, *, exhausted: bool = False) -> None:
+    def finish(self, error: BaseException | None, *, exhausted: bool = False) -> None:
         """A statement is over. Keep its database only if that is beyond doubt."""
         self._reader = None
         self._end()
-        if self._current is None:
+        if self.current is None:
             return
         if exhausted and error is None:
             return
-        if (error is not None and poisons(error)) or not self._current.is_sound():
+        if (error is not None and poisons(error)) or not self.current.is_sound():
             self._discard()
 
 
@@ -477,7 +477,7 @@ class ResultReader:
         if not self._open:
             raise StopIteration
         try:
-            self._engine._check_interrupt()
+            self._engine.check_interrupt()
             return next(self._batches)
         except StopIteration:
             self._shut(None, exhausted=True)
@@ -500,7 +500,7 @@ class ResultReader:
             except (OSError, pa.ArrowInvalid, duckdb.Error) as trouble:
                 error = error or trouble
             self._source = None
-        self._engine._finish(error, exhausted=exhausted)
+        self._engine.finish(error, exhausted=exhausted)
 
     def __enter__(self) -> ResultReader:
         return self

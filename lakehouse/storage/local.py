@@ -106,7 +106,7 @@ class LocalStore:
 
     async def delete(self, keys: Sequence[str]) -> None:
         paths = [self._path(checked_key(key)) for key in keys]
-        await self._run(self._file_threads, lambda: self._delete(paths))
+        await self._run(self._file_threads, lambda: self.delete_now(paths))
 
     async def list(self, prefix: str) -> list[str]:
         folder = checked_prefix(prefix)
@@ -157,7 +157,7 @@ class LocalStore:
         journal holds all of it. A name whose content is not durable yet is nobody's: no row names it.
         """
         folder = os.path.dirname(target)
-        made = self._make_folders(folder)
+        made = self.make_folders(folder)
         try:
             os.link(source, target)
         except OSError as error:
@@ -166,8 +166,8 @@ class LocalStore:
             self._copy(source, target)
         try:
             changed = (folder, *(os.path.dirname(path) for path in made))
-            syncs = [self._sync_threads.submit(_fsync, path, os.O_RDONLY | os.O_DIRECTORY) for path in changed]
-            _fsync(target, os.O_RDWR)
+            syncs = [self._sync_threads.submit(fsync, path, os.O_RDONLY | os.O_DIRECTORY) for path in changed]
+            fsync(target, os.O_RDWR)
             for sync in syncs:
                 sync.result()
         except BaseException:
@@ -178,7 +178,7 @@ class LocalStore:
             self._durable_folders.clear()
         self._durable_folders |= made
 
-    def _make_folders(self, folder: str) -> dict[str, int]:
+    def make_folders(self, folder: str) -> dict[str, int]:
         """Make ``folder`` with its parents; returns those whose entries have to be synced, deepest first, with their inodes.
 
         That a folder is there does not mean that a power loss leaves it there: whoever made it may not have come to its
@@ -208,7 +208,7 @@ class LocalStore:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(staged)
 
-    def _delete(self, paths: Sequence[str]) -> None:
+    def delete_now(self, paths: Sequence[str]) -> None:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -252,7 +252,7 @@ def _require_files(paths: Sequence[Path]) -> None:
         os.stat(path)
 
 
-def _fsync(path: str, flags: int) -> None:
+def fsync(path: str, flags: int) -> None:
     fd = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -267,7 +267,7 @@ def _make_root(root: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(root, FOLDER_MODE)
     with contextlib.suppress(PermissionError):  # where we may not look, we have not made anything
-        _fsync(str(root.parent), os.O_RDONLY | os.O_DIRECTORY)
+        fsync(str(root.parent), os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _raise_unless_absent(error: OSError) -> None:

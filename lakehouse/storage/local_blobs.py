@@ -31,7 +31,7 @@ LOCK_WAIT_S: Final = 5.0  # for all of a group together: a writer may be stopped
 LOCK_POLL_S: Final = 0.002
 
 _Likeness = Literal["same", "remainder", "other"]
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Held(NamedTuple):
@@ -95,7 +95,7 @@ def _create_round(
                 is_found = True
         # Also when everything was there: its creator may have died before its own sync. One call takes new folders
         # and names along with the content.
-        if is_found and _libc.syncfs(disk):
+        if is_found and libc.syncfs(disk):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
     except BaseException:
@@ -141,7 +141,7 @@ def _create_new(path: str, data: bytes) -> int:
         if status.st_nlink == 0 or status.st_size:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         try:
-            _write_all(fd, data)
+            write_all(fd, data)
         except BaseException:
             os.unlink(path)
             raise
@@ -169,7 +169,7 @@ def _look_or_repair(path: str, data: bytes, held: list[_Held]) -> StoredBlob | N
         likeness = _compare(fd, size, data)
         if likeness != "remainder":
             return StoredBlob(size, False, differs=likeness == "other")  # the first one stands, whatever comes later
-        _write_all(fd, data)  # in place: what is there has these bytes already, and a kill leaves a remainder again
+        write_all(fd, data)  # in place: what is there has these bytes already, and a kill leaves a remainder again
         held.append(_Held(fd, path))
         is_held = True
         return StoredBlob(len(data), True)
@@ -209,7 +209,7 @@ def _is_at(fd: int, path: str) -> bool:
         return False
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
     written = os.write(fd, data)
     view = memoryview(data)
     while written < len(data):  # at most 2 GiB at once, and less when a disk fills up

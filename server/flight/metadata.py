@@ -124,7 +124,7 @@ def metadata_batch(
         case GetCatalogs():
             rows: Iterable[tuple[Any, ...]] = [(CATALOG,)]
         case GetDbSchemas():
-            visible = _catalog_matches(command.catalog) and _like(command.schema_pattern)(SCHEMA)
+            visible = _catalog_matches(command.catalog) and like(command.schema_pattern)(SCHEMA)
             rows = [(CATALOG, SCHEMA)] if visible else []
         case GetTables():
             rows = _tables(command, tables)
@@ -150,10 +150,10 @@ def _catalog_matches(catalog: str | None) -> bool:
     """``None`` is any, the empty name means objects without a catalog; ODBC sends a pattern."""
     if catalog is None:
         return True
-    return _like(catalog)(CATALOG) if "%" in catalog else catalog == CATALOG
+    return like(catalog)(CATALOG) if "%" in catalog else catalog == CATALOG
 
 
-def _like(pattern: str | None) -> Callable[[str], bool]:
+def like(pattern: str | None) -> Callable[[str], bool]:
     """A LIKE pattern with escape ``\\`` as a predicate; ``None`` matches all."""
     if pattern is None:
         return lambda _: True
@@ -197,10 +197,10 @@ def _split_match(parts: Sequence[str]) -> Callable[[str], bool]:
 
 
 def _tables(command: GetTables, tables: Sequence[TableDescription]) -> list[tuple[Any, ...]]:
-    if not (_catalog_matches(command.catalog) and _like(command.schema_pattern)(SCHEMA)):
+    if not (_catalog_matches(command.catalog) and like(command.schema_pattern)(SCHEMA)):
         return []
     kinds = {"TABLE" if kind.upper() == "BASE TABLE" else kind.upper() for kind in command.table_types}
-    matches = _like(command.table_pattern)
+    matches = like(command.table_pattern)
     found = [table for table in tables if matches(table.name) and (not kinds or table.kind in kinds)]
     # Some clients pass a bare name, in which ``_`` is a wildcard, and read the first row only.
     found.sort(key=lambda table: (table.name != command.table_pattern, table.name))

@@ -92,8 +92,13 @@ class Workforce:
         return self._schedule.waiting > 0
 
     @property
+    def busy_pids(self) -> list[int]:
+        """Workers that have a job."""
+        return [worker.pid for worker in self._workers if worker.job is not None]
+
+    @property
     def busy(self) -> int:
-        return sum(worker.job is not None for worker in self._workers)
+        return len(self.busy_pids)
 
     async def _acquire(self, claim: Claim, affinity: str | None = None) -> WorkerProcess:
         """A worker without a job; it is the caller's, who gives it a job before the next await.

@@ -262,7 +262,7 @@ async def test_a_restart_that_fails_is_tried_again_until_the_server_runs(
     await server.start()
     await keep(server, 1)
     url = server.url
-    launch = server._launch
+    launch = server.launch
     failures = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), EmbeddedPostgresError("not now"), ValueError("odd")]
     paused: list[float] = []
     sleep = asyncio.sleep
@@ -276,7 +276,7 @@ async def test_a_restart_that_fails_is_tried_again_until_the_server_runs(
         paused.append(delay)
         await sleep(0.01)
 
-    monkeypatch.setattr(server, "_launch", no_room_yet)
+    monkeypatch.setattr(server, "launch", no_room_yet)
     monkeypatch.setattr("server.embedded_postgres.asyncio.sleep", watched_sleep)
     watching = asyncio.create_task(server.supervise())
     await sleep(0.05)

@@ -17,7 +17,7 @@ import pytest
 
 from lakehouse.engine import Relation, relation_name
 from lakehouse.engine.database import Database
-from lakehouse.engine.engine import QueryEngine, _Memory
+from lakehouse.engine.engine import Memory, QueryEngine
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.names import view_set_table
 from lakehouse.engine.translate import translate
@@ -306,12 +306,12 @@ def test_a_trailing_semicolon_or_comment_is_no_second_statement(lake: EngineLake
 def test_catalog_statements_leave_the_database_of_the_data_alone(lake: EngineLake) -> None:
     logs = lake.logs(lake.write(log_rows(5), "logs"))
     lake.rows("SELECT 1 AS one FROM log_entries", logs)
-    kept = lake.engine._current
+    kept = lake.engine.current
 
     lake.rows("SHOW TABLES")
     lake.rows("SELECT 1 AS one FROM log_entries", logs)
 
-    assert lake.engine._current is kept
+    assert lake.engine.current is kept
 
 
 def test_batches_fit_one_message(lake: EngineLake) -> None:
@@ -577,12 +577,12 @@ def test_two_queries_on_one_database_do_not_see_each_other(lake: EngineLake) -> 
     narrow = TimeRange(T0, T0 + 2 * SECOND)
 
     assert lake.rows(count, lake.logs(first, second)) == [{"n": 14}]
-    kept = lake.engine._current
+    kept = lake.engine.current
     assert lake.rows(count, lake.logs(first, second, range=narrow)) == [{"n": 6}]
     assert lake.rows(count, lake.logs(first, second)) == [{"n": 14}]
     with pytest.raises(QueryError):
         lake.rows("SELECT 'x'::INTEGER", lake.logs(first, second))
-    assert lake.engine._current is kept
+    assert lake.engine.current is kept
     assert kept is not None
     before = kept.connection.execute(
         "SELECT (SELECT count(*) FROM duckdb_tables()), (SELECT count(*) FROM duckdb_variables() WHERE name != 'lakeflight_now')"
@@ -598,8 +598,8 @@ def test_relations_of_the_last_statement_are_gone(lake: EngineLake) -> None:
 
     lake.rows("SELECT 1 AS one", Relation("log_entries", LOGS, (logs, spans)))
 
-    assert lake.engine._current is not None
-    assert lake.engine._current.connection.execute(
+    assert lake.engine.current is not None
+    assert lake.engine.current.connection.execute(
         "SELECT view_name FROM duckdb_views() WHERE NOT internal"
     ).fetchall() == [("log_entries",)]
     with pytest.raises(QueryError):
@@ -612,7 +612,7 @@ def test_another_identity_or_other_files_get_another_database(lake: EngineLake) 
 
     for identity, paths in (("a", [first]), ("a", [first]), ("b", [first]), ("b", [first, second])):
         lake.rows("SELECT count(*) FROM log_entries", lake.logs(*paths), identity=identity)
-        used.append(lake.engine._current)
+        used.append(lake.engine.current)
 
     assert used[0] is used[1]
     assert used[1] is not used[2] and used[2] is not used[3]
@@ -621,8 +621,8 @@ def test_another_identity_or_other_files_get_another_database(lake: EngineLake) 
 def test_a_database_is_locked_and_opens_only_its_files(lake: EngineLake) -> None:
     path, outside = lake.write(log_rows(5), "mine"), lake.write(log_rows(5), "other")
     lake.rows("SELECT count(*) FROM log_entries", lake.logs(path))
-    assert lake.engine._current is not None
-    connection = lake.engine._current.connection
+    assert lake.engine.current is not None
+    connection = lake.engine.current.connection
 
     settings = dict(connection.execute("SELECT name, value FROM duckdb_settings()").fetchall())
 
@@ -725,12 +725,12 @@ def test_memory_has_a_limit_and_its_database_is_not_used_again(tmp_path: Path) -
     engine = QueryEngine(EngineLimits(memory_bytes_max=64 << 20))
     lake = EngineLake(tmp_path, engine)
     lake.rows("SELECT 1", identity="a")
-    before = engine._current
+    before = engine.current
 
     with pytest.raises(LimitExceededError, match="memory"):
         lake.rows("SELECT list(i) FROM range(100000000) t(i)", identity="a")
 
-    assert engine._current is not before
+    assert engine.current is not before
     assert lake.rows("SELECT 1 AS one", identity="a") == [{"one": 1}]
     engine.close()
 
@@ -738,11 +738,11 @@ def test_memory_has_a_limit_and_its_database_is_not_used_again(tmp_path: Path) -
 def test_a_database_made_ahead_is_taken_by_the_next_statement(tmp_path: Path) -> None:
     engine = QueryEngine()
     engine.premake()
-    spare = engine._spare
+    spare = engine.spare
 
     EngineLake(tmp_path, engine).rows("SELECT 1")
 
-    assert isinstance(spare, Database) and engine._current is spare
+    assert isinstance(spare, Database) and engine.current is spare
     engine.close()
 
 
@@ -780,7 +780,7 @@ def test_inspections_are_remembered_but_for_the_clock(lake: EngineLake) -> None:
 
 
 def test_what_is_remembered_has_a_limit_of_statements_and_one_of_text() -> None:
-    memory = _Memory[int](EngineLimits(statements_remembered_max=3, text_remembered_max=1_000))
+    memory = Memory[int](EngineLimits(statements_remembered_max=3, text_remembered_max=1_000))
 
     for number in range(5):
         memory.put(("", f"SELECT {number}", None), number)

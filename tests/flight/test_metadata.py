@@ -26,7 +26,7 @@ from lakeflight.wire.flight_sql import (
     MetadataCommand,
 )
 from server.flight import sql_info as info
-from server.flight.metadata import _like, metadata_batch, metadata_schema
+from server.flight.metadata import like, metadata_batch, metadata_schema
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ def test_table_schemas_carry_what_tools_show() -> None:
 def test_patterns_agree_with_a_simple_matcher(pattern: str, text: str) -> None:
     shell = pattern.replace("%", "*").replace("_", "?")
 
-    assert _like(pattern)(text) == fnmatch.fnmatchcase(text, shell)
+    assert like(pattern)(text) == fnmatch.fnmatchcase(text, shell)
 
 
 def test_a_hostile_pattern_takes_no_time() -> None:
-    assert not _like("%a" * 10_000 + "b")("a" * 1_000)
+    assert not like("%a" * 10_000 + "b")("a" * 1_000)
 
 
 MEMBERS = {"string": 0, "bool": 1, "bigint": 2, "bitmask": 3, "list": 4, "map": 5}

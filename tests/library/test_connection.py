@@ -226,11 +226,11 @@ def test_errors_say_what_the_server_said_and_no_more(
 
 
 def test_what_pyarrow_says_of_data_loss_and_full_servers_is_told_apart() -> None:
-    from lakeflight.connection import _translate
+    from lakeflight.connection import translated
 
     tail = ". gRPC client debug context: X:missing 3. Client context: IOError: Server never sent. Detail: Internal"
-    lost = _translate(flight.FlightInternalError(f"gRPC returned data loss error, with message: missing 3{tail}"))
-    full = _translate(pa.ArrowInvalid(f"gRPC returned resource exhausted error, with message: rows: 5 > 4{tail}"))
+    lost = translated(flight.FlightInternalError(f"gRPC returned data loss error, with message: missing 3{tail}"))
+    full = translated(pa.ArrowInvalid(f"gRPC returned resource exhausted error, with message: rows: 5 > 4{tail}"))
 
     assert (type(lost), str(lost)) == (IncompleteResultError, "missing 3")
     assert (type(full), str(full)) == (LimitReachedError, "rows: 5 > 4")
@@ -271,9 +271,9 @@ def test_nobody_there_is_one_short_sentence() -> None:
     ],
 )
 def test_what_happened_to_a_connection_is_said_in_words(transport: str, meaning: str) -> None:
-    from lakeflight.connection import _translate
+    from lakeflight.connection import translated
 
-    error = _translate(
+    error = translated(
         flight.FlightUnavailableError(
             f"Flight returned unavailable error, with message: {transport}. Client context: X"
         )

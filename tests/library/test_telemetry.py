@@ -72,13 +72,13 @@ def lines_of_program(sink: RecordingSink) -> list[tuple[str, int, str, str]]:
 def held_back(running: Telemetry) -> Iterator[None]:
     """Nothing is encoded inside, as if the encoder were slow."""
     lock = threading.Lock()
-    original = running._run._encode
+    original = running.current_run.encode
 
     def encode() -> None:
         with lock:
             original()
 
-    running._run._encode = encode  # type: ignore[method-assign]
+    running.current_run.encode = encode  # type: ignore[method-assign]
     with lock:
         yield
 
@@ -330,7 +330,7 @@ def test_threads_that_ended_are_forgotten_once_their_spans_are_taken(telemetry: 
     telemetry.flush()
 
     assert len(sink.received.thread_spans()) == 40
-    assert telemetry._run.recorder.threads() == []
+    assert telemetry.current_run.recorder.threads() == []
 
 
 def test_async_spans_carry_parent_and_depth(telemetry: Telemetry, sink: RecordingSink) -> None:
@@ -592,7 +592,7 @@ def test_a_thread_that_could_not_start_is_started_later(
     assert lines_of_program(sink)[0] == ("t", 4, "x", "{}")
     assert sink.received.measures()[0][:3] == ("m", "count", 1.0)
     assert sink.received.thread_spans()[:2] == [("begin", "s"), ("end", "s")]
-    assert running._run.recorder.span_wake_bytes == Limits().span_bytes_per_thread_max // 2
+    assert running.current_run.recorder.span_wake_bytes == Limits().span_bytes_per_thread_max // 2
 
 
 # --- limits ---
@@ -653,7 +653,7 @@ def test_a_full_outbox_drops_spans_before_logs() -> None:
         with span("s"):
             pass
         encoded = threading.Event()
-        running._run._wakes.put(encoded)
+        running.current_run.wakes.put(encoded)
         assert encoded.wait(5)
     blocked.set()
     running.close()
@@ -1033,7 +1033,7 @@ def fork():
         os._exit(1 if ending.is_alive() or not telemetry.flush() else 0)
     status = os.waitpid(child, 0)[1]
 
-with telemetry._run.recorder._lock, telemetry._run._start_lock:
+with telemetry.current_run.recorder._lock, telemetry.current_run._start_lock:
     forking = threading.Thread(target=fork)
     forking.start()
     forking.join()

@@ -26,7 +26,7 @@ def telemetry() -> Iterator[Telemetry]:
 
 def thread_events(telemetry: Telemetry) -> list[str]:
     """Names of this thread's spans, ``<name`` as they begin and ``name>`` as they end."""
-    buffers = telemetry._run.recorder.buffers()
+    buffers = telemetry.current_run.recorder.buffers()
     assert buffers is not None
     records = np.frombuffer(bytes(buffers.spans), SPAN_RECORD)
     names = [scopes[code].name for code in records["code"]]
@@ -35,7 +35,7 @@ def thread_events(telemetry: Telemetry) -> list[str]:
 
 def async_spans(telemetry: Telemetry) -> dict[str, str]:
     """Of every async span the name of its parent, empty if it has none; each must have ended."""
-    buffers = telemetry._run.recorder.buffers()
+    buffers = telemetry.current_run.recorder.buffers()
     assert buffers is not None
     records = np.frombuffer(bytes(buffers.async_spans), ASYNC_SPAN_RECORD)
     begun = records[records["kind"] == 0]
@@ -46,7 +46,7 @@ def async_spans(telemetry: Telemetry) -> dict[str, str]:
 
 def async_events(telemetry: Telemetry) -> list[tuple[int, int, int]]:
     """Of every event whether it is an end, its span and the parent, by numbers in the order that spans began."""
-    buffers = telemetry._run.recorder.buffers()
+    buffers = telemetry.current_run.recorder.buffers()
     assert buffers is not None
     records = np.frombuffer(bytes(buffers.async_spans), ASYNC_SPAN_RECORD)
     numbers = {0: 0}
@@ -372,7 +372,7 @@ def test_a_span_of_the_tree_that_a_coroutine_enters_again_ends_where_it_began(te
 def test_only_what_was_begun_is_ended_when_there_is_no_room_for_the_rest() -> None:
     limits = Limits(span_bytes_per_thread_max=SPAN_RECORD.itemsize)
     with Telemetry("http://unused", sink=RecordingSink(), flush_interval_s=60, limits=limits) as telemetry:
-        telemetry._run._encode = lambda: None  # type: ignore[method-assign]
+        telemetry.current_run.encode = lambda: None  # type: ignore[method-assign]
         again = span("again")
         with again, again, again:
             pass

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from server.app import _url
+from server.app import url_of
 from tests.support.fixtures import ROOT
 from tests.support.serving import serving
 
@@ -130,5 +130,5 @@ def test_a_server_that_still_starts_ends_when_it_is_told_to(
 
 
 def test_where_a_server_answers_is_a_url_for_either_kind_of_address() -> None:
-    assert _url("grpc", "127.0.0.1", 50051) == "grpc://127.0.0.1:50051"
-    assert _url("http", "::1", 9000) == "http://[::1]:9000"
+    assert url_of("grpc", "127.0.0.1", 50051) == "grpc://127.0.0.1:50051"
+    assert url_of("http", "::1", 9000) == "http://[::1]:9000"

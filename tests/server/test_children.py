@@ -127,7 +127,7 @@ async def test_a_process_that_comes_while_the_server_stops_is_killed(tmp_path: P
     running = processes(tmp_path, [early])
     await running.start()
     running.planned, running.slowly = [late], asyncio.Event()
-    again = asyncio.create_task(running._keep(0, asyncio.get_running_loop().create_future()))
+    again = asyncio.create_task(running.keep(0, asyncio.get_running_loop().create_future()))
     await asyncio.sleep(0.01)
     stopping = asyncio.create_task(running.stop(1))
     await asyncio.sleep(0)
@@ -144,9 +144,9 @@ async def test_a_process_does_not_outlive_whoever_keeps_it(tmp_path: Path) -> No
     running = processes(tmp_path, [child])
     await running.start()
 
-    for task in running._tasks:
+    for task in running.tasks:
         task.cancel()
-    await asyncio.gather(*running._tasks, return_exceptions=True)
+    await asyncio.gather(*running.tasks, return_exceptions=True)
 
     assert child.ended.result() == -signal.SIGKILL
     running.listener.close()

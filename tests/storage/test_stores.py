@@ -206,14 +206,14 @@ async def test_what_hangs_costs_a_group_one_wait_and_only_the_objects_that_it_is
 
 async def test_an_object_without_room_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path)
-    write_all = local_blobs._write_all
+    write_all = local_blobs.write_all
 
     def full_disk(fd: int, data: bytes) -> None:
         if data == b"large":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write_all(fd, data)
 
-    monkeypatch.setattr(local_blobs, "_write_all", full_disk)
+    monkeypatch.setattr(local_blobs, "write_all", full_disk)
     outcomes = await store.create_blobs([("k/1", b"small"), ("k/2", b"large"), ("k/3", b"small")])
 
     assert [outcomes[0], outcomes[2]] == [StoredBlob(5, True)] * 2
@@ -249,7 +249,7 @@ async def test_a_failed_sync_leaves_no_name_that_would_pass_for_durable(
             return -1
 
     with monkeypatch.context() as patched:
-        patched.setattr(local_blobs, "_libc", BrokenDisk())
+        patched.setattr(local_blobs, "libc", BrokenDisk())
         with pytest.raises(BackendUnavailableError):
             await store.create_blobs([("k/1", b"1")])
 
@@ -274,7 +274,7 @@ async def test_a_group_that_fails_takes_nothing_away_from_one_that_was_told_it_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: int
 ) -> None:
     stores = [LocalStore(tmp_path) for _ in range(servers)]
-    syncfs = local_blobs._libc.syncfs
+    syncfs = local_blobs.libc.syncfs
     syncing, fail = threading.Event(), threading.Event()
 
     def first_fails(fd: int) -> int:
@@ -284,7 +284,7 @@ async def test_a_group_that_fails_takes_nothing_away_from_one_that_was_told_it_i
         fail.wait(10)
         return -1
 
-    monkeypatch.setattr(local_blobs, "_libc", Disk(first_fails))
+    monkeypatch.setattr(local_blobs, "libc", Disk(first_fails))
     first = asyncio.create_task(stores[0].create_blobs([("k/x", b"x" * 10), ("k/y", b"y")]))
     await asyncio.to_thread(syncing.wait)
     again = asyncio.create_task(create(stores[-1], [("k/w", b"w"), ("k/x", b"x" * 10)]))
@@ -324,13 +324,13 @@ async def test_what_one_group_was_told_is_stored_stays_however_often_others_fail
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(5)
-    syncfs = local_blobs._libc.syncfs
+    syncfs = local_blobs.libc.syncfs
 
     def often_fails(fd: int) -> int:
         time.sleep(chance.random() / 500)
         return -1 if chance.random() < 0.4 else int(syncfs(fd))
 
-    monkeypatch.setattr(local_blobs, "_libc", Disk(often_fails))
+    monkeypatch.setattr(local_blobs, "libc", Disk(often_fails))
     stores = [LocalStore(tmp_path) for _ in range(3)]
     stored: set[str] = set()
 
@@ -362,7 +362,7 @@ async def test_a_writer_that_is_killed_before_its_sync_leaves_its_place_to_the_n
             def syncfs(self, fd):
                 print("syncing", flush=True)
                 time.sleep(60)
-        local_blobs._libc = Disk()
+        local_blobs.libc = Disk()
         local_blobs.create_group(sys.argv[1], [("k/1", b"whole"), ("k/2", b"beg")])
         """
     )
@@ -436,13 +436,13 @@ async def test_folders_that_somebody_has_just_made_are_synced_all_the_same(
     store = LocalStore(tmp_path / "store")
     (tmp_path / "store/a/b").mkdir(parents=True)
     synced: list[str] = []
-    fsync = local_module._fsync
+    fsync = local_module.fsync
 
     def watched_fsync(path: str, flags: int) -> None:
         fsync(path, flags)
         synced.append(os.path.relpath(path, tmp_path))
 
-    monkeypatch.setattr(local_module, "_fsync", watched_fsync)
+    monkeypatch.setattr(local_module, "fsync", watched_fsync)
     for name in ("1", "2", "3"):
         (tmp_path / name).write_bytes(b"x")
 
@@ -459,7 +459,7 @@ async def test_folders_that_somebody_has_just_made_are_synced_all_the_same(
 
 async def test_a_file_whose_sync_fails_leaves_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path / "store")
-    fsync = local_module._fsync
+    fsync = local_module.fsync
 
     def failing(path: str, flags: int) -> None:
         if path.endswith("/b"):
@@ -468,7 +468,7 @@ async def test_a_file_whose_sync_fails_leaves_no_name(tmp_path: Path, monkeypatc
 
     (tmp_path / "1").write_bytes(b"x")
     with monkeypatch.context() as patched:
-        patched.setattr(local_module, "_fsync", failing)
+        patched.setattr(local_module, "fsync", failing)
         with pytest.raises(BackendUnavailableError, match="input/output error"):
             await store.put_file("a/b/1", tmp_path / "1")
 
@@ -507,17 +507,17 @@ async def test_a_file_is_put_although_a_delete_takes_its_empty_folder_away(
         (tmp_path / name).write_bytes(b"older")
         await store.put_file(f"k/{name}", tmp_path / name)
     await store.delete(["k/first"])
-    make_folders, lost = store._make_folders, 0
+    make_folders, lost = store.make_folders, 0
 
     def make_and_lose(folder: str) -> dict[str, int]:
         nonlocal lost
         made = make_folders(folder)
         if not lost:
             lost += 1
-            store._delete([f"{folder}/last"])
+            store.delete_now([f"{folder}/last"])
         return made
 
-    monkeypatch.setattr(store, "_make_folders", make_and_lose)
+    monkeypatch.setattr(store, "make_folders", make_and_lose)
     await store.put_file("k/new", source)
 
     assert lost

@@ -332,7 +332,7 @@ async def test_a_killed_worker_costs_one_error_and_the_next_statement_works(pool
     stream = pool.run(Statement(ENDLESS_SCAN, options={}))
     for _ in range(5):
         await anext(stream)
-    (busy,) = [worker.pid for worker in pool._workers if worker.job is not None]
+    (busy,) = pool.busy_pids
     start = time.monotonic()
 
     os.kill(busy, signal.SIGKILL)
