@@ -27,8 +27,8 @@ from server.ingestion.limits import RequestRefusedError
 from server.ingestion.status import answer_to, is_foreseen
 
 RECEIVED_BYTES_MAX: Final = 20 << 20  # of a body as it comes; exporters send batches of some 100 KB
-# Of a body when it is decompressed. As messages it takes ten times as much, and if they are empty ninety times: two bytes
-# on the wire are a message of 180. So large ones take turns.
+# Of a body when it is decompressed. In memory as messages it would take ten times as much, and if they are empty ninety
+# times. Protobuf is read in pieces, JSON is not; so large ones take turns.
 DECODED_BYTES_MAX: Final = 20 << 20
 LARGE_BYTES: Final = 2 << 20
 DECODE_INLINE_BYTES_MAX: Final = 32 << 10  # above, decoding would hold up every other request

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import random
 
 import pytest
 
 from lakeflight.wire.envelope import ProcessRequest
 from lakeflight.wire.errors import MalformedRequestError
-from lakeflight.wire.otlp import identity
+from lakeflight.wire.otlp import identity, pieces
 from lakeflight.wire.otlp.messages import MESSAGES
-from lakeflight.wire.otlp.resources import LOGS, METRICS, TRACES, decode_request
+from lakeflight.wire.otlp.resources import LOGS, METRICS, SIGNALS, TRACES, Signal, decode_request
+from tests.support.corruption import damaged_bytes
 from tests.support.fixtures import Case, otlp_cases
-from tests.support.otlp import NOW_NS
+from tests.support.otlp import NOW_NS, random_request
+from tests.support.sizes import SEED
 
 BY_PATH = {"logs": LOGS, "metrics": METRICS, "traces": TRACES}
 
@@ -162,3 +166,34 @@ def test_a_message_is_written_in_one_way_whoever_wrote_it() -> None:
         blocks += decode_request(LOGS, b"\x0a" + bytes([len(resource)]) + resource, NOW_NS)
 
     assert blocks[0] == blocks[1]
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
+@pytest.mark.parametrize("round_", range(30))
+def test_a_large_request_is_read_in_pieces_and_becomes_the_same(
+    monkeypatch: pytest.MonkeyPatch, signal: Signal, round_: int
+) -> None:
+    chance = random.Random(f"{SEED}/pieces/{signal.name}/{round_}")
+    body = b"".join(random_request(chance, signal).SerializeToString() for _ in range(3))
+    body += b"\xfa\x7f\x03new"
+    whole = decode_request(signal, body, NOW_NS)
+
+    monkeypatch.setattr("lakeflight.wire.otlp.resources.WHOLE_BYTES_MAX", -1)
+    monkeypatch.setattr("lakeflight.wire.otlp.pieces.PIECE_BYTES", chance.choice((1, 100, 300)))
+
+    assert decode_request(signal, body, NOW_NS) == whole
+    for _ in range(20):
+        damaged = damaged_bytes(chance, body)
+        with contextlib.suppress(MalformedRequestError):
+            decode_request(signal, damaged, NOW_NS)
+
+
+def test_a_record_that_cannot_be_taken_apart_has_a_limit() -> None:
+    request = LOGS.request()
+    record = request.resource_logs.add().scope_logs.add().log_records.add()
+    record.body.string_value = "x" * (pieces.RECORD_BYTES_MAX - 100)
+    assert len(decode_request(LOGS, request.SerializeToString(), NOW_NS)) == 1
+    record.body.string_value = "x" * pieces.RECORD_BYTES_MAX
+
+    with pytest.raises(MalformedRequestError, match=r"one record has .* bytes, the limit is 4194304"):
+        decode_request(LOGS, request.SerializeToString(), NOW_NS)

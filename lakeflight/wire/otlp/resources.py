@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from lakeflight.wire.envelope import BlockRequest, ProcessRequest, StreamRequest, encode_payload, encode_types
 from lakeflight.wire.errors import MalformedRequestError
-from lakeflight.wire.otlp import LOGS_FORMAT, METRICS_FORMAT, TRACES_FORMAT, identity
+from lakeflight.wire.otlp import LOGS_FORMAT, METRICS_FORMAT, TRACES_FORMAT, identity, pieces
 from lakeflight.wire.otlp.encoding import encode
 from lakeflight.wire.otlp.json_mapping import from_json
 from lakeflight.wire.otlp.messages import MESSAGES
@@ -22,6 +22,7 @@ from lakeflight.wire.times import INT64_MAX, parse_time_ns
 TICKS_PER_S: Final = 1_000_000_000
 PROPERTY_PREFIX: Final = "otel.resource."
 RESERVED_PREFIX: Final = "micromegas."  # of attributes that only servers may set
+WHOLE_BYTES_MAX: Final = 1 << 20  # of a request that is read at once; larger ones are read in pieces
 RECORDS_MAX: Final = (1 << 31) - 1  # of one block: a row has 32 bits for their number
 
 _NO_TYPES: Final = encode_types([])
@@ -44,6 +45,8 @@ class Signal:
     format: str
     request: Any  # the message class
     resources: str  # the request's one field
+    resource: Any  # what it has, a message class
+    scopes: str  # the field of a resource that has its scopes
     look: Callable[[Any], Records]  # at the records of a resource
 
 
@@ -62,21 +65,93 @@ def decode_request(signal: Signal, body: bytes, now_ns: int, *, is_json: bool = 
         MalformedRequestError: The body is no such request.
     """
     try:
-        request = from_json(signal.request, body) if is_json else parse(signal.request, body)
+        if not is_json and len(body) > WHOLE_BYTES_MAX:
+            looked = _in_pieces(signal, body)
+        else:
+            request = from_json(signal.request, body) if is_json else parse(signal.request, body)
+            looked = [_whole(signal, resource) for resource in getattr(request, signal.resources)]
     except MalformedRequestError as error:
         raise MalformedRequestError(f"parse error ({signal.name}): {error}") from error
-    request.DiscardUnknownFields()
-    return [_block_of(signal, resource, now_ns) for resource in getattr(request, signal.resources)]
+    return [_block_of(signal, resource, now_ns) for resource in looked]
 
 
-def _block_of(signal: Signal, resource: Any, now_ns: int) -> ResourceBlock:
+class _Looked(NamedTuple):
+    """What is known of a resource once it has been looked at."""
+
+    attributes: Sequence[Any]
+    objects: bytes
+    number: int
+    begin_ns: int | None
+    end_ns: int | None
+
+
+def _whole(signal: Signal, resource: Any) -> _Looked:
+    resource.DiscardUnknownFields()
     records = signal.look(resource)
-    if records.number > RECORDS_MAX:
-        raise MalformedRequestError(f"one resource has {records.number} records, the limit is {RECORDS_MAX}")
     objects = encode(resource, has_exemplars=records.have_exemplars)
     known = [time for time in records.times if 0 < time <= INT64_MAX]
-    begin_ns, end_ns = (min(known), max(known)) if known else (now_ns, now_ns)
-    process = _process_of(resource.resource.attributes, begin_ns)
+    begin_ns, end_ns = (min(known), max(known)) if known else (None, None)
+    return _Looked(resource.resource.attributes, objects, records.number, begin_ns, end_ns)
+
+
+def _in_pieces(signal: Signal, body: bytes) -> list[_Looked]:
+    """The same of a large request, of which never more than a piece is in memory as messages."""
+    message = signal.resource
+    found: list[_Looked] = []
+    for number, wire, _, value, end in pieces.fields(memoryview(body)):
+        if number != 1 or wire != 2:
+            continue
+        around, scopes = pieces.apart(memoryview(body)[value:end])
+        resource = parse(message, around)
+        head, tail = _around(message, resource)
+        objects, seen = [head], []
+        for scope in scopes:
+            scope_around, runs = pieces.pieces(scope)
+            wrapped = parse(message, pieces.inside(scope_around))
+            (shell,) = getattr(wrapped, signal.scopes)
+            scope_head, scope_tail = _around(type(shell), shell)
+            records: list[bytes] = []
+            for run in runs:
+                piece = _whole(signal, parse(message, pieces.inside(bytes(run))))
+                records.append(piece.objects[len(pieces.length_head(_inner_length(piece.objects))) :])
+                seen.append(piece._replace(attributes=(), objects=b""))  # the attributes would keep their message
+            objects.append(pieces.inside(b"".join((scope_head, *records, scope_tail))))
+        begins = [piece.begin_ns for piece in seen if piece.begin_ns is not None]
+        ends = [piece.end_ns for piece in seen if piece.end_ns is not None]
+        found.append(
+            _Looked(
+                resource.resource.attributes,
+                b"".join((*objects, tail)),
+                sum(piece.number for piece in seen),
+                min(begins, default=None),
+                max(ends, default=None),
+            )
+        )
+    return found
+
+
+def _around(message: Any, shell: Any) -> tuple[bytes, bytes]:
+    """A message without what is inside: what stands before that, and what behind."""
+    shell.DiscardUnknownFields()
+    tail = message(schema_url=shell.schema_url).SerializeToString()
+    encoded = shell.SerializeToString()
+    return encoded[: len(encoded) - len(tail)], tail
+
+
+def _inner_length(objects: bytes) -> int:
+    """The length that the one field of a message says."""
+    for _, _, _, value, end in pieces.fields(memoryview(objects)):
+        return end - value
+    return 0
+
+
+def _block_of(signal: Signal, resource: _Looked, now_ns: int) -> ResourceBlock:
+    if resource.number > RECORDS_MAX:
+        raise MalformedRequestError(f"one resource has {resource.number} records, the limit is {RECORDS_MAX}")
+    begin_ns = now_ns if resource.begin_ns is None else resource.begin_ns
+    end_ns = now_ns if resource.end_ns is None else resource.end_ns
+    objects = resource.objects
+    process = _process_of(resource.attributes, begin_ns)
     stream = StreamRequest(
         process_id=process.process_id,
         stream_id=identity.stream_id(process.process_id, signal.name),
@@ -95,7 +170,7 @@ def _block_of(signal: Signal, resource: Any, now_ns: int) -> ResourceBlock:
         end_ticks=end_ns,
         payload=encode_payload(b"", objects),
         object_offset=0,
-        nb_objects=records.number,
+        nb_objects=resource.number,
     )
     return ResourceBlock(process, stream, block)
 
@@ -186,11 +261,34 @@ def _points(resource: Any) -> Records:
     return Records(len(points) + more, (point.time_unix_nano for point in points), have_exemplars)
 
 
-LOGS: Final = Signal("logs", "log", LOGS_FORMAT, MESSAGES["ExportLogsServiceRequest"], "resource_logs", _logs)
+LOGS: Final = Signal(
+    "logs",
+    "log",
+    LOGS_FORMAT,
+    MESSAGES["ExportLogsServiceRequest"],
+    "resource_logs",
+    MESSAGES["ResourceLogs"],
+    "scope_logs",
+    _logs,
+)
 METRICS: Final = Signal(
-    "metrics", "metrics", METRICS_FORMAT, MESSAGES["ExportMetricsServiceRequest"], "resource_metrics", _points
+    "metrics",
+    "metrics",
+    METRICS_FORMAT,
+    MESSAGES["ExportMetricsServiceRequest"],
+    "resource_metrics",
+    MESSAGES["ResourceMetrics"],
+    "scope_metrics",
+    _points,
 )
 TRACES: Final = Signal(
-    "traces", "trace", TRACES_FORMAT, MESSAGES["ExportTraceServiceRequest"], "resource_spans", _spans
+    "traces",
+    "trace",
+    TRACES_FORMAT,
+    MESSAGES["ExportTraceServiceRequest"],
+    "resource_spans",
+    MESSAGES["ResourceSpans"],
+    "scope_spans",
+    _spans,
 )
 SIGNALS: Final = (LOGS, METRICS, TRACES)
