@@ -7,8 +7,8 @@ however many long ones there are; and long ones lose nothing, for places are the
 
 Among those who wait, the one goes first whose identity has used the least of the engine lately, then whose connection
 has, then who came first: connections take turns, and whoever asked for little waits for little. A short place takes
-texts that were short before first, for with others it has yet to be seen. Where too many wait, the connection with the
-most of them has one less.
+texts that were short before first, for with others it has yet to be seen, but only for a moment after these have come:
+what nobody knows yet becomes known by running. Where too many wait, the connection with the most of them has one less.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -26,12 +27,17 @@ from lakehouse.model import Caller
 OUTGROWN_AFTER_CPU_S: Final = 0.25  # of the worker's processors: what a short place is for
 OUTGROWN_AFTER_S: Final = 0.5  # by the clock, as there are statements that wait for something
 KNOWN_LONG_S: Final = 1.0  # of engine time: what took so long once will again, and does not try a short place first
+KNOWN_GO_AHEAD_S: Final = 0.25  # of texts that are not known, counted from when these came; then they are like others
+SHAPED_CHARACTERS_MAX: Final = 8 << 10  # of a text, in which literals are left out: a few ms of the event loop at worst
 KNOWN_MAX: Final = 8_192  # texts that are remembered for what they cost, 16 bytes each
 USE_HALVES_IN_S: Final = 10.0  # what was used so long ago counts half
 USE_IS_LITTLE_S: Final = 0.25  # whoever has used less is as good as one who never came before
 USERS_REMEMBERED_MAX: Final = 4_096
 
 Place = Literal["none", "short", "long"]
+
+_SPARED: Final = re.compile(r"""("[^"]*")|'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/""", re.DOTALL)  # quoted names stay
+_DIGITS: Final = str.maketrans("123456789", "0" * 9)
 
 
 @dataclass(slots=True, eq=False)
@@ -45,12 +51,18 @@ class Claim:
     large: bool = False  # its result is more than a short place hands out
     place: Place = "none"
     arrived: int = 0
+    since: float = 0.0  # the time when it arrived
     used_s: float = 0.0  # of the engine, as far as it has been charged
 
 
 def text_key(caller: Caller, kind: str, sql: str) -> bytes:
-    """A short name for one caller's statement."""
-    return hashlib.blake2b(f"{caller.name}\0{kind}\0{sql}".encode(errors="replace"), digest_size=16).digest()
+    """A short name for one caller's statement, whatever its literals are: a dashboard's times are others each time.
+
+    Strings and comments are left out, and of numbers the length alone is kept: ``range(10)`` says nothing of
+    ``range(1000000000)``.
+    """
+    shape = _SPARED.sub(r"\1", sql[:SHAPED_CHARACTERS_MAX]).translate(_DIGITS) + sql[SHAPED_CHARACTERS_MAX:]
+    return hashlib.blake2b(f"{caller.name}\0{kind}\0{shape}".encode(errors="replace"), digest_size=16).digest()
 
 
 @dataclass(slots=True)
@@ -90,7 +102,7 @@ class Schedule:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def wait(self, claim: Claim) -> Claim | None:
+    def wait(self, claim: Claim, now: float) -> Claim | None:
         """Join the queue; who has to leave it for that, if anybody: not the one who has asked for little.
 
         Raises:
@@ -101,7 +113,7 @@ class Schedule:
             leaves = self._one_too_many(claim)
             del self._waiting[leaves]
         if not claim.arrived:  # who begins anew keeps its turn
-            claim.arrived = next(self._arrivals)
+            claim.arrived, claim.since = next(self._arrivals), now
         if claim.text and (was_long := self._was_long.get(claim.text)) is not None:
             claim.long, claim.short = claim.long or was_long, not was_long
         self._waiting[claim] = None
@@ -118,7 +130,12 @@ class Schedule:
         able = [claim for claim in self._waiting if long_free or (short_free and not claim.long)]
         if not able:
             return None
-        claim = min(able, key=lambda claim: (not (long_free or claim.short), *self._turn(claim, now)))
+
+        def turn(claim: Claim) -> tuple[bool, float, float, int]:
+            lets_others_ahead = not (long_free or claim.short or now - claim.since >= KNOWN_GO_AHEAD_S)
+            return lets_others_ahead, *self._turn(claim, now)
+
+        claim = min(able, key=turn)
         del self._waiting[claim]
         claim.place = "long" if long_free else "short"
         (self._long if long_free else self._short).add(claim)
@@ -138,7 +155,7 @@ class Schedule:
     def anew(self, claim: Claim) -> Claim:
         """The claim of what begins anew: for a long place, and with the turn that it had. The old one says nothing more."""
         text, claim.text = claim.text, b""
-        return Claim(claim.caller, text, long=True, arrived=claim.arrived)
+        return Claim(claim.caller, text, long=True, arrived=claim.arrived, since=claim.since)
 
     def charge(self, claim: Claim, used_s: float, now: float) -> None:
         """It has used so much of the engine by now, since it began."""

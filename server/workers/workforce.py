@@ -110,7 +110,7 @@ class Workforce:
         if self._closed:
             raise BackendUnavailableError("the server is stopping")
         loop = asyncio.get_running_loop()
-        leaves = self._schedule.wait(claim)
+        leaves = self._schedule.wait(claim, time.monotonic())
         if leaves is not None:
             self._waiting[leaves].refuse(
                 LimitExceededError("the server is busy, and this connection has the most requests waiting: try again")

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from lakehouse.errors import LimitExceededError
 from lakehouse.model import Caller
-from server.workers.scheduling import USE_HALVES_IN_S, Claim, Schedule, text_key
+from server.workers.scheduling import KNOWN_GO_AHEAD_S, USE_HALVES_IN_S, Claim, Schedule, text_key
 
 
-def ask(schedule: Schedule, connection: str, sql: str = "", name: str = "anonymous", **options: Any) -> Claim:
+def ask(
+    schedule: Schedule, connection: str, sql: str = "", name: str = "anonymous", now: float = 0.0, **options: Any
+) -> Claim:
     caller = Caller(name, connection)
     claim = Claim(caller, text_key(caller, "run", sql) if sql else b"", **options)
-    schedule.wait(claim)
+    schedule.wait(claim, now)
     return claim
 
 
@@ -109,7 +111,7 @@ def test_long_statements_never_hold_the_last_place() -> None:
         assert not schedule.outgrows(claim)
         again = schedule.anew(claim)
         schedule.end(claim)
-        schedule.wait(again)
+        schedule.wait(again, 0.0)
 
     assert schedule.next(0.0) is None  # six wait, for places of their kind
     good = ask(schedule, "good")
@@ -141,7 +143,7 @@ def test_what_begins_anew_keeps_its_turn() -> None:
     later = ask(schedule, "a", long=True)
     again = schedule.anew(second)
     schedule.end(second)
-    schedule.wait(again)
+    schedule.wait(again, 0.0)
 
     schedule.end(first)
 
@@ -160,7 +162,7 @@ def test_what_took_long_once_is_not_tried_in_a_short_place_again(used_s: float, 
     schedule.charge(once, used_s, 0.0)
     schedule.end(once)
 
-    ask(schedule, "b", "SELECT 2")
+    ask(schedule, "b", "SELECT another")
     schedule.next(0.0)
     again = ask(schedule, "c", "SELECT 1")
     schedule.next(0.0)
@@ -174,7 +176,7 @@ def test_a_short_place_takes_texts_first_that_were_short_before() -> None:
     schedule.next(0.0)
     schedule.charge(once, 0.01, 0.0)
     schedule.end(once)
-    unknown = [ask(schedule, connection, f"SELECT {connection}") for connection in "1234"]
+    unknown = [ask(schedule, connection, f"SELECT {connection}") for connection in "abcd"]
     assert schedule.next(0.0) is unknown[0]
 
     again = ask(schedule, "good", "SELECT 1")
@@ -182,6 +184,57 @@ def test_a_short_place_takes_texts_first_that_were_short_before() -> None:
     assert schedule.next(0.0) is again
     schedule.end(again)
     assert schedule.next(0.0) is unknown[1]
+
+
+def make_known(schedule: Schedule, sql: str) -> None:
+    """As a short text, by a connection that has gone."""
+    claim = ask(schedule, "gone", sql)
+    assert schedule.next(0.0) is claim
+    schedule.charge(claim, 0.01, 0.0)
+    schedule.end(claim)
+
+
+@pytest.mark.parametrize("short_places", [1, 2])
+@pytest.mark.parametrize(("clients", "used_s"), [(1, 0.1), (2, 0.1), (4, 0.02), (40, 0.002)])
+def test_a_new_text_waits_for_those_that_are_known_only_for_a_moment(
+    short_places: int, clients: int, used_s: float
+) -> None:
+    schedule = Schedule(2, short_places)
+    make_known(schedule, "SELECT 1")
+    for connection in ("x", "y"):  # hold the long places
+        ask(schedule, connection)
+        schedule.next(0.0)
+    for client in range(clients + short_places):
+        ask(schedule, f"known {client % clients}", "SELECT 1")
+    new = ask(schedule, "new", "SELECT count(*)")
+    now = 0.0
+    while new.place == "none" and now < 60:
+        running = [claim for _ in range(short_places) if (claim := schedule.next(now)) is not None]
+        now += used_s
+        for claim in running:
+            if claim is not new:
+                schedule.charge(claim, used_s, now)
+                schedule.end(claim)
+                ask(schedule, str(claim.caller.connection), "SELECT 1", now=now)  # again, as soon as it is answered
+
+    assert new.place == "short"
+    assert now < KNOWN_GO_AHEAD_S + 2 * used_s * (clients + short_places)
+
+
+def test_those_with_new_texts_take_turns_by_use_once_they_have_waited_for_a_moment() -> None:
+    schedule = Schedule(1, short_places=1)
+    make_known(schedule, "SELECT 1")
+    ask(schedule, "x")
+    schedule.next(0.0)
+    heavy = ask(schedule, "heavy", "SELECT 1")
+    schedule.next(0.0)
+    schedule.charge(heavy, 5.0, 0.0)
+    schedule.end(heavy)
+    make_known(schedule, "SELECT ab")
+    new = ask(schedule, "new", "SELECT abc")
+    ask(schedule, "heavy", "SELECT ab")
+
+    assert schedule.next(KNOWN_GO_AHEAD_S) is new
 
 
 def test_what_was_slow_once_and_is_quick_now_is_short_again() -> None:
@@ -205,12 +258,42 @@ def test_one_identity_s_experience_with_a_text_is_not_another_s() -> None:
     assert text_key(Caller("ada"), "run", "SELECT 1") != text_key(Caller("ada"), "inspect", "SELECT 1")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "SELECT * FROM logs WHERE time > '2026-11-30 18:00:01' LIMIT 10",
+            "SELECT * FROM logs WHERE time > '2026-12-01 09:10:11' LIMIT 25",
+        ),
+        ("SELECT 'it''s' AS a", "SELECT '' AS a"),
+        ("SELECT 1700000000000 + 5", "SELECT 1799999999999 + 7"),
+        ("SELECT 1 /* trace 1f's */ AS n -- don't\n, 'a'", "SELECT 2 /* trace 2e */ AS n -- do\n, 'b'"),
+    ],
+)
+def test_a_text_is_known_whatever_its_literals_are(one: str, other: str) -> None:
+    assert text_key(Caller("ada"), "run", one) == text_key(Caller("ada"), "run", other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SELECT a", "SELECT b"),
+        ('SELECT "a"', 'SELECT "b"'),
+        ("""SELECT "it's" AS a, 'x'""", """SELECT "it's" AS b, 'x'"""),
+        ("SELECT sum(i) FROM range(10) t(i)", "SELECT sum(i) FROM range(1000000000) t(i)"),
+        ("SELECT " + "a, " * 10_000 + "b", "SELECT " + "a, " * 10_000 + "c"),
+    ],
+)
+def test_texts_that_differ_in_more_than_literals_are_known_apart(one: str, other: str) -> None:
+    assert text_key(Caller("ada"), "run", one) != text_key(Caller("ada"), "run", other)
+
+
 def test_a_full_queue_loses_the_last_of_the_connection_that_has_most_in_it() -> None:
     schedule = Schedule(1, waiting_max=4)
     many = [ask(schedule, "a") for _ in range(4)]
     newcomer = Claim(Caller(connection="b"))
 
-    assert schedule.wait(newcomer) is many[-1]
+    assert schedule.wait(newcomer, 0.0) is many[-1]
 
     assert schedule.waiting == 4
     with pytest.raises(LimitExceededError, match="4 requests wait already"):
@@ -251,7 +334,7 @@ def test_places_are_never_given_twice_and_everybody_has_a_turn(
     placed: list[Claim] = []
     for now, (step, which) in enumerate(steps):
         if step == "ask":
-            waiting.append(ask(schedule, str(which), sql=str(which % 3)))
+            waiting.append(ask(schedule, str(which), sql="abc"[which % 3], now=float(now)))
         elif step == "next" and (claim := schedule.next(float(now))) is not None:
             waiting.remove(claim)
             placed.append(claim)
@@ -267,7 +350,7 @@ def test_places_are_never_given_twice_and_everybody_has_a_turn(
                 placed.remove(claim)
                 again = schedule.anew(claim)
                 schedule.end(claim)
-                schedule.wait(again)
+                schedule.wait(again, 0.0)
                 waiting.append(again)
         assert sum(claim.place == "long" for claim in placed) <= long_places
         assert sum(claim.place == "short" for claim in placed) <= short_places
