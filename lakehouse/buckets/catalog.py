@@ -99,12 +99,11 @@ class Rows(Protocol):
 class Buckets(Protocol):
     """How a bucket is held and replaced, and what becomes of it."""
 
-    async def take_lease(
-        self, instance: InstanceId, bucket_begin: datetime, owner: str, lasts: timedelta
-    ) -> Lease | None:
-        """The right to make a bucket; ``None`` while somebody else has it. Waits for nobody.
+    async def take_lease(self, lease: Lease, owner: str, lasts: timedelta) -> bool:
+        """Take the right to make a bucket; false while somebody else has it. Waits for nobody.
 
-        Who does not renew it in time loses it to the next who asks, and cannot commit any more.
+        Who does not renew it in time loses it to the next who asks, and cannot commit any more. Where this raises, it may
+        be taken all the same: drop it.
         """
         ...
 

@@ -7,6 +7,7 @@ that another takes over after ``lasts_s``; when it goes on, its swap finds that 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
@@ -37,8 +38,13 @@ class Leases:
     @asynccontextmanager
     async def holding(self, instance: InstanceId, bucket_begin: datetime) -> AsyncIterator[Lease | None]:
         """Hold a bucket for the length of a block; ``None`` if another builder has it. Waits for nobody."""
-        lease = await self._catalog.take_lease(instance, bucket_begin, self._owner, self._lasts)
-        if lease is None:
+        lease = Lease(instance, bucket_begin, uuid.uuid4())
+        try:
+            taken = await self._catalog.take_lease(lease, self._owner, self._lasts)
+        except BaseException:  # it may be ours, and nobody would be there to hold it: only the answer did not come
+            await self._drop(lease)
+            raise
+        if not taken:
             yield None
             return
         self._held.add(lease)
@@ -49,12 +55,15 @@ class Leases:
         finally:
             if lease in self._held:
                 self._held.discard(lease)
-                with suppress(BackendUnavailableError):  # it runs out by itself
-                    await asyncio.shield(self._catalog.drop_lease(lease))
+                await self._drop(lease)
 
     def ended(self, lease: Lease) -> None:
         """Its swap is committed, and it went with it."""
         self._held.discard(lease)
+
+    async def _drop(self, lease: Lease) -> None:
+        with suppress(BackendUnavailableError):  # it runs out by itself
+            await asyncio.shield(self._catalog.drop_lease(lease))
 
     async def _renew(self) -> None:
         try:

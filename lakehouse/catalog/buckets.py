@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -32,13 +31,12 @@ _CONFLICTS: Final = {"LF001": SwapConflictError, "LF002": LeaseLostError}  # wha
 class Buckets(CatalogPart):
     """Statements over ``lakehouse_buckets``, ``lakehouse_partitions`` and ``lakehouse_leases``."""
 
-    async def take_lease(
-        self, instance: InstanceId, bucket_begin: datetime, owner: str, lasts: timedelta
-    ) -> Lease | None:
-        token = uuid.uuid4()
+    async def take_lease(self, lease: Lease, owner: str, lasts: timedelta) -> bool:
         async with self.connection() as connection:
-            taken = await connection.fetchval(_SQL["take_lease"], instance.vid, bucket_begin, token, owner, lasts)
-        return None if taken is None else Lease(instance, bucket_begin, token)
+            taken = await connection.fetchval(
+                _SQL["take_lease"], lease.instance.vid, lease.bucket_begin, lease.token, owner, lasts
+            )
+        return taken is not None
 
     async def lease_owner(self, instance: InstanceId, bucket_begin: datetime) -> str | None:
         async with self.connection() as connection:

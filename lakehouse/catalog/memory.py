@@ -321,16 +321,14 @@ class MemoryCatalog:
 
     # buckets
 
-    async def take_lease(
-        self, instance: InstanceId, bucket_begin: datetime, owner: str, lasts: timedelta
-    ) -> Lease | None:
+    async def take_lease(self, lease: Lease, owner: str, lasts: timedelta) -> bool:
         await asyncio.sleep(CALL_S)
-        held = self._holds.get((instance.vid, bucket_begin))
+        bucket = (lease.instance.vid, lease.bucket_begin)
+        held = self._holds.get(bucket)
         if held is not None and held.expires >= self._now():
-            return None
-        lease = Lease(instance, bucket_begin, uuid.uuid4())
-        self._holds[(instance.vid, bucket_begin)] = _Hold(lease, owner, self._now() + lasts)
-        return lease
+            return False
+        self._holds[bucket] = _Hold(lease, owner, self._now() + lasts)
+        return True
 
     async def lease_owner(self, instance: InstanceId, bucket_begin: datetime) -> str | None:
         held = self._holds.get((instance.vid, bucket_begin))

@@ -91,8 +91,8 @@ class Lake:
 
     async def commit(self, swap: Swap) -> None:
         """Under a lease."""
-        lease = await self.catalog.take_lease(swap.instance, swap.bucket_begin, "test", timedelta(minutes=1))
-        assert lease is not None
+        lease = replace(swap.lease, token=uuid.uuid4())
+        assert await self.catalog.take_lease(lease, "test", timedelta(minutes=1))
         try:
             await self.catalog.commit(replace(swap, lease=lease))
         finally:

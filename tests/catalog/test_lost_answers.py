@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from lakehouse.buckets.model import InstanceId, InstanceScope, NewPartition, StoredPartition, Swap
+from lakehouse.buckets.model import InstanceId, InstanceScope, Lease, NewPartition, StoredPartition, Swap
 from lakehouse.catalog.connect import open_pool
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.catalog.telemetry import BlockRows, insert_process
@@ -71,8 +71,8 @@ async def _swap(catalog: PartitionCatalog, instance: InstanceId) -> Swap:
     source = await catalog.read_source(instance, scope, bucket.begin)
     key = f"_schema/log_entries/{uuid.uuid4()}.parquet"
     (intent,) = await catalog.reserve([key], timedelta(minutes=10), "test")
-    lease = await catalog.take_lease(instance, bucket.begin, "test", timedelta(minutes=10))
-    assert lease is not None
+    lease = Lease(instance, bucket.begin, uuid.uuid4())
+    assert await catalog.take_lease(lease, "test", timedelta(minutes=10))
     return Swap(
         instance=instance,
         bucket_begin=bucket.begin,

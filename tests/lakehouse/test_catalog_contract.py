@@ -72,9 +72,13 @@ class Instance:
         return seen
 
     async def lease(self, begin: datetime, lasts: timedelta = MINUTE) -> Lease:
-        lease = await self.catalog.take_lease(self.id, begin, "test", lasts)
+        lease = await self.take(begin, "test", lasts)
         assert lease is not None
         return lease
+
+    async def take(self, begin: datetime, owner: str, lasts: timedelta = MINUTE) -> Lease | None:
+        lease = Lease(self.id, begin, uuid.uuid4())
+        return lease if await self.catalog.take_lease(lease, owner, lasts) else None
 
     async def swap(
         self, begin: datetime, keys: Sequence[str], lease: Lease, source: Source, *, replaces: bool = True
@@ -285,15 +289,13 @@ async def test_one_builder_holds_a_bucket_at_a_time(lake: Lake) -> None:
     instance, begin = await with_a_bucket(lake)
     other = await instance_of(lake, Program())
 
-    taken = await asyncio.gather(
-        *(lake.catalog.take_lease(instance.id, begin, f"server {number}", MINUTE) for number in range(5))
-    )
+    taken = await asyncio.gather(*(instance.take(begin, f"server {number}") for number in range(5)))
 
     (lease,) = [lease for lease in taken if lease is not None]
     assert await lake.catalog.lease_owner(instance.id, begin) == f"server {taken.index(lease)}"
-    assert await lake.catalog.take_lease(other.id, begin, "test", MINUTE) is not None
+    assert await other.take(begin, "test") is not None
     await lake.catalog.drop_lease(lease)
-    assert await lake.catalog.take_lease(instance.id, begin, "test", MINUTE) is not None
+    assert await instance.take(begin, "test") is not None
 
 
 async def test_a_lease_that_is_renewed_is_kept_and_one_that_is_not_is_taken_over(lake: Lake) -> None:
@@ -303,11 +305,11 @@ async def test_a_lease_that_is_renewed_is_kept_and_one_that_is_not_is_taken_over
     for _ in range(4):
         await asyncio.sleep(0.15)
         await lake.catalog.renew_leases([lease], timedelta(seconds=5))
-        assert await lake.catalog.take_lease(instance.id, begin, "other", MINUTE) is None
+        assert await instance.take(begin, "other") is None
     await lake.catalog.renew_leases([lease], NO_TIME)
     await asyncio.sleep(0.01)
 
-    assert await lake.catalog.take_lease(instance.id, begin, "other", MINUTE) is not None
+    assert await instance.take(begin, "other") is not None
 
 
 async def test_who_was_stopped_for_too_long_does_not_commit_and_takes_nothing_from_who_took_over(lake: Lake) -> None:
@@ -322,7 +324,7 @@ async def test_who_was_stopped_for_too_long_does_not_commit_and_takes_nothing_fr
             await lake.catalog.commit(late)
         await lake.catalog.renew_leases([stopped], MINUTE)
         await lake.catalog.drop_lease(stopped)
-        assert await lake.catalog.take_lease(instance.id, begin, "third", MINUTE) is None
+        assert await instance.take(begin, "third") is None
     await lake.catalog.commit(await instance.swap(begin, ["fresh"], fresh, source))
     with pytest.raises(LeaseLostError):
         await lake.catalog.commit(late)

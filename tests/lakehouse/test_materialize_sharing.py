@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
 from lakehouse.buckets.decoding import JobLimits
 from lakehouse.buckets.materialize import Materializer
+from lakehouse.buckets.model import Lease
 from lakehouse.buckets.sharing import Progress
-from lakehouse.errors import InternalError, LimitExceededError
+from lakehouse.errors import BackendUnavailableError, InternalError, LimitExceededError
 from lakehouse.jobs.build import BuildJob
 from lakehouse.model import EVERYTHING, TimeRange
 from tests.support.materializer_lake import Lake, view_of
@@ -220,6 +222,34 @@ async def test_a_query_that_waits_for_another_server_is_gone_when_it_is_cancelle
     gate.set()
     await building
     await idle(there)
+
+
+@pytest.mark.parametrize("lost", ["query", "answer"])
+async def test_a_bucket_whose_holder_never_heard_of_it_is_not_held(lake: Lake, lost: str) -> None:
+    """The query is cancelled, or the connection breaks, when a lease is taken and the answer is on its way."""
+    program, _ = await made_up(lake, 1)
+    materializer = lake.materializer(lease_s=600.0)
+    take_lease, taken = lake.catalog.take_lease, asyncio.Event()
+
+    async def take_and_say_nothing(lease: Lease, owner: str, lasts: timedelta) -> bool:
+        await take_lease(lease, owner, lasts)
+        taken.set()
+        if lost == "answer":
+            raise BackendUnavailableError("the database is not available: no connection")
+        return await asyncio.Event().wait()
+
+    lake.catalog.take_lease = take_and_say_nothing  # type: ignore[method-assign]
+    query = asyncio.create_task(materializer.ensure(LOGS, program.process_id, EVERYTHING))
+    await taken.wait()
+    if lost == "query":
+        query.cancel()
+    await asyncio.gather(query, return_exceptions=True)
+    lake.catalog.take_lease = take_lease  # type: ignore[method-assign]
+
+    async with asyncio.timeout(20):
+        await materializer.ensure(LOGS, program.process_id, EVERYTHING)
+
+    assert await lake.held() == 0
 
 
 async def test_whoever_may_not_ask_for_more_is_told_and_the_others_get_it(lake: Lake) -> None:
