@@ -5,15 +5,27 @@ Importing a view loads no kernel, because most processes only ask for its schema
 
 from __future__ import annotations
 
-from lakehouse.sources import BlocksSource, CatalogSource, MergedSource, ProcessSpansSource, SourceRegistry
+from lakehouse.sources import (
+    BlocksSource,
+    CatalogFunction,
+    CatalogSource,
+    MergedSource,
+    ParsedBlockSource,
+    ProcessSpansSource,
+    RelationSource,
+    SourceRegistry,
+    ViewSetsSource,
+)
 from views.async_events import AsyncEvents
 from views.blocks import BLOCKS
 from views.images import Images
+from views.list_partitions import LIST_PARTITIONS
 from views.log_entries import LogEntries
 from views.log_stats import LOG_STATS
 from views.measures import Measures
 from views.net_spans import NetSpans
 from views.otel_spans import OtelSpans
+from views.parse_block import ParseBlock
 from views.process_spans import ProcessSpans
 from views.processes import PROCESSES
 from views.quarantined_blocks import QUARANTINED_BLOCKS
@@ -25,23 +37,27 @@ __all__ = ["default_registry", "warm_up"]
 
 def default_registry() -> SourceRegistry:
     """Everything a server offers."""
-    return SourceRegistry(
-        [
-            CatalogSource(PROCESSES),
-            CatalogSource(STREAMS),
-            CatalogSource(BLOCKS),
-            CatalogSource(QUARANTINED_BLOCKS),
-            BlocksSource(LogEntries()),
-            BlocksSource(Measures()),
-            BlocksSource(ThreadSpans()),
-            BlocksSource(AsyncEvents()),
-            BlocksSource(NetSpans()),
-            BlocksSource(Images()),
-            BlocksSource(OtelSpans()),
-            MergedSource(LOG_STATS),
-            ProcessSpansSource(ProcessSpans()),
-        ]
-    )
+    view_sets: list[RelationSource] = [
+        CatalogSource(PROCESSES),
+        CatalogSource(STREAMS),
+        CatalogSource(BLOCKS),
+        CatalogSource(QUARANTINED_BLOCKS),
+        BlocksSource(LogEntries()),
+        BlocksSource(Measures()),
+        BlocksSource(ThreadSpans()),
+        BlocksSource(AsyncEvents()),
+        BlocksSource(NetSpans()),
+        BlocksSource(Images()),
+        BlocksSource(OtelSpans()),
+        MergedSource(LOG_STATS),
+    ]
+    functions: list[RelationSource] = [
+        ProcessSpansSource(ProcessSpans()),
+        ParsedBlockSource(ParseBlock()),
+        CatalogFunction(LIST_PARTITIONS),
+        ViewSetsSource(view_sets),
+    ]
+    return SourceRegistry([*view_sets, *functions])
 
 
 def warm_up() -> None:

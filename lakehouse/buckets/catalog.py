@@ -91,6 +91,10 @@ class Rows(Protocol):
         """
         ...
 
+    async def find_block(self, block_id: str) -> Block | None:
+        """The block of this id, if its stream and its process are registered."""
+        ...
+
     async def registrations(self, blocks: Sequence[Block]) -> tuple[dict[ProcessId, Process], dict[StreamId, Stream]]:
         """What ``blocks`` refer to. It is what it was when their source was read: a registration never changes."""
         ...

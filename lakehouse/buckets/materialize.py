@@ -36,6 +36,7 @@ from lakehouse.buckets.planning import (
     version_of,
 )
 from lakehouse.buckets.sharing import Allowance, Progress
+from lakehouse.buckets.single_block import BlockView, SingleBlocks
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.jobs.executor import Executor
 from lakehouse.model import GLOBAL_INSTANCE, TimeRange, ViewKey
@@ -85,6 +86,7 @@ class Materializer:
         self._catalog = catalog
         self._files = PartitionFiles(store, catalog)
         self._maker = BucketMaker(catalog, store, executor, scratch, limits)
+        self._blocks = SingleBlocks(catalog, executor, scratch, limits.jobs)
         self._limits = limits
         self._prune = prune  # a switch for tests: the choice of partitions must never change a result
         self._instances: dict[tuple[ViewKey, ViewVersion], InstanceId] = {}
@@ -159,6 +161,12 @@ class Materializer:
         """``ensure``, with files made again that the store has lost or damaged."""
         async with self.ensure_local(view, instance, wanted, allowance) as local:
             return local.fresh
+
+    async def decode_block(
+        self, view: BlockView, block_id: str, wanted: TimeRange, allowance: Allowance
+    ) -> bytes | None:
+        """What a view makes of one block, kept nowhere: a Parquet file, or ``None`` if that is no row."""
+        return await self._blocks.rows(view, block_id, wanted, allowance)
 
     async def find_damaged(self, keys: Collection[str]) -> list[str]:
         """Those of these files of partitions that are not what was written. Whoever ensures them next has them made again."""

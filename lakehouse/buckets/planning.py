@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from lakeflight.wire.errors import CorruptPayloadError
 from lakeflight.wire.ticks import frequency
@@ -203,5 +203,9 @@ def latest_timing(timings: Mapping[ProcessId, LastTiming], block_order: BlockOrd
 
 def version_of(view: View) -> ViewVersion:
     """The version in which this program reads and makes the files of a view."""
-    schema_hash = hashlib.blake2b(view.schema.serialize().to_pybytes(), digest_size=8).digest()
-    return ViewVersion(view.view_set, schema_hash, view.writer_version)
+    return ViewVersion(view.view_set, schema_hash(view.schema), view.writer_version)
+
+
+def schema_hash(schema: Any) -> bytes:
+    """Equal for equal columns."""
+    return hashlib.blake2b(schema.serialize().to_pybytes(), digest_size=8).digest()

@@ -308,6 +308,12 @@ class MemoryCatalog:
             included={ordinal: frozenset(made.block_ids) for ordinal, made in sorted(bucket.partitions.items())},
         )
 
+    async def find_block(self, block_id: str) -> Block | None:
+        block = self.blocks.get(BlockId(block_id))
+        if block is None or block.stream_id not in self.streams or block.process_id not in self.processes:
+            return None
+        return block
+
     async def registrations(self, blocks: Sequence[Block]) -> tuple[dict[ProcessId, Process], dict[StreamId, Stream]]:
         try:
             return (

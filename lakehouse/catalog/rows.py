@@ -28,6 +28,8 @@ from lakehouse.model import (
 _SQL: Final = load("looks") | load("rows")
 _READ_BUCKET: Final = _SQL["read_bucket"].replace("{seen}", _SQL["seen"])
 
+_FIND_BLOCK: Final = _SQL["fetch_source"].replace("{blocks}", _SQL["blocks_of_id"])
+
 
 class Rows(CatalogPart):
     """Statements over ``processes``, ``streams`` and ``blocks``."""
@@ -90,6 +92,12 @@ class Rows(CatalogPart):
                 row["ordinal"]: frozenset(BlockId(str(block_id)) for block_id in row["block_ids"]) for row in included
             },
         )
+
+    async def find_block(self, block_id: str) -> Block | None:
+        """The block of this id, if its stream and its process are registered."""
+        async with self.connection() as connection:
+            row = await connection.fetchrow(_FIND_BLOCK, uuid.UUID(block_id))
+        return None if row is None else _block(row)
 
     async def registrations(self, blocks: Sequence[Block]) -> tuple[dict[ProcessId, Process], dict[StreamId, Stream]]:
         """What ``blocks`` refer to. It is what it was when their source was read: a registration never changes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -32,6 +32,7 @@ from lakehouse.engine.names import (
     NOW_VARIABLE,
     SCHEMA_NAME,
     raw_table,
+    relation_name,
     relation_name_sql,
     view_set_table,
 )
@@ -40,6 +41,8 @@ from lakehouse.engine.relations import Call, EngineCatalog, Relation
 from lakehouse.engine.sql_types import literal, quoted, sql_type
 from lakehouse.errors import InternalError
 from lakehouse.model import EVERYTHING, TimeRange
+
+PARQUET_MAGIC: Final = b"PAR1"
 
 
 def settings(limits: EngineLimits) -> tuple[str, ...]:
@@ -109,7 +112,12 @@ class Database:
 
     def _add_relation_functions(self) -> None:
         for function in relation_functions().values():
-            self._run(f"CREATE {_relation_macro(function)}")
+            if function.source is None or function.arguments:
+                self._run(f"CREATE {_relation_macro(function)}")
+                continue
+            # without parameters the engine looks at once for what it names
+            name = quoted(relation_name(function.source))
+            self._run(f"CREATE TABLE {name} (i INTEGER); CREATE {_relation_macro(function)}; DROP TABLE {name}")
 
     def lock(self, paths: Sequence[str]) -> None:
         """From here on only ``paths`` can be opened, and no setting can be changed."""
@@ -143,8 +151,7 @@ class Database:
                 needed.setdefault(name, set()).update(own)
         for relation in relations:
             if relation.table is not None:
-                rows = pa.ipc.open_stream(relation.table).read_all()
-                self._load(quoted(raw_table(relation.name)), rows.select(relation.schema.names))
+                self._load(quoted(raw_table(relation.name)), _rows_of(relation.table, relation.schema.names))
                 self._given.add(relation.name)
         for name, own in sorted(needed.items()):
             snapshot = metadata.get(name)
@@ -227,6 +234,14 @@ class Database:
 
     def _run(self, statements: str) -> None:
         self.connection.execute(statements)
+
+
+def _rows_of(table: bytes, columns: list[str]) -> Any:
+    if not table.startswith(PARQUET_MAGIC):
+        return pa.ipc.open_stream(table).read_all().select(columns)
+    import pyarrow.parquet as pq  # few statements are given a file
+
+    return pq.read_table(pa.BufferReader(table), columns=columns)
 
 
 def _relation_macro(function: RelationFunction) -> str:

@@ -78,7 +78,8 @@ class Relation:
 
     ``files`` are filtered by ``range`` row by row; ``files_inside`` hold no row outside of it and are not filtered,
     which is cheaper. Neither: a typed empty table. ``metadata``: the view set whose rows, from the catalog's CSV files,
-    are its rows instead. ``table``: the rows themselves, as an Arrow IPC stream with the columns of the schema.
+    are its rows instead. ``table``: the rows themselves, as an Arrow IPC stream or a Parquet file with the columns of the
+    schema.
     """
 
     name: str  # a global table, or ``relation_name(view_set, instance)``

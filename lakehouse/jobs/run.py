@@ -33,7 +33,7 @@ class JobRelation:
     keys_inside: tuple[str, ...] = ()  # and those of which no row lies outside of it
     range: TimeRange = EVERYTHING
     from_catalog: bool = False  # its rows are among those that the job's ``needs`` choose
-    table: bytes | None = None  # or are these, an Arrow IPC stream with the declared columns
+    table: bytes | None = None  # or are these, an Arrow IPC stream or a Parquet file with the declared columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What a statement can read from. ``port`` says what a source is; every other file is one kind of them."""
 
 from lakehouse.sources.blocks import BlocksSource
-from lakehouse.sources.catalog_rows import CatalogSource
+from lakehouse.sources.catalog_rows import CatalogFunction, CatalogSource
 from lakehouse.sources.merged import MergedSource, MergedView
+from lakehouse.sources.parsed_block import ParsedBlockSource
 from lakehouse.sources.port import (
     Arguments,
     Freshening,
@@ -14,14 +15,17 @@ from lakehouse.sources.port import (
 )
 from lakehouse.sources.process_spans import ProcessSpansSource
 from lakehouse.sources.registry import SourceRegistry
+from lakehouse.sources.view_sets import ViewSetsSource
 
 __all__ = [
     "Arguments",
     "BlocksSource",
+    "CatalogFunction",
     "CatalogSource",
     "Freshening",
     "MergedSource",
     "MergedView",
+    "ParsedBlockSource",
     "PartitionMaker",
     "ProcessSpansSource",
     "Read",
@@ -29,4 +33,5 @@ __all__ = [
     "Rows",
     "SourceRegistry",
     "Use",
+    "ViewSetsSource",
 ]

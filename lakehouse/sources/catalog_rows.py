@@ -38,3 +38,21 @@ class CatalogSource:
 
     async def known_missing(self, use: Use, caller: Caller, maker: PartitionMaker) -> int | None:
         return 0
+
+
+class CatalogFunction(CatalogSource):
+    """A table of the catalog that is called, ``list_partitions()``: all of its rows, whatever the range of the query."""
+
+    is_table = False
+
+    def __init__(self, table: CatalogTable) -> None:
+        super().__init__(table)
+        self.declaration = DeclaredRelation(table.schema)
+
+    def resolve(self, arguments: Arguments) -> Arguments:
+        if arguments:
+            raise UnknownViewError(f"{self.name} is a function: {self.name}()")
+        return ()
+
+    async def freshen(self, use: Use, caller: Caller, freshening: Freshening) -> Rows:
+        return Rows(needs=tuple(RowsNeed(self.table, columns=read.columns) for read in use.reads))

@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 
 from lakehouse.buckets.model import StoredPartition
 from lakehouse.buckets.sharing import Allowance
+from lakehouse.buckets.single_block import BlockView
 from lakehouse.catalog.tables import RowsNeed
 from lakehouse.engine import DeclaredRelation
 from lakehouse.model import EVERYTHING, NEVER, Caller, TimeRange
@@ -69,6 +70,17 @@ class PartitionMaker(Protocol):
         """Make the partitions of ``wanted`` and list them. Files that are lost or damaged are made again."""
         ...
 
+    async def decode_block(
+        self, view: BlockView, block_id: str, wanted: TimeRange, allowance: Allowance
+    ) -> bytes | None:
+        """What a view makes of one block, kept nowhere: a Parquet file, or ``None`` if that is no row.
+
+        Raises:
+            UnknownViewError: There is no such block in the range.
+            CorruptBlockError: It cannot be decoded.
+        """
+        ...
+
     async def known_missing(self, uses: Sequence[tuple[View, str, TimeRange]]) -> int | None:
         """Blocks known to be missing from these instances and ranges; ``None``: no block of the lake is."""
         ...
@@ -80,7 +92,7 @@ class Rows:
 
     partitions: Sequence[StoredPartition] = ()  # in these files, and …
     needs: tuple[RowsNeed, ...] = ()  # … in the catalog, of which all of a statement is one later snapshot, …
-    table: bytes | None = None  # … or in this Arrow IPC stream, with the declared columns, that was made to answer
+    table: bytes | None = None  # … or these: an Arrow IPC stream or a Parquet file with the declared columns
     missing_blocks: int = 0
 
 

@@ -45,6 +45,9 @@ def test_every_statement_of_the_pages_runs(server: Server, program: Program, pag
     instance = program.thread_stream if "thread_spans" in sql else program.process_id
     if "otel_spans" in sql:
         instance = otlp_cases()[0].process_id
+    if "parse_block" in sql:
+        found = server.query(f"SELECT block_id FROM blocks WHERE stream_id = '{program.thread_stream}'")
+        instance = found.column("block_id")[0].as_py()
 
     table = server.query(sql.replace(EXAMPLE_ID, instance).replace("my-game", "made-up"))
 

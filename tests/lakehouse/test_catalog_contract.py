@@ -280,6 +280,8 @@ async def test_a_source_has_what_the_rows_depend_on(lake: Lake) -> None:
     strange: list[Block] = [replace(source.blocks[0], process_id=type(source.blocks[0].process_id)(str(uuid.uuid4())))]
     with pytest.raises(BackendUnavailableError, match="ask again"):
         await lake.catalog.registrations(strange)
+    assert [await lake.catalog.find_block(block.block_id) for block in source.blocks] == list(source.blocks)
+    assert await lake.catalog.find_block(str(uuid.uuid4())) is None
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from lakehouse.buckets.sharing import Allowance, Progress
+from lakehouse.buckets.single_block import BlockView
 from lakehouse.model import EVERYTHING, NEVER, Caller, TimeRange
 from lakehouse.ports import View
 from lakehouse.sources import Freshening, MergedSource, Read, Use
@@ -36,6 +37,11 @@ class Maker:
     ) -> FreshPartitions:
         self.asked.append(wanted)
         return Nothing()
+
+    async def decode_block(
+        self, view: BlockView, block_id: str, wanted: TimeRange, allowance: Allowance
+    ) -> bytes | None:
+        raise NotImplementedError
 
     async def known_missing(self, uses: Sequence[tuple[View, str, TimeRange]]) -> int | None:
         self.asked += [wanted for _, _, wanted in uses]

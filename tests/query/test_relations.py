@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -10,16 +11,18 @@ import pytest
 
 from lakehouse.buckets.model import StoredPartition
 from lakehouse.buckets.sharing import Allowance, Progress
+from lakehouse.buckets.single_block import BlockView
 from lakehouse.catalog.tables import CatalogTable, RowsNeed
 from lakehouse.engine import DeclaredRelation, Inspection, Reference, relation_name
 from lakehouse.errors import QueryError, UnknownViewError
-from lakehouse.model import EVERYTHING, Caller, QueryOptions, TimeRange
+from lakehouse.model import EVERYTHING, NEVER, Caller, QueryOptions, TimeRange
 from lakehouse.ports import View
 from lakehouse.sources import (
     Arguments,
     BlocksSource,
     CatalogSource,
     Freshening,
+    ParsedBlockSource,
     PartitionMaker,
     Rows,
     SourceRegistry,
@@ -27,6 +30,7 @@ from lakehouse.sources import (
 )
 from server.query.relations import Relations
 from views.log_entries import LogEntries
+from views.parse_block import ParseBlock
 
 ADA = Caller("ada")
 PROCESS = "0a1b2c3d-0000-4000-8000-00000000000f"
@@ -80,6 +84,12 @@ class Maker:
         self.asked.append((instance, wanted))
         return Fresh([StoredPartition(f"key-{s}", 1, 1, s * 1_000, s * 1_000 + 999) for s in range(10)], 2)
 
+    async def decode_block(
+        self, view: BlockView, block_id: str, wanted: TimeRange, allowance: Allowance
+    ) -> bytes | None:
+        self.asked.append((block_id, wanted))
+        return b"rows"
+
     async def known_missing(self, uses: Sequence[tuple[View, str, TimeRange]]) -> int | None:
         self.looked += 1
         return self.missing
@@ -116,6 +126,20 @@ async def test_a_table_function_is_one_more_class() -> None:
     assert relation.name == relation_name("numbers", "003")  # as the engine looks for it
     assert pa.ipc.open_stream(relation.table).read_all().to_pydict() == {"n": [0, 1, 2]}
     assert numbers.askers == [ADA]
+
+
+async def test_a_block_is_decoded_for_whoever_may_read_a_row_of_it() -> None:
+    maker = Maker()
+    found = Relations(SourceRegistry([ParsedBlockSource(ParseBlock())]), maker)
+    reference = Reference("parse_block", "parse_block", (PROCESS.upper(),), is_call=True)
+
+    readable = await found.freshen(statement(reference), ADA, options(time_range=TimeRange(5, None)), allowance())
+    await found.freshen(statement(replace(reference, range=NEVER)), ADA, options(), allowance())
+
+    assert [relation.table for relation in readable.relations] == [b"rows"]
+    assert maker.asked == [(PROCESS, TimeRange(5, None))]
+    with pytest.raises(UnknownViewError, match="'global' is not a valid block id"):
+        found.check(statement(Reference("view_instance", "parse_block", ("global",), is_call=True)))
 
 
 async def test_each_source_says_where_its_rows_are() -> None:

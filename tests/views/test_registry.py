@@ -21,13 +21,14 @@ def test_the_offer() -> None:
     assert REGISTRY.names == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "thread_spans",
         "async_events", "net_spans", "images", "otel_spans", "log_stats", "process_spans",
+        "parse_block", "list_partitions", "list_view_sets",
     )  # fmt: skip
     assert REGISTRY.tables == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "log_stats",
     )  # fmt: skip
     assert [view.view_set for view in REGISTRY.views] == [
         "log_entries", "measures", "thread_spans", "async_events", "net_spans", "images", "otel_spans", "log_stats",
-        "process_spans",
+        "process_spans", "parse_block",
     ]  # fmt: skip
 
 
@@ -132,6 +133,18 @@ COLUMNS = {
         "begin timestamp[ns]", "end timestamp[ns]", "duration int64", "name string", "target string",
         "filename string", "line uint32",
     ],
+    "parse_block": ["object_index int64", "type_name string", "value string"],
+    "list_view_sets": [
+        "view_set_name string", "current_schema_hash binary", "schema string", "has_view_maker bool",
+        "global_instance_available bool",
+    ],
+    "list_partitions": [
+        "view_set_name string", "view_instance_id string", "begin_insert_time timestamp[ns]",
+        "end_insert_time timestamp[ns]", "min_event_time timestamp[ns]?", "max_event_time timestamp[ns]?",
+        "updated timestamp[ns]", "file_path string?", "file_size int64", "file_schema_hash binary",
+        "source_data_hash binary", "num_rows int64", "partition_format_version int32", f"sort_order {TAGS}?",
+        "max_sort_key_time timestamp[ns]?",
+    ],
     "thread_spans": [
         "id int64", "parent int64", "depth uint32", "hash uint32", "begin timestamp[ns]", "end timestamp[ns]",
         "duration int64", "name string", "target string", "filename string", "line uint32",
@@ -195,6 +208,9 @@ def test_rows_are_in_a_range_by_the_time_columns_of_their_view() -> None:
         "otel_spans": ("start_time", "end_time"),
         "log_stats": ("time_bin", "time_bin"),
         "process_spans": ("begin", "end"),
+        "parse_block": (None, None),
+        "list_partitions": (None, None),
+        "list_view_sets": (None, None),
         "async_events": ("time", "time"),
         "net_spans": ("begin_time", "end_time"),
         "images": ("time", "time"),

@@ -88,10 +88,11 @@ class Field:
     kind: Kind
     offset: int
     fields: tuple[Field, ...] = ()  # of an OBJECT
+    type_name: str = ""  # of an OBJECT
 
     def moved(self, distance: int, name: str) -> Field:
         inner = tuple(field.moved(distance, field.name) for field in self.fields)
-        return Field(name, self.kind, self.offset + distance, inner)
+        return Field(name, self.kind, self.offset + distance, inner, self.type_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +278,7 @@ class _Compiler:
         if nested.stands_for is not None:
             return nested.stands_for.moved(member.offset, member.name), covered
         inner = tuple(field.moved(member.offset, field.name) for field in nested.fields)
-        return Field(member.name, Kind.OBJECT, member.offset, inner), covered
+        return Field(member.name, Kind.OBJECT, member.offset, inner, nested.name), covered
 
     def _count(self, made: int, udt: UserType) -> None:
         self._made += made

@@ -72,3 +72,22 @@ WHERE
 -- name: quarantined_blocks
 SELECT q.block_id, q.stream_id, q.process_id, q.view_set, q.writer_version, q.error, q.time
 FROM quarantined_blocks q;
+
+-- name: list_partitions
+SELECT
+    p.view_set_name,
+    p.view_instance_id,
+    p.begin_insert_time,
+    p.end_insert_time,
+    p.min_event_time,
+    p.max_event_time,
+    p.updated,
+    p.file_path,
+    p.file_size,
+    p.file_schema_hash,
+    coalesce(p.source_data_hash, '') AS source_data_hash,
+    p.num_rows,
+    p.partition_format_version,
+    p.sort_order,
+    p.max_sort_key_time
+FROM lakehouse_partitions p;

@@ -25,6 +25,11 @@ FROM blocks b
 JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$4::text]
 WHERE b.insert_time >= $2 AND b.insert_time < $3 AND $1::uuid IS NULL;
 
+-- name: blocks_of_id
+SELECT b.*
+FROM blocks b
+WHERE b.block_id = $1;
+
 -- name: fetch_source
 -- The blocks of one bucket in insert order; ties are broken by id, which makes the order part of the contract.
 WITH source AS ({blocks})
