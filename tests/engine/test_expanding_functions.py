@@ -1,0 +1,112 @@
+"""Values that become rows: members of documents, elements of arrays, bins of histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.engine.engine import QueryEngine
+from lakehouse.errors import LakeflightError
+from tests.support.engine_lake import CATALOG, EngineLake, log_rows
+
+HISTOGRAM = "{{'start': {0}, 'end': {1}, 'bins': CAST({2} AS UBIGINT[])}}"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineLake]:
+    yield EngineLake(Path(tmp_path_factory.mktemp("expanding")), QueryEngine())
+
+
+def answers(lake: EngineLake, sql: str, **given: Any) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in lake.rows(sql, **given)]
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ("""'{"b":1,"a":{"x":[1]},"0":null}'""", [("0", "null"), ("a", '{"x":[1]}'), ("b", "1")]),
+        ("""'[10,"20",null]'""", [("0", "10"), ("1", '"20"'), ("2", "null")]),
+        ("""(SELECT '{"é":"\\u00e9"}')""", [("é", '"é"')]),
+        ("'[]'", []),
+        ("'{}'", []),
+        ("NULL", []),
+        ("(SELECT '{\"a\":1}' WHERE false)", []),
+        ("(SELECT [{'key': 'b', 'value': 'x'}, {'key': 'a', 'value': '1'}])", [("a", '"1"'), ("b", '"x"')]),
+    ],
+)
+def test_members_of_a_document(lake: EngineLake, document: str, expected: list[tuple[str, str]]) -> None:
+    assert answers(lake, f"SELECT key, value FROM jsonb_each({document})") == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ("""'[1,{"a":2},null,"s",[]]'""", ["1", '{"a":2}', "null", '"s"', "[]"]),
+        ("'[]'", []),
+        ("NULL", []),
+    ],
+)
+def test_elements_of_an_array(lake: EngineLake, document: str, expected: list[str]) -> None:
+    assert answers(lake, f"SELECT value FROM jsonb_array_elements({document})") == [(value,) for value in expected]
+
+
+@pytest.mark.parametrize(
+    ("histogram", "expected"),
+    [
+        (HISTOGRAM.format("0.0", "50.0", "[1, 1, 1, 1, 1]"), [(5.0, 1), (15.0, 1), (25.0, 1), (35.0, 1), (45.0, 1)]),
+        (HISTOGRAM.format("0.0", "20.0", "[3, 2]"), [(5.0, 3), (15.0, 2)]),
+        (HISTOGRAM.format("5.0", "5.0", "[3]"), [(5.5, 3)]),  # a point has bins of one
+        (HISTOGRAM.format("0.0", "1.0", "[18446744073709551615]"), [(0.5, 2**64 - 1)]),
+        ("NULL", []),
+    ],
+)
+def test_bins_of_a_histogram(lake: EngineLake, histogram: str, expected: list[tuple[float, int]]) -> None:
+    for argument in (histogram, f"(SELECT {histogram})"):
+        assert answers(lake, f"SELECT bin_center, count FROM expand_histogram({argument})") == expected
+
+
+def test_they_stand_wherever_a_table_does_and_take_what_a_statement_reads(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(20), "logs"))
+    sql = """
+        WITH documents AS (SELECT '{"n":' || count(*) || '}' AS document FROM log_entries)
+        SELECT each.value, element.value
+        FROM jsonb_each((SELECT document FROM documents)) AS each
+        JOIN jsonb_array_elements(?) AS element ON element.value = each.value
+    """
+
+    with lake.engine.run(sql, ("[19,20]",), [logs], catalog=CATALOG, identity="somebody") as reader:
+        (batch,) = list(reader)
+
+    assert [column.to_pylist() for column in batch.columns] == [["20"], ["20"]]
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ("jsonb_each('5')", "input of jsonb_each is not a JSONB object or array"),
+        ("jsonb_each('{')", "JSON"),
+        ("jsonb_array_elements('{}')", "input of jsonb_array_elements is not a JSONB array"),
+        ("jsonb_each((SELECT x FROM (VALUES ('{}'), ('{}')) t(x)))", "More than one row returned by a subquery"),
+    ],
+)
+def test_what_cannot_be_expanded_is_refused_in_words(lake: EngineLake, call: str, reason: str) -> None:
+    with pytest.raises(LakeflightError, match=reason):
+        lake.rows(f"SELECT * FROM {call}")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "repeat('[', 1000000) || repeat(']', 1000000)",
+        "(SELECT '{' || string_agg('\"k' || i || '\":' || i, ',') || '}' FROM range(1000000) t(i))",
+    ],
+)
+def test_a_million_deep_or_wide_is_an_answer_or_an_error(lake: EngineLake, document: str) -> None:
+    try:
+        found = answers(lake, f"SELECT count(*) FROM jsonb_each({document})")
+    except LakeflightError:
+        return
+    assert found in ([(1,)], [(1_000_000,)])
