@@ -192,7 +192,9 @@ class QueryEngine:
         self, inspector: _Inspector, checked: Checked, sql: str, bound: Sequence[BoundValue], catalog: EngineCatalog
     ) -> Template:
         """What runs. Of values it depends on their types, and on those that are text, which stand in it as literals."""
-        shown = tuple(f"'{one.value}" if one.type.is_text and one.value is not None else one.type.sql for one in bound)
+        shown = tuple(
+            f"'{one.value}" if one.type.is_text and one.value is not None else one.type.in_text for one in bound
+        )
         key: _MemoryKey = (catalog.digest, sql, shown)
         is_short = sum(map(len, shown)) <= self._limits.bound_text_remembered_max
         known = self._templates.get(key) if is_short else None

@@ -42,6 +42,11 @@ class BoundType:
     decode: str = "{}"  # an expression over one of ``raw``
     is_text: bool = False  # an untyped literal, as a quoted one is: its place decides how it is read
 
+    @property
+    def in_text(self) -> str:
+        """What of it is in the text of a statement: types of Arrow that are one type of SQL are made in different ways."""
+        return f"{self.sql} of {self.raw} by {self.decode}"
+
 
 @dataclass(frozen=True, slots=True)
 class BoundValue:

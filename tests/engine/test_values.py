@@ -195,6 +195,24 @@ def test_no_arrow_type_ends_in_an_internal_error() -> None:
     assert [one.value for one in bound_values([runs])] == [BIG]
 
 
+def test_types_of_arrow_that_are_one_type_of_sql_are_not_remembered_for_each_other(lake: EngineLake) -> None:
+    """``$1`` is text of one statement, whichever of them was bound first."""
+    moments = [
+        (pa.array([pa.MonthDayNano([1, 2, 3_000])], MONTHS), "2026-02-03 00:00:00.000003"),
+        (pa.array([5_000_000], pa.duration("us")), "2026-01-01 00:00:05"),
+        (pa.array([5], pa.duration("s")), "2026-01-01 00:00:05"),
+    ]
+    for column, answer in [*moments, *reversed(moments)]:
+        found = lake.table("SELECT CAST(TIMESTAMP '2026-01-01' + $1 AS VARCHAR) AS t", parameters=row(column))
+        assert found.column("t").to_pylist() == [answer]
+
+    kinds = [(kind, values[-1]) for kind, values, _, _ in EXACT]
+    for kind, value in [*kinds, *reversed(kinds)]:
+        column = pa.array([value], kind)
+        found = lake.table("SELECT $1 AS v", parameters=row(column)).column("v")
+        assert plain(found[0]) == plain(column[0]), kind
+
+
 def test_an_interval_of_months_is_bound_as_one(lake: EngineLake) -> None:
     parameters = row(pa.array([pa.MonthDayNano([14, -2, 3_000])], MONTHS))
 
