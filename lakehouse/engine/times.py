@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import duckdb
 
+from lakehouse.engine.alike import Alike
 from lakehouse.engine.functions import CLOCK_KEYWORDS, words
 from lakehouse.engine.names import CATALOG_NAME, SCHEMA_NAME
 from lakehouse.engine.tree import Node, function_name, nodes, string_literal
@@ -141,8 +142,11 @@ def repaired(connection: Any, text: str, tree: Node, parse: Parse, write: Write)
     """
     if _plans(connection, text) is None and any(map(_is_zoning, nodes(tree))):
         text, tree = _with_zones_turned(connection, tree, parse, write)
-    for _ in range(_ROUNDS_MAX):
+    found: list[_Found] = []
+    for repairs in range(_ROUNDS_MAX):
         plans = _plans(connection, text)
+        if plans is None and repairs:
+            raise _cannot_be_kept(found[0])
         if plans is None:  # whoever runs it will say so
             return text
         found = [*_findings(plans)]
@@ -235,38 +239,51 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
     """Change the tree in place; whether anything was changed."""
     if any(one.what == "lost" for one in found):  # what is far is another question once these are repaired
         found = [one for one in found if one.what != "far"]
-    places = {one.place for one in found}
-    parts = _parts(tree, places)
-    changed = False
-    done: set[_Place | None] = set()
+    parts = _parts(tree, {one.place for one in found})
+    alike = Alike(tree)
+    changes: list[tuple[_Part, _Found]] = []
+    done: set[int] = set()
     # The averages of SUMMARIZE stand nowhere in the text. They are a look at the data, to the microsecond.
     summarizes = any(node.get("show_type") == "SUMMARY" for node in nodes(tree))
     for one in found:
         if one.place is None and one.function == "avg" and summarizes:
             continue
-        if one.place in done and one.place is not None:
-            continue
         part = parts.get(one.place) if one.place is not None else None
+        if part is not None:
+            twins = [
+                twin for twin in part.twins(alike, of_itself=_is_of_itself(part.node, one)) if id(twin.node) not in done
+            ]
+            done.update(id(twin.node) for twin in twins)
+            changes += [(twin, one) for twin in twins]
+        elif one.what not in ("far", "zone"):
+            raise _loses(one)
+    changed = False
+    for part, one in changes:
         if one.what == "far":
-            changed |= part is not None and _bound(part, one)
+            changed |= _bound(part, one)
         elif one.what == "zone":
-            changed |= part is not None and _zoned(part)
-        elif part is None or one.what == "nested" or one.source != "TIMESTAMP_NS":
+            changed |= _zoned(part)
+        elif one.what == "nested" or one.source != "TIMESTAMP_NS":
             raise _loses(one)
         else:
             _lost(part, one)
             changed = True
-        done.add(one.place)
     return changed
+
+
+def _is_of_itself(node: Node, one: _Found) -> bool:
+    """Whether an expression is changed whatever is around it."""
+    return one.what == "zone" or (one.what == "lost" and _is_coarse_cast(node))
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """An expression of the tree, where it hangs, and the expression around it."""
+    """An expression of the tree, where it hangs, and the expression around it with the way from there."""
 
     holder: Any
     key: Any
     around: Node
+    way: tuple[Any, ...]
 
     @property
     def node(self) -> Node:
@@ -276,28 +293,42 @@ class _Part:
     def wrap(self, name: str) -> None:
         self.holder[self.key] = _around(self.node, name)
 
+    def twins(self, alike: Alike, *, of_itself: bool) -> list[_Part]:
+        """The same part of every expression that is alike, for the engine to still know them as such; itself first."""
+        if of_itself:
+            others = [_Part({"": node}, "", node, ("",)) for node in alike.to(self.node) if node is not self.node]
+        else:
+            others = [_inside(node, self.way) for node in alike.to(self.around) if node is not self.around]
+        return [self, *others]
+
+
+def _inside(around: Node, way: tuple[Any, ...]) -> _Part:
+    holder: Any = around
+    for key in way[:-1]:
+        holder = holder[key]
+    return _Part(holder, way[-1], around, way)
+
 
 def _parts(tree: Node, places: set[_Place | None]) -> dict[_Place | None, _Part]:
     found: dict[_Place | None, _Part] = {}
-    todo: list[tuple[Any, Any, Node]] = [({"": tree}, "", {})]
+    todo: list[tuple[Any, Any, Node, tuple[Any, ...]]] = [({"": tree}, "", {}, ("",))]
     while todo:
-        holder, key, around = todo.pop()
+        holder, key, around, way = todo.pop()
         part = holder[key]
-        if isinstance(part, dict):
-            if "class" in part:
-                place = _place(part)
-                if place in places and part["class"] != "TYPE":
-                    found[place] = _Part(holder, key, around)
-                around = part
-            todo.extend((part, inner, around) for inner in part if isinstance(part[inner], (dict, list)))
-        else:
-            todo.extend((part, place, around) for place in range(len(part)) if isinstance(part[place], (dict, list)))
+        if isinstance(part, dict) and "class" in part:
+            place = _place(part)
+            if place in places and part["class"] != "TYPE":
+                found[place] = _Part(holder, key, around, way)
+            around, way = part, ()
+        for inner, value in part.items() if isinstance(part, dict) else enumerate(part):
+            if isinstance(value, (dict, list)):
+                todo.append((part, inner, around, (*way, inner)))
     return found
 
 
 def _lost(part: _Part, one: _Found) -> None:
     node, around = part.node, part.around
-    if node.get("class") == "CAST" and str((node.get("type_expr") or {}).get("type_name", "")).lower() in _COARSE_CASTS:
+    if _is_coarse_cast(node):
         node["child"] = _call("lakeflight_us", node["child"])
         unit = _TRUNCATED_CASTS.get(str(node["type_expr"]["type_name"]).lower())
         if unit is not None:
@@ -314,6 +345,11 @@ def _lost(part: _Part, one: _Found) -> None:
         part.wrap("lakeflight_whole_us")
     else:
         raise _loses(one)
+
+
+def _is_coarse_cast(node: Node) -> bool:
+    target = str((node.get("type_expr") or {}).get("type_name", "")).lower()
+    return node.get("class") == "CAST" and target in _COARSE_CASTS
 
 
 def _call_own(call: Node, own: str, one: _Found) -> None:
@@ -338,6 +374,15 @@ def _loses(one: _Found) -> Exception:
     where = f"function {one.function!r}" if one.function else "this statement"
     return UnsupportedError(
         f"{where} would lose the nanoseconds of a time: give it CAST(… AS TIMESTAMP), or epoch_ns(…) of it"
+    )
+
+
+def _cannot_be_kept(one: _Found) -> Exception:
+    """The user's text binds, and the repaired one does not."""
+    what = f"function {one.function!r}" if one.function else "a cast"
+    return UnsupportedError(
+        f"{what} of a time cannot keep its nanoseconds in this place: "
+        "give its value a name in a subquery, WITH q AS (SELECT …), and use that name here"
     )
 
 

@@ -5,6 +5,7 @@ What is right is worked out here, in whole numbers, or by asking the engine abou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -365,6 +366,110 @@ def test_at_time_zone_is_the_wall_clock_of_a_zone(lake: EngineLake) -> None:
             None,
             CATALOG,
         )
+
+
+# What is said twice must be repaired twice: the engine knows a group by its text.
+GROUPED_BY = [
+    "time::DATE",
+    "CAST(log_entries.time AS DATE)",
+    "hour(time)",
+    "extract(second FROM time)",
+    "date_trunc('second', time)",
+    "time_bucket(INTERVAL 3 SECOND, time)",
+    "epoch_us(time + INTERVAL 1 HOUR)",
+    "date_trunc('minute', time) + INTERVAL 1 MINUTE",
+    "date_trunc('second', time - INTERVAL 1 DAY + INTERVAL '1 second')",
+    "strftime(time::TIMESTAMP, '%H:%M:%S')",
+    "date_diff('second', TIMESTAMP '2023-11-14', time)",
+    "(time::TIMESTAMP)::TIMESTAMP_MS::VARCHAR",
+    "CASE WHEN time > '9999-12-31' THEN 'late' ELSE dayname(time) END",
+    "(time < TIMESTAMP '9999-12-31')",
+    "second(time) % 3",
+]
+GROUPINGS = [
+    "SELECT {e} AS g, count(*) AS n FROM log_entries GROUP BY {e} ORDER BY 1",
+    "SELECT {e} AS g, count(*) AS n FROM log_entries GROUP BY {q} ORDER BY {e}",
+    "SELECT {e}, count(*) FROM log_entries GROUP BY 1 ORDER BY {e}",
+    "SELECT {e}, sum(level) FROM log_entries GROUP BY ALL ORDER BY {q} DESC",
+    "SELECT {e} AS m, count(*) FROM log_entries GROUP BY m HAVING {e} IS NOT NULL ORDER BY m",
+    "SELECT {e}, target, count(*), grouping({e}) FROM log_entries GROUP BY ROLLUP({e}, target) ORDER BY ALL",
+    "SELECT {e}, count(*) FROM log_entries GROUP BY GROUPING SETS (({e}), ()) ORDER BY ALL",
+    "SELECT {e}, level, count(*) FROM log_entries GROUP BY CUBE({q}, level) ORDER BY ALL",
+    "SELECT {e}, rank() OVER (ORDER BY {e}) FROM log_entries GROUP BY {e} ORDER BY ALL",
+    "SELECT count(*) OVER (PARTITION BY {q}), max({e}) OVER () FROM log_entries GROUP BY {e} ORDER BY ALL",
+    "SELECT {e}, max(count(*)) OVER () FROM log_entries GROUP BY {e} QUALIFY {e} = max({e}) OVER () ORDER BY 1",
+    "SELECT count(*) FROM log_entries GROUP BY {e} HAVING max(hour(time)) > 1 ORDER BY count(*), {e}",
+    "SELECT DISTINCT {e} FROM log_entries ORDER BY {q}",
+    "SELECT DISTINCT ON ({e}) {e}, count(*) OVER () FROM log_entries ORDER BY {e}",
+    "SELECT {e} FROM log_entries UNION SELECT {e} FROM log_entries WHERE level > 2 ORDER BY {e}",
+    "(SELECT {e} FROM log_entries EXCEPT SELECT {e} FROM log_entries WHERE level > 2) UNION ALL SELECT {e} FROM log_entries "
+    "ORDER BY {e}",
+    "SELECT * FROM (SELECT {e} AS g, min(msg) AS m FROM log_entries GROUP BY {e}) JOIN "
+    "(SELECT 'x' AS time, count(*) AS c FROM log_entries GROUP BY {e}) ON true ORDER BY ALL",
+    "WITH q AS (SELECT {e} AS g FROM log_entries GROUP BY {e}) SELECT count(*), (SELECT max(g) FROM q) FROM q",
+    "SELECT log_entries.level, {e} FROM log_entries JOIN (SELECT DISTINCT level FROM log_entries) o USING (level) "
+    "GROUP BY log_entries.level, {q} ORDER BY ALL",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def grouped(lake: EngineLake) -> Iterator[tuple[Any, Any]]:
+    """A log, and the engine itself over the same in microseconds, which it has exactly; no two times share one."""
+    rows = log_rows(12, begin_ns=T0 + 999_999_600)
+    connection = duckdb.connect()
+    connection.register("stored", rows)
+    connection.execute(
+        "CREATE TABLE log_entries AS SELECT * REPLACE (make_timestamp(epoch_ns(time) // 1000) AS time) FROM stored"
+    )
+    yield lake.logs(lake.write(rows, "grouped")), connection
+    connection.close()
+
+
+@pytest.mark.parametrize("grouping", GROUPINGS)
+def test_groups_by_a_time_are_those_of_the_engine_itself_in_every_clause(
+    lake: EngineLake, grouped: Any, grouping: str
+) -> None:
+    for expression in ("date_trunc('second', time)", "time::DATE", "epoch_us(time + INTERVAL 1 HOUR)"):
+        qualified = re.sub(r"\btime\b", "log_entries.time", expression)
+        sql = grouping.format(e=expression, q=qualified)
+        assert text_rows(lake.table(sql, grouped[0])) == text_rows(grouped[1].execute(sql).to_arrow_table()), sql
+
+
+@pytest.mark.parametrize("expression", GROUPED_BY)
+def test_groups_by_a_time_are_those_of_the_engine_itself_in_every_function(
+    lake: EngineLake, grouped: Any, expression: str
+) -> None:
+    sql = f"SELECT {expression} AS g, count(*) AS n FROM log_entries GROUP BY {expression} HAVING {expression} IS NOT NULL"
+    sql += f" ORDER BY {expression}"
+
+    assert text_rows(lake.table(sql, grouped[0])) == text_rows(grouped[1].execute(sql).to_arrow_table())
+
+
+def text_rows(table: Any) -> list[list[str]]:
+    """Rows as text, with moments in whole microseconds."""
+    columns = [
+        column.cast(pa.timestamp("us"), safe=False) if pa.types.is_timestamp(column.type) else column
+        for column in table.columns
+    ]
+    return [[str(value) for value in row] for row in zip(*(column.to_pylist() for column in columns), strict=True)]
+
+
+def test_a_group_by_a_sum_of_a_time_keeps_its_nanoseconds(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(2, begin_ns=T0 + 7), "two"))
+    sql = "SELECT time + INTERVAL 1 DAY AS t, count(*) AS n FROM log_entries GROUP BY time + INTERVAL 1 DAY ORDER BY t"
+    in_ms = "SELECT epoch_ms(time) AS t, count(*) AS n FROM log_entries GROUP BY epoch_ms(time) ORDER BY epoch_ms(time)"
+
+    assert lake.rows(sql, logs) == [{"t": T0 + 7 + DAY, "n": 1}, {"t": T0 + 7 + DAY + SECOND, "n": 1}]
+    assert lake.rows(in_ms, logs) == [{"t": T0 // 1_000_000, "n": 1}, {"t": T0 // 1_000_000 + 1_000, "n": 1}]
+
+
+def test_a_time_of_another_type_in_another_select_is_left_alone(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(2), "two"))
+    sql = """WITH texts AS (SELECT '2024-01-01' AS time) SELECT time::DATE AS d, (SELECT time::DATE FROM texts) AS e, count(*) AS n
+        FROM log_entries GROUP BY time::DATE"""
+
+    [row] = lake.rows(sql, logs)
+    assert (str(row["d"]), str(row["e"]), row["n"]) == ("2023-11-14", "2024-01-01", 2)
 
 
 def test_every_repair_is_of_a_function_that_there_is() -> None:
