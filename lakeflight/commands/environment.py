@@ -28,6 +28,7 @@ _KEPT: Final = (
 OF_DATABASES: Final = (r"PG[A-Z]\w+|KRB5\w+",)
 OF_STORES: Final = (r"(AWS|S3|MINIO|FSSPEC)_\w+|BOTO_CONFIG",)
 OF_BACKENDS: Final = (*OF_DATABASES, *OF_STORES)  # for servers that are told to use some; of no use to any other
+_RESTARTED: Final = "LAKEFLIGHT_RESTARTED"  # once is enough; gone before anybody else looks
 _READ_AT_START: Final = re.compile(r"PYTHON\w+|MALLOC_\w+|GLIBC_TUNABLES")
 
 
@@ -46,13 +47,18 @@ def keep_own(environment: MutableMapping[str, str], also: Iterable[str] = ()) ->
 
 def begin_in_own_environment() -> None:
     """To be called before anything else, by a process that is the command's alone."""
+    is_restarted = os.environ.pop(_RESTARTED, None) is not None
     had_streams = _open_standard_streams()
     strangers = keep_own(os.environ, OF_BACKENDS)
     was_read = any(_READ_AT_START.fullmatch(name) for name in strangers)
     # With a locale that has no UTF-8, neither the statement of a user nor what is printed would be what was written.
     is_utf8 = sys.getfilesystemencoding() == "utf-8"
-    if (was_read or not is_utf8 or not had_streams) and sys.executable and not sys.flags.ignore_environment:
+    needs_restart = (
+        was_read or not is_utf8 or not had_streams
+    ) and not is_restarted  # arguments may keep what they set
+    if needs_restart and sys.executable and not sys.flags.ignore_environment:
         os.environ["PYTHONUTF8"] = "1"
+        os.environ[_RESTARTED] = "1"
         os.execv(sys.executable, sys.orig_argv)
 
 

@@ -293,6 +293,20 @@ def test_rows_for_a_closed_standard_output_are_not_lost_in_silence(tmp_path: Pat
     assert (tmp_path / "file").read_bytes() == b""
 
 
+def test_an_encoding_that_arguments_insist_on_is_worked_with_and_not_started_over_for_ever() -> None:
+    said = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-m", "lakeflight", "--version"],
+        cwd=ROOT,
+        env=os.environ | {"LC_ALL": "POSIX"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (said.returncode, said.stderr) == (0, "")
+    assert re.fullmatch(r"lakeflight \d+\.\d+\.\d+\n", said.stdout)
+
+
 def test_a_worker_that_cannot_be_started_ends_the_start(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
