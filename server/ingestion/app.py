@@ -20,13 +20,13 @@ from server.access import Authenticate, anonymous
 from server.ingestion.exchange import Answer, Request, Route, text_answer
 from server.ingestion.group_commit import GroupCommit
 from server.ingestion.limits import (
-    Body,
     BodyLimits,
     ByteBudget,
     ClientGoneError,
     Headers,
     Receive,
     RequestRefusedError,
+    Share,
     check_framing,
 )
 from server.ingestion.native import NativeIngestion
@@ -114,11 +114,12 @@ class _Application:
             headers = _texts(scope["headers"])
             async with asyncio.timeout(self._limits.caller_timeout_s):
                 caller = await self._authenticate(headers)
-            with Body(self._budget, _peer(scope)) as body:
-                content = await body.read(receive, self._limits)
+            with Share(self._budget, _peer(scope)) as share:
+                content = await share.read(receive, self._limits)
                 is_read = True
                 async with asyncio.timeout(self._limits.answer_timeout_s):
-                    return await route.endpoint(Request(scope["method"], scope["path"], headers, content, caller))
+                    request = Request(scope["method"], scope["path"], headers, content, caller, share)
+                    return await route.endpoint(request)
         except ClientGoneError:
             raise
         except TimeoutError:

@@ -12,14 +12,21 @@ from typing import Final, TypeAlias
 from lakeflight.wire.errors import MalformedRequestError
 from server.ingestion.limits import RequestRefusedError
 
-Decode: TypeAlias = Callable[[bytes, int], bytes]
+Decompress: TypeAlias = Callable[[bytes, int], bytes]
+
+MEMBERS_MAX: Final = 1_024  # of one body; tools that write many put at least some 16 KB into each
+_FEED_BYTES: Final = 64 << 10
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
 _RAW: Final = -zlib.MAX_WBITS
 
 
-def decoder_of(encoding: str) -> Decode | None:
+class DecompressedTooLargeError(RequestRefusedError):
+    """There is more than the limit."""
+
+
+def decompressor_of(encoding: str) -> Decompress | None:
     """What undoes a ``Content-Encoding``; ``None``: nothing has to be.
 
     Raises:
@@ -28,29 +35,35 @@ def decoder_of(encoding: str) -> Decode | None:
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return None
-    decode = _DECODERS.get(name)
-    if decode is None:
-        raise RequestRefusedError(415, f"Content-Encoding must be {', '.join(_DECODERS)} or identity")
-    return decode
+    decompress = _DECOMPRESSORS.get(name)
+    if decompress is None:
+        raise RequestRefusedError(415, f"Content-Encoding must be {', '.join(_DECOMPRESSORS)} or identity")
+    return decompress
 
 
 def _inflate(data: bytes, limit_bytes: int, window: int) -> bytes:
-    """One member after the other, as gzip has it."""
+    """One member after the other, as gzip has it. Fed in parts: at each member's end zlib copies what it has not read."""
     parts: list[bytes] = []
-    total = 0
-    while data:
+    total = members = position = 0
+    view = memoryview(data)
+    while position < len(view):
+        members += 1
+        if members > MEMBERS_MAX:
+            raise MalformedRequestError(f"the compressed body has more than {MEMBERS_MAX} members; send it as one")
         inflater = zlib.decompressobj(window)
-        try:
-            part = inflater.decompress(data, limit_bytes + 1 - total)
-        except zlib.error as error:
-            raise MalformedRequestError(f"the body cannot be decompressed: {error}") from error
-        total += len(part)
-        if total > limit_bytes:
-            raise _too_large(limit_bytes)
-        if not inflater.eof:
-            raise MalformedRequestError("the compressed body is cut short")
-        parts.append(part)
-        data = inflater.unused_data
+        while not inflater.eof:
+            if position >= len(view):
+                raise MalformedRequestError("the compressed body is cut short")
+            feed = view[position : position + _FEED_BYTES]
+            try:
+                part = inflater.decompress(feed, limit_bytes + 1 - total)
+            except zlib.error as error:
+                raise MalformedRequestError(f"the body cannot be decompressed: {error}") from error
+            total += len(part)
+            if total > limit_bytes:
+                raise _too_large(limit_bytes)
+            parts.append(part)
+            position += len(feed) - len(inflater.unused_data)
     return b"".join(parts)
 
 
@@ -77,8 +90,8 @@ def _unzstd(data: bytes, limit_bytes: int) -> bytes:
     return decoded
 
 
-def _too_large(limit_bytes: int) -> RequestRefusedError:
-    return RequestRefusedError(413, f"the body has more than {limit_bytes} bytes when it is decompressed")
+def _too_large(limit_bytes: int) -> DecompressedTooLargeError:
+    return DecompressedTooLargeError(413, f"the body has more than {limit_bytes} bytes when it is decompressed")
 
 
-_DECODERS: Final[Mapping[str, Decode]] = {"gzip": _gunzip, "deflate": _deflate, "zstd": _unzstd}
+_DECOMPRESSORS: Final[Mapping[str, Decompress]] = {"gzip": _gunzip, "deflate": _deflate, "zstd": _unzstd}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from lakehouse.model import Caller
+from server.ingestion.limits import Share, unshared
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Request:
     headers: Mapping[str, str]  # names in lower case; of a name that came twice the values, joined by commas
     body: bytes
     caller: Caller
+    share: Share = field(default_factory=unshared)  # of the memory for all requests: the body, and what is made of it
 
 
 @dataclass(frozen=True, slots=True)

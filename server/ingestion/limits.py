@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,8 @@ class BodyLimits:
     body_timeout_s: float = 30.0
     rate_bytes_per_s_min: int = 1_000  # over the whole body so far …
     rate_grace_s: float = 5.0  # … once it has taken this long
-    # Of all requests in a process at once; one body is in memory up to three times: as it came, decoded, to be stored.
+    # Of all requests in a process at once, decompressed ones in addition; one body is in memory up to three times: as it
+    # came, decoded, to be stored.
     bodies_bytes_max: int = 256 << 20
     bodies_bytes_per_peer_max: int = 192 << 20  # of one address: it cannot keep the others out
     caller_timeout_s: float = CALLER_TIMEOUT_S
@@ -44,7 +46,7 @@ class BodyLimits:
 class ByteBudget:
     """Bytes of bodies in memory, over all requests. Taken as they arrive: a promise of bytes costs nobody anything."""
 
-    def __init__(self, bytes_max: int, bytes_per_peer_max: int) -> None:
+    def __init__(self, bytes_max: int, bytes_per_peer_max: int = sys.maxsize) -> None:
         self._free = bytes_max
         self._per_peer_max = bytes_per_peer_max
         self._peers: dict[str, int] = {}  # those that hold something
@@ -69,22 +71,55 @@ class ByteBudget:
             self._peers.pop(peer, None)
 
 
-class Body:
-    """One request's share of the budget, for as long as its body is in memory. Use as a context manager."""
+class Share:
+    """One request's part of the budget: its body, and what is made of it. Use as a context manager.
 
-    __slots__ = ("_budget", "_peer", "_taken")
+    Work that goes on in a thread when the context ends, because nobody waits for it any more, keeps the bytes until it is over.
+    """
+
+    __slots__ = ("_budget", "_has_ended", "_peer", "_taken", "_under_way")
 
     def __init__(self, budget: ByteBudget, peer: str) -> None:
         self._budget = budget
         self._peer = peer
         self._taken = 0
+        self._under_way = 0
+        self._has_ended = False
 
-    def __enter__(self) -> Body:
+    def __enter__(self) -> Share:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._taken:
-            self._budget.give_back(self._peer, self._taken)
+        self._has_ended = True
+        self._settle()
+
+    def take(self, count: int) -> None:
+        """Count bytes before they are in memory.
+
+        Raises:
+            RequestRefusedError: 503, too many are.
+        """
+        refusal = self._budget.take(self._peer, count)
+        if refusal is not None:
+            raise RequestRefusedError(503, refusal)
+        self._taken += count
+
+    def give_back(self, count: int) -> None:
+        self._budget.give_back(self._peer, count)
+        self._taken -= count
+
+    def keep_for(self, work: asyncio.Future[Any]) -> None:
+        """Until this is over, the bytes are in use."""
+        self._under_way += 1
+        work.add_done_callback(self._over)
+
+    def _over(self, _: asyncio.Future[Any]) -> None:
+        self._under_way -= 1
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._has_ended and not self._under_way and self._taken:
+            self.give_back(self._taken)
 
     async def read(self, receive: Receive, limits: BodyLimits) -> bytes:
         """The whole body.
@@ -104,7 +139,9 @@ class Body:
                     if message["type"] == "http.disconnect":
                         raise ClientGoneError
                     part: bytes = message.get("body", b"")
-                    self._take(len(part), limits)
+                    if self._taken + len(part) > limits.body_bytes_max:
+                        raise RequestRefusedError(413, _too_large(limits))
+                    self.take(len(part))
                     parts.append(part)
                     if not message.get("more_body", False):
                         break
@@ -114,13 +151,10 @@ class Body:
             raise RequestRefusedError(503, "the body came too slowly") from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _take(self, count: int, limits: BodyLimits) -> None:
-        if self._taken + count > limits.body_bytes_max:
-            raise RequestRefusedError(413, _too_large(limits))
-        refusal = self._budget.take(self._peer, count)
-        if refusal is not None:
-            raise RequestRefusedError(503, refusal)
-        self._taken += count
+
+def unshared() -> Share:
+    """For a request that is the only one."""
+    return Share(ByteBudget(sys.maxsize), "")
 
 
 def check_framing(headers: Headers, limits: BodyLimits) -> None:

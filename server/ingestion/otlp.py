@@ -7,12 +7,11 @@ stores nothing twice.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
 import asyncpg
@@ -20,20 +19,21 @@ import asyncpg
 from lakeflight.wire.otlp.messages import RpcStatus
 from lakeflight.wire.otlp.resources import SIGNALS, ResourceBlock, Signal, decode_request
 from lakehouse.catalog.telemetry import insert_process, insert_stream
-from server.ingestion.content import decoder_of
+from server.ingestion.content import Decompress, DecompressedTooLargeError, decompressor_of
+from server.ingestion.decode_threads import DecodeThreads
 from server.ingestion.exchange import Answer, Endpoint, Request, Route
 from server.ingestion.group_commit import GroupCommit
-from server.ingestion.limits import RequestRefusedError
+from server.ingestion.limits import RequestRefusedError, Share
 from server.ingestion.status import answer_to, is_foreseen
 
 RECEIVED_BYTES_MAX: Final = 20 << 20  # of a body as it comes; exporters send batches of some 100 KB
 # Of a body when it is decompressed. In memory as messages it would take ten times as much, and if they are empty ninety
-# times. Protobuf is read in pieces, JSON is not; so large ones take turns.
+# times. Protobuf is read in pieces; so large ones take turns.
 DECODED_BYTES_MAX: Final = 20 << 20
+JSON_BYTES_MAX: Final = 4 << 20  # of a body in JSON, which is read at once: every other request waits for 0.1 s
 LARGE_BYTES: Final = 2 << 20
 DECODE_INLINE_BYTES_MAX: Final = 32 << 10  # above, decoding would hold up every other request
 _EXPANSION: Final = 16  # of bodies that somebody has compressed well
-DECODE_THREADS: Final = 2
 REGISTERED_MAX: Final = 65_536  # streams that are known to be registered; 100 bytes each
 REGISTERED_S: Final = 600.0  # then the rows are written again, in case somebody has removed them
 RETRY_AFTER_S: Final = 30
@@ -67,8 +67,7 @@ class OtlpIngestion:
         self._pool = pool
         self._blocks = blocks
         self._registered = _Registered()
-        self._threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="otlp")
-        self._large = asyncio.Semaphore(1)
+        self._threads = DecodeThreads("otlp")
 
     def routes(self) -> dict[str, Route]:
         """The paths of all signals."""
@@ -78,20 +77,32 @@ class OtlpIngestion:
             for signal in SIGNALS
         }
 
-    async def store(self, signal: Signal, body: bytes, *, is_json: bool = False) -> None:
+    async def store(
+        self, signal: Signal, body: bytes, share: Share, *, decompress: Decompress | None = None, is_json: bool = False
+    ) -> None:
         """Returns once all that the request has is durable.
+
+        Args:
+            share: Of the memory, which has the body.
+            decompress: What undoes the body's encoding, if it has one.
 
         Raises:
             MalformedRequestError: It is no such request.
             BackendUnavailableError: Not known to be durable; some of it may be.
+            RequestRefusedError: It is too large, or there is no memory for it.
         """
+        bytes_max = JSON_BYTES_MAX if is_json else DECODED_BYTES_MAX
         now_ns = time.time_ns()
 
-        def decode() -> list[ResourceBlock]:
-            return decode_request(signal, body, now_ns, is_json=is_json)
+        def decode(content: bytes) -> list[ResourceBlock]:
+            return decode_request(signal, content, now_ns, is_json=is_json)
 
-        async with self._large if len(body) > LARGE_BYTES else contextlib.nullcontext():
-            resources = await self._work(len(body), decode)
+        if decompress is None:
+            if len(body) > bytes_max:
+                raise RequestRefusedError(413, f"the body is larger than {bytes_max} bytes")
+            resources = await self._decode(lambda: decode(body), len(body), share)
+        else:
+            resources = await self._decompress(decompress, decode, body, share, bytes_max)
         for resource in resources:
             await self._register(signal, resource)
         puts = [asyncio.ensure_future(self._blocks.put(resource.block)) for resource in resources]
@@ -101,7 +112,7 @@ class OtlpIngestion:
             await _settled(puts)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def _register(self, signal: Signal, resource: ResourceBlock) -> None:
         """Its process, then its stream: a block is never visible without them."""
@@ -112,17 +123,48 @@ class OtlpIngestion:
         await insert_stream(self._pool, resource.stream, stream_format=signal.format)
         self._registered.add(stream_id)
 
-    async def _work(self, size_bytes: int, work: Callable[[], T]) -> T:
+    async def _decode(self, decode: Callable[[], T], size_bytes: int, share: Share, *, more_bytes: int = 0) -> T:
         if size_bytes <= DECODE_INLINE_BYTES_MAX:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return decode()
+        return await self._threads.run(decode, share, more_bytes=more_bytes, is_large=size_bytes > LARGE_BYTES)
+
+    async def _decompress(
+        self, decompress: Decompress, decode: Callable[[bytes], T], body: bytes, share: Share, bytes_max: int
+    ) -> T:
+        """Tried as a small one first: nobody knows how large a body is before it is decompressed.
+
+        The most that it may become is taken of the share beforehand, and what it has become is kept.
+        """
+
+        def within(limit_bytes: int) -> tuple[int, T]:
+            content = decompress(body, limit_bytes)
+            return len(content), decode(content)
+
+        bounds = [LARGE_BYTES, bytes_max]
+        if len(body) * _EXPANSION <= DECODE_INLINE_BYTES_MAX:
+            bounds.insert(0, DECODE_INLINE_BYTES_MAX)
+        for bound in bounds:
+            more_bytes = bound if bound > DECODE_INLINE_BYTES_MAX else 0
+            try:
+                size, decoded = await self._decode(partial(within, bound), bound, share, more_bytes=more_bytes)
+            except DecompressedTooLargeError:
+                if bound == bytes_max:
+                    raise
+                share.give_back(more_bytes)
+                continue
+            share.give_back(max(more_bytes - size, 0))
+            return decoded
+        raise AssertionError("the last bound returns or raises")
 
     def _endpoint(self, signal: Signal) -> Endpoint:
         async def export(request: Request) -> Answer:
             is_json = False
             try:
                 is_json = _is_json(request)
-                await self.store(signal, await self._content(request), is_json=is_json)
+                if len(request.body) > RECEIVED_BYTES_MAX:
+                    raise RequestRefusedError(413, f"the body is larger than {RECEIVED_BYTES_MAX} bytes")
+                decompress = decompressor_of(request.headers.get("content-encoding", ""))
+                await self.store(signal, request.body, request.share, decompress=decompress, is_json=is_json)
             except Exception as error:
                 if not is_foreseen(error):
                     raise
@@ -130,15 +172,6 @@ class OtlpIngestion:
             return _ACCEPTED_JSON if is_json else _ACCEPTED
 
         return export
-
-    async def _content(self, request: Request) -> bytes:
-        body = request.body
-        if len(body) > RECEIVED_BYTES_MAX:
-            raise RequestRefusedError(413, f"the body is larger than {RECEIVED_BYTES_MAX} bytes")
-        decode = decoder_of(request.headers.get("content-encoding", ""))
-        if decode is None:
-            return body
-        return await self._work(len(body) * _EXPANSION, lambda: decode(body, DECODED_BYTES_MAX))
 
 
 async def _settled(puts: Sequence[Awaitable[None]]) -> None:

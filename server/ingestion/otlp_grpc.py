@@ -15,7 +15,7 @@ import structlog
 
 from lakeflight.wire.otlp.resources import LOGS, METRICS, TRACES, Signal
 from server.access import CALLER_TIMEOUT_S, Authenticate, anonymous
-from server.ingestion.limits import RequestRefusedError
+from server.ingestion.limits import ByteBudget, RequestRefusedError, Share
 from server.ingestion.otlp import RECEIVED_BYTES_MAX, OtlpIngestion, grpc_code_of
 from server.ingestion.status import is_foreseen
 
@@ -67,7 +67,7 @@ class OtlpGrpcServer:
         self._otlp = otlp
         self._address = address
         self._authenticate = authenticate
-        self._bytes = 0
+        self._budget = ByteBudget(REQUESTS_BYTES_MAX)
         self._server: Any = None
         self.port = 0
 
@@ -110,16 +110,12 @@ class OtlpGrpcServer:
         return export
 
     async def _store(self, signal: Signal, body: bytes, context: Any) -> None:
-        if self._bytes + len(body) > REQUESTS_BYTES_MAX:
-            raise RequestRefusedError(503, "too many bytes are on their way in")
-        self._bytes += len(body)
-        try:
+        with Share(self._budget, "") as share:
+            share.take(len(body))
             async with asyncio.timeout(CALLER_TIMEOUT_S):
                 await self._authenticate(_texts(context.invocation_metadata()))
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await self._otlp.store(signal, body)
-        finally:
-            self._bytes -= len(body)
+                await self._otlp.store(signal, body, share)
 
 
 def _texts(metadata: Any) -> dict[str, str]:

@@ -18,7 +18,7 @@ from lakehouse.engine import output
 from lakehouse.engine.limits import EngineLimits
 from server.flight import handles
 from server.flight.server import FlightLimits
-from server.ingestion import otlp, otlp_grpc, protocol
+from server.ingestion import content, otlp, otlp_grpc, protocol
 from server.ingestion.limits import BodyLimits
 from server.workers.pool import QueryPoolLimits
 from server.workers.protocol import WIDE_FRAME_BYTES_MAX
@@ -40,6 +40,7 @@ IN_PROSE = {  # where the sentence that explains it has the number, and a table 
     "stalled_reader_while_refused_s": ("querying.md", "that take nothing for {} lose their places"),
     "RECEIVED_BYTES_MAX": ("sending.md", "413 over {}, or over"),
     "DECODED_BYTES_MAX": ("sending.md", "or over {} when decompressed"),
+    "JSON_BYTES_MAX": ("sending.md", "or over {} of JSON"),
     "block_metadata_bytes_max": ("sending.md", "so this may take {}:"),
     "lease_s": ("operating.md", "cut off for {} loses it to the next"),
     "held_elsewhere_s_max": ("operating.md", "A query that waits for {} for a server"),
@@ -77,7 +78,7 @@ def all_limits() -> Mapping[str, Any]:
         for name, value in of_class(limits):
             assert found.setdefault(name, value) == value, f"two limits are called {name}"
     found["block_metadata_bytes_max"] = JobLimits().block_metadata_bytes_max
-    for module in (cbor, handles, protocol, otlp, otlp_grpc):
+    for module in (cbor, handles, protocol, content, otlp, otlp_grpc):
         found |= of_module(module)
     return found
 
