@@ -85,7 +85,7 @@ class Database:
             str, bytes
         ] = {}  # of the catalog, as they were loaded; few bytes each, or they were a file
         self._has_information = False
-        self._asked: list[str] = []
+        self._asked: list[str] | None = []
         self._sources: frozenset[str] = frozenset()  # that stand-ins were declared for
         self._functions: set[str] = set()
         try:
@@ -191,6 +191,7 @@ class Database:
         if len({source for source, _ in asked.values()}) < len(calls):
             keys = sorted({_key(arguments) for _, arguments in asked.values()})
         if keys != self._asked:
+            self._asked = None  # until all of them are made: a cancel may come in between
             self._answer_calls(keys)
             self._asked = keys
         tables = {}

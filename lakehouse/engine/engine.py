@@ -153,6 +153,7 @@ class QueryEngine:
             database.set_now(now_ns)
         if checked.reads_information or checked.kind == "show_tables":
             database.describe(catalog)
+        calls = database.stand_ins(checked.calls)  # before anything is bound: those of the last statement are others
         declared = self._declared(database, checked, sql, catalog)
         reads = checked.kind not in ("describe", "show_tables") and bool(checked.tables or checked.calls)
         closed = ""
@@ -164,7 +165,7 @@ class QueryEngine:
             executable, closed = template.bound(values), template.closed(database.connection, values)
         database.use_functions(executable.text)
         schema = self._schema(database, checked, executable, must_bind=bound is not None or declared.binds)
-        references = self._references(database, checked, catalog, closed) if reads else ()
+        references = self._references(database, checked, calls, catalog, closed) if reads else ()
         is_bounded = any(reference.range != EVERYTHING or reference.equals for reference in references)
         return Inspection(
             kind=checked.kind,
@@ -205,11 +206,10 @@ class QueryEngine:
         return known
 
     def _references(
-        self, database: Database, checked: Checked, catalog: EngineCatalog, closed: str
+        self, database: Database, checked: Checked, calls: Mapping[str, Call], catalog: EngineCatalog, closed: str
     ) -> tuple[Reference, ...]:
         """What the statement reads, and which rows of it can matter. Without values for its parameters that is all."""
-        calls = database.stand_ins(checked.calls)
-        tables: dict[str, Call | str] = {name: name for name in checked.tables} | calls
+        tables: dict[str, Call | str] = {name: name for name in checked.tables} | dict(calls)
         declared = {name: catalog.tables[name] for name in checked.tables}
         declared |= {table: catalog.view_sets[read_by(call)[0]] for table, call in calls.items()}
         plan = None

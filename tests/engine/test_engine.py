@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -869,3 +870,29 @@ def test_limits_are_the_documented_ones() -> None:
         64,
         8,
     )
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_instances_of_one_statement_do_not_stand_in_the_way_of_the_next_one_s(
+    lake: EngineLake, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
+) -> None:
+    """Two instances of one view set have stand-ins of their own, of which those of another view set know nothing."""
+    other = "6a1b2c3d-0000-4000-8000-000000000002"
+    both = " UNION ALL ".join(f"SELECT count(*) FROM view_instance('thread_spans', '{id_}')" for id_ in (STREAM, other))
+    lake.engine.inspect("SELECT 1", [], CATALOG)
+    run = Database._run  # noqa: SLF001
+
+    def interrupted(self: Database, statements: str) -> None:
+        run(self, statements)
+        if is_cancelled and statements.startswith("CREATE OR REPLACE MACRO"):
+            raise duckdb.InterruptException("INTERRUPT")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "_run", interrupted)
+        with pytest.raises(QueryCancelledError) if is_cancelled else nullcontext():
+            assert len(lake.engine.inspect(f"{both} -- {is_cancelled}", [], CATALOG).references) == 2
+
+    for instance in (STREAM, other):
+        alone = f"SELECT count(*) FROM view_instance('log_entries', '{instance}') WHERE time > '2024-01-01'"
+        (reference,) = lake.engine.inspect(f"{alone} -- {is_cancelled}", [], CATALOG).references
+        assert reference.instance == instance
