@@ -7,6 +7,7 @@ file of this folder, and nothing else names it.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,12 @@ class ArrowFunction(OwnFunction):
     def __call__(self, *arrays: Any) -> Any:
         """What the engine calls: it counts parameters, and functions of Arrow have optional ones."""
         return self.function(*arrays)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """As many parameters as are declared, which is what the engine counts."""
+        names = [parameter.partition(" ")[0] for parameter in self.parameters]
+        return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,7 @@
+-- bin_center(value DOUBLE, size DOUBLE) -> DOUBLE
+-- The middle of the bin of this size that a value lies in; zero is the middle of one.
+-- list: numeric
+-- example: bin_center(5, 10) = 10.0
+-- example: bin_center(-5.0001, 10) = -10.0
+CREATE MACRO bin_center(v, size) AS
+    floor(lakeflight_quotient(CAST(v AS DOUBLE) + CAST(size AS DOUBLE) / 2, size)) * CAST(size AS DOUBLE);

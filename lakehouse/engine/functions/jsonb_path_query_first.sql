@@ -1,0 +1,11 @@
+-- jsonb_path_query_first(document VARCHAR, path VARCHAR) -> VARCHAR
+-- The first value at a path such as $.items[1].name or $.users[*].name, as JSON; NULL where there is none. A path with * is a literal.
+-- list: string
+-- example: jsonb_path_query_first('{"items":[10,20,30]}', '$.items[1]') = 20
+-- example: jsonb_path_query_first('{"items":[10,20,30]}', '$.items[*]') = 10
+CREATE MACRO jsonb_path_query_first(j, path) AS
+    CAST(CASE
+        WHEN contains(CAST(path AS VARCHAR), '*')
+        THEN json_extract(to_json(json_extract(lakeflight_walked(CAST(j AS VARCHAR), path), lakeflight_path(path))), '$[0]')
+        ELSE to_json(json_extract(lakeflight_walked(CAST(j AS VARCHAR), path), lakeflight_path(path)))
+    END AS VARCHAR);

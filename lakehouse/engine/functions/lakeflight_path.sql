@@ -1,0 +1,9 @@
+-- lakeflight_path(path VARCHAR) -> VARCHAR
+-- A path as the engine spells it. One that it does not have is refused by lakeflight_walked.
+-- example: lakeflight_path('$.a["b c"][last]') = $.a."b c"[#-1]
+CREATE MACRO lakeflight_path(path) AS
+    CASE
+        WHEN lakeflight_is_path(path)
+        THEN replace(regexp_replace(CAST(path AS VARCHAR), '\["([^"\\]*)"\]', '."\1"', 'g'), '[last]', '[#-1]')
+        ELSE '$'
+    END;

@@ -1,0 +1,5 @@
+-- lerp(a DOUBLE, b DOUBLE, t DOUBLE) -> DOUBLE
+-- The value at t of the way from a to b, and beyond where t is.
+-- list: numeric
+-- example: lerp(10, 20, 0.25) = 12.5
+CREATE MACRO lerp(a, b, t) AS CAST(a AS DOUBLE) + (CAST(b AS DOUBLE) - CAST(a AS DOUBLE)) * CAST(t AS DOUBLE);

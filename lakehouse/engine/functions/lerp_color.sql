@@ -1,0 +1,7 @@
+-- lerp_color(first UINTEGER, second UINTEGER, t DOUBLE) -> UINTEGER
+-- The colour at t of the way between two, each channel by itself; t is drawn into 0 to 1.
+-- list: numeric
+-- example: lerp_color(CAST(4278190080 AS UINTEGER), CAST(16711680 AS UINTEGER), 0.5) = 2155872256
+CREATE MACRO lerp_color(a, b, t) AS
+    CAST(lakeflight_between(a, b, t, 24) + lakeflight_between(a, b, t, 16) + lakeflight_between(a, b, t, 8)
+        + lakeflight_between(a, b, t, 0) AS UINTEGER);

@@ -1,0 +1,7 @@
+-- unlerp(a DOUBLE, b DOUBLE, x DOUBLE) -> DOUBLE
+-- How far of the way from a to b a value is. NaN or infinite where a is b.
+-- list: numeric
+-- example: unlerp(10, 20, 12.5) = 0.25
+-- example: unlerp(1, 1, 1) = nan
+CREATE MACRO unlerp(a, b, x) AS
+    lakeflight_quotient(CAST(x AS DOUBLE) - CAST(a AS DOUBLE), CAST(b AS DOUBLE) - CAST(a AS DOUBLE));
