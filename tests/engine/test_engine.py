@@ -892,7 +892,7 @@ def test_instances_of_one_statement_do_not_stand_in_the_way_of_the_next_one_s(
         with pytest.raises(QueryCancelledError) if is_cancelled else nullcontext():
             assert len(lake.engine.inspect(f"{both} -- {is_cancelled}", [], CATALOG).references) == 2
 
-    for instance in (STREAM, other):
+    for instance in (other, STREAM):
         alone = f"SELECT count(*) FROM view_instance('log_entries', '{instance}') WHERE time > '2024-01-01'"
         (reference,) = lake.engine.inspect(f"{alone} -- {is_cancelled}", [], CATALOG).references
         assert reference.instance == instance
