@@ -89,5 +89,9 @@ def _answer(builder: Builder, request: Build) -> Built | Failed:
         os._exit(4)  # as good as a crash: some block is more than its decoder can take
     except LakeflightError as error:
         return Failed(request.job, type(error).__name__, str(error)[:ERROR_TEXT_MAX], "")
+    except OSError as error:  # the machine's trouble, most often a full disk; the path in it is nobody's business
+        reason = os.strerror(error.errno).lower() if error.errno else "input/output error"
+        said = f"the server cannot write partitions: {reason}; ask again once that is mended"
+        return Failed(request.job, "BackendUnavailableError", said, traceback.format_exc()[-DETAIL_TEXT_MAX:])
     except Exception:
         return Failed(request.job, "InternalError", "building failed", traceback.format_exc()[-DETAIL_TEXT_MAX:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -215,6 +216,8 @@ def builder() -> Callable[[dict[str, Any]], dict[str, Any]]:
                 raise LimitExceededError("too much")
             case "memory":
                 return {"size": len(bytearray(1 << 40))}
+            case "full":
+                raise OSError(errno.ENOSPC, "Error writing bytes to file", "/somewhere/private.parquet")
         return {"echo": request, "pid": os.getpid(), "modules": "duckdb" in sys.modules}
 
     return build

@@ -55,6 +55,15 @@ async def test_jobs_come_back_and_run_side_by_side(pool: BuildWorkerPool) -> Non
     assert {answer["pid"] for answer in answers} <= set(pool.pids)
 
 
+async def test_a_full_disk_is_no_fault_of_the_server_s_and_named_without_a_path(pool: BuildWorkerPool) -> None:
+    with pytest.raises(BackendUnavailableError) as refused:
+        await pool.build({"do": "full"}, 5)
+
+    assert str(refused.value) == (
+        "the server cannot write partitions: no space left on device; ask again once that is mended"
+    )
+
+
 @pytest.mark.parametrize("how", ["crash", "memory"])
 async def test_a_job_that_kills_its_worker_is_told_apart_and_the_next_one_runs(pool: BuildWorkerPool, how: str) -> None:
     other = asyncio.create_task(pool.build({"do": "echo"}, 5))
