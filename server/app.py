@@ -66,6 +66,7 @@ log = structlog.get_logger(__name__)
 
 BUILDERS_AT_ONCE_MAX: Final = 8  # buckets under construction
 QUERY_CONNECTIONS_MAX: Final = 16
+RENEWING_CONNECTIONS_MAX: Final = 2  # leases and write intents are renewed however busy the others are
 HANDLE_KEY_BYTES: Final = 32
 OTLP_GRPC_PORT: Final = 4317  # where exporters send if nobody tells them
 PLANNING_TIMEOUT_MAX_S: Final = 10.0
@@ -214,7 +215,9 @@ async def running(
         connections = await open_pool(database_url, connections_max=QUERY_CONNECTIONS_MAX, connections_min=2)
         closing.push_async_callback(_closed_soon, connections)
         buckets_at_once = min(BUILDERS_AT_ONCE_MAX, settings.build_workers + 2)
-        catalog = PartitionCatalog(connections, store.name)
+        renewing = await open_pool(database_url, connections_max=RENEWING_CONNECTIONS_MAX, connections_min=1)
+        closing.push_async_callback(_closed_soon, renewing)
+        catalog = PartitionCatalog(connections, store.name, renewing)
         prune = os.environ.get("LAKEFLIGHT_TEST_UNPRUNED") != "1"
         materializer = Materializer(
             catalog,

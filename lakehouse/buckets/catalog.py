@@ -179,6 +179,10 @@ class Objects(Protocol):
         """Write intents for objects that are about to be made, committed before this returns."""
         ...
 
+    async def renew_intents(self, intents: Sequence[uuid.UUID], lasts: timedelta) -> None:
+        """Those that nobody has claimed; of the others a swap will say so."""
+        ...
+
     async def drop_intents(self, intents: Sequence[uuid.UUID]) -> None:
         """Nothing was written under these."""
         ...

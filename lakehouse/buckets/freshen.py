@@ -48,7 +48,7 @@ class MaterializerLimits:
     abandoned_s_max: float = 60.0  # how long a bucket is decoded that nobody waits for, while nobody waits for another
     deltas_max: int = 16  # partitions of an open bucket before it is made whole again
     margin_s: float = 300.0  # how far an event may lie outside what its block claims
-    intent_s: float = 900.0  # how long a write intent protects its object
+    intent_s: float = 900.0  # how long a write intent protects its object when its server does not renew it
     lease_s: float = 10.0  # for which a server that does not answer keeps a bucket from others
     held_elsewhere_s_max: float = 120.0  # how long a query waits for a bucket that another server is at, and renews
     jobs: JobLimits = field(default_factory=JobLimits)
@@ -195,6 +195,7 @@ class BucketMaker:
             await self._publisher.publish(bucket, lease, source, plan, built, await announcing)
             self._leases.ended(lease)
         finally:
+            self._publisher.give_up(announcing)
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 

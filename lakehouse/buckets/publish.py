@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.decoding import DecodedRun
 from lakehouse.buckets.model import Lease, NewPartition, Source, Swap, SwapConflictError
 from lakehouse.buckets.planning import Action, BucketPlan
+from lakehouse.buckets.renewals import Renewals
 from lakehouse.buckets.sharing import together
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.failpoints import failpoint
@@ -47,23 +47,36 @@ class Publisher:
     """Publishes for one server."""
 
     def __init__(self, catalog: BucketCatalog, store: ObjectStore, owner: str, intent_s: float) -> None:
-        """``intent_s``: how long a write intent protects its object."""
+        """``intent_s``: how long a write intent protects its object when it is not renewed."""
         self._catalog = catalog
         self._store = store
         self._owner = owner
-        self._intent = timedelta(seconds=intent_s)
+        self._open: Renewals[uuid.UUID] = Renewals(catalog.renew_intents, intent_s)
 
     async def announce(self, bucket: Bucket, files: int) -> Announced:
-        """Commit intents for so many files. It waits for a disk, which may as well be while the files are made."""
+        """Commit intents for so many files, and renew them until they are given up.
+
+        It waits for a disk, which may as well be while the files are made.
+        """
         key = bucket.instance.key
         begin_ns = int(bucket.begin.timestamp()) * 1_000_000_000
         keys = tuple(partition_key(key.view_set, key.instance, begin_ns) for _ in range(files))
-        return Announced(keys, await self._catalog.reserve(keys, self._intent, self._owner))
+        intents = await self._catalog.reserve(keys, self._open.lasts, self._owner)
+        self._open.add(*intents)
+        return Announced(keys, intents)
 
     async def withdraw(self, announcing: asyncio.Task[Announced]) -> None:
         """Nothing was written."""
         with suppress(BackendUnavailableError):  # they run out by themselves
             await self._catalog.drop_intents((await announcing).intents)
+
+    def give_up(self, announcing: asyncio.Task[Announced]) -> None:
+        """Intents that are not committed run out from now on, and a reaper has what was written under them."""
+        announcing.add_done_callback(self._give_up)
+
+    def _give_up(self, announcing: asyncio.Task[Announced]) -> None:
+        if not announcing.cancelled() and announcing.exception() is None:
+            self._open.discard(*announcing.result().intents)
 
     async def publish(
         self,
@@ -98,6 +111,8 @@ class Publisher:
         except SwapConflictError:
             await self._store.delete(list(keys.values()))
             raise
+        finally:
+            self._open.discard(*more.intents)
         log.info(
             "bucket.committed",
             view_set=key.view_set,

@@ -44,7 +44,7 @@ class Buckets(CatalogPart):
         return owner
 
     async def renew_leases(self, leases: Sequence[Lease], lasts: timedelta) -> None:
-        async with self.connection() as connection:
+        async with self.connection(renews=True) as connection:
             await connection.execute(_SQL["renew_leases"], [lease.token for lease in leases], lasts)
 
     async def drop_lease(self, lease: Lease) -> None:

@@ -34,8 +34,8 @@ _SUFFIXES: Final = ("global", "process", "stream")
 class Looks(CatalogPart):
     """Statements over ``view_instances``, and over what looks find in ``lakehouse_buckets`` and ``lakehouse_partitions``."""
 
-    def __init__(self, pool: asyncpg.Pool, store_name: str) -> None:
-        super().__init__(pool, store_name)
+    def __init__(self, pool: asyncpg.Pool, store_name: str, renewing: asyncpg.Pool | None = None) -> None:
+        super().__init__(pool, store_name, renewing)
         self._known_clocks: set[str] = set()  # instances of processes that said their tick frequency
         self._looks = {
             suffix: {

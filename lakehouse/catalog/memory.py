@@ -455,6 +455,11 @@ class MemoryCatalog:
         self._intents |= intents
         return tuple(intents)
 
+    async def renew_intents(self, intents: Sequence[uuid.UUID], lasts: timedelta) -> None:
+        for intent in intents:
+            if intent in self._intents and self._intents[intent].state == "open":
+                self._intents[intent].expires = self._now() + lasts
+
     async def drop_intents(self, intents: Sequence[uuid.UUID]) -> None:
         for intent in intents:
             if intent in self._intents and self._intents[intent].state == "open":

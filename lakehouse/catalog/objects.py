@@ -25,6 +25,10 @@ class Objects(CatalogPart):
             )
         return intents
 
+    async def renew_intents(self, intents: Sequence[uuid.UUID], lasts: timedelta) -> None:
+        async with self.connection(renews=True) as connection:
+            await connection.execute(_SQL["renew_intents"], list(intents), lasts)
+
     async def drop_intents(self, intents: Sequence[uuid.UUID]) -> None:
         async with self.connection() as connection:
             await connection.execute(_SQL["drop_intents"], list(intents))

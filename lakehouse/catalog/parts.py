@@ -22,15 +22,18 @@ class CatalogPart:
     Raises ``BackendUnavailableError`` when Postgres does not answer.
     """
 
-    def __init__(self, pool: asyncpg.Pool, store_name: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, store_name: str, renewing: asyncpg.Pool | None = None) -> None:
+        """``renewing``: for what must not wait until others are done with their connections."""
         self._pool = pool
         self._store = store_name
+        self._renewing = pool if renewing is None else renewing
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
+    async def connection(self, *, renews: bool = False) -> AsyncIterator[Any]:
         """A pooled connection; its troubles become ``BackendUnavailableError``."""
+        pool = self._renewing if renews else self._pool
         with database_errors():
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
                 yield connection
 
 

@@ -34,8 +34,8 @@ _FIND_BLOCK: Final = _SQL["fetch_source"].replace("{blocks}", _SQL["blocks_of_id
 class Rows(CatalogPart):
     """Statements over ``processes``, ``streams`` and ``blocks``."""
 
-    def __init__(self, pool: asyncpg.Pool, store_name: str) -> None:
-        super().__init__(pool, store_name)
+    def __init__(self, pool: asyncpg.Pool, store_name: str, renewing: asyncpg.Pool | None = None) -> None:
+        super().__init__(pool, store_name, renewing)
         self._sources = {
             suffix: _SQL["fetch_source"].replace("{blocks}", _SQL[f"blocks_of_{suffix}"])
             for suffix in ("global", "process", "stream")

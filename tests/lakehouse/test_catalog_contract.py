@@ -371,6 +371,18 @@ async def test_of_two_builders_of_one_source_only_the_first_commits(lake: Lake) 
     assert await lake.object_keys() == {"first"}
 
 
+async def test_an_intent_that_is_renewed_is_not_reaped_and_one_that_a_reaper_has_is_not_renewed(lake: Lake) -> None:
+    kept, lost = await lake.catalog.reserve(["kept", "lost"], MINUTE, "test")
+    await lake.expire_intents()
+    await lake.catalog.renew_intents([kept], timedelta(hours=2))
+    claimed = [(lost, "lost")]
+    assert await lake.catalog.claim_expired_intents(10) == claimed
+
+    await lake.catalog.renew_intents([kept, lost, uuid.uuid4()], timedelta(hours=2))
+
+    assert await lake.catalog.claim_expired_intents(10) == claimed
+
+
 async def test_an_intent_that_was_reaped_stops_its_commit_and_nothing_has_happened(lake: Lake) -> None:
     instance, begin = await with_a_bucket(lake)
     swap = await instance.swap(begin, ["a"], await instance.lease(begin), await instance.source(begin))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -298,6 +299,49 @@ async def test_a_narrow_range_finds_the_rows_that_a_later_estimate_moves_into_it
     (after,) = (await lake.materializer().ensure(spans, program.thread_stream, later)).partitions
 
     assert after.max_event_ns > before.max_event_ns
+
+
+async def test_what_takes_longer_than_a_write_intent_lasts_is_built_once(lake: Lake) -> None:
+    program = Program()
+    await lake.send([*program.registration(), program.log_block()])
+    renew, renewed = lake.catalog.renew_intents, asyncio.Event()
+
+    async def notice(intents: Sequence[uuid.UUID], lasts: timedelta) -> None:
+        await renew(intents, lasts)
+        renewed.set()
+
+    lake.catalog.renew_intents = notice  # type: ignore[method-assign]
+    gate = lake.builder.close_gate()
+    building = asyncio.create_task(lake.materializer(intent_s=4.0).ensure(LOGS, program.process_id, EVERYTHING))
+    async with asyncio.timeout(30):
+        while not lake.builder.jobs:  # noqa: ASYNC110 (what is waited for is inside of the code under test)
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            await lake.expire_intents()
+            renewed.clear()
+            await renewed.wait()
+            assert await lake.catalog.claim_expired_intents(10) == []
+        gate.set()
+        await building
+
+    assert lake.builder.sizes == [1]
+    assert await lake.held() == 0
+
+
+async def test_what_could_not_be_written_is_left_to_the_reaper(lake: Lake) -> None:
+    program = Program()
+    await lake.send([*program.registration(), program.log_block()])
+
+    async def refuse(key: str, source: Path) -> None:
+        raise BackendUnavailableError("the store is not available")
+
+    lake.store.put_file = refuse  # type: ignore[method-assign]
+    with pytest.raises(BackendUnavailableError):
+        await lake.materializer(intent_s=0.2).ensure(LOGS, program.process_id, EVERYTHING)
+
+    async with asyncio.timeout(30):
+        while not await lake.catalog.claim_expired_intents(10):  # noqa: ASYNC110 (time is what it takes)
+            await asyncio.sleep(0.01)
 
 
 async def test_an_intent_that_ran_out_means_building_again_not_a_row_without_a_file(lake: Lake) -> None:

@@ -21,10 +21,15 @@ FROM lakehouse_leases
 WHERE (vid, bucket_begin) = ($1, $2);
 
 -- name: renew_leases
--- Also those that have run out, if nobody has taken them.
+-- Also those that have run out, if nobody has taken them. None is waited for whose bucket is just being replaced: the others
+-- would wait with it, and run out.
 UPDATE lakehouse_leases SET expires_at = clock_timestamp() + $2::interval
-WHERE token = ANY ($1::uuid[])
-RETURNING token;
+WHERE (vid, bucket_begin) IN (
+    SELECT vid, bucket_begin
+    FROM lakehouse_leases
+    WHERE token = ANY ($1::uuid[])
+    FOR UPDATE SKIP LOCKED
+);
 
 -- name: drop_lease
 DELETE FROM lakehouse_leases WHERE (vid, bucket_begin, token) = ($1, $2, $3);

@@ -9,6 +9,16 @@ SELECT staged_id, $1, $2, 'lake', 'partitions', 'data', 'parquet', $3, path, fal
     clock_timestamp() + $6::interval
 FROM unnest($4::uuid[], $5::text[]) AS intent (staged_id, path);
 
+-- name: renew_intents
+-- Not those that a reaper has, and none is waited for that is just being committed: the others would wait with it.
+UPDATE staged_writes SET lease_expires_at = clock_timestamp() + $2::interval
+WHERE staged_id IN (
+    SELECT staged_id
+    FROM staged_writes
+    WHERE staged_id = ANY ($1::uuid[]) AND state = 'open'
+    FOR UPDATE SKIP LOCKED
+);
+
 -- name: drop_intents
 DELETE FROM staged_writes WHERE staged_id = ANY ($1::uuid[]) AND state = 'open';
 
