@@ -7,7 +7,8 @@ limit, what is lost is counted in ``statistics``, and the lake is told in a log 
 
 After a fork the child is a process of its own, with the parent's id as its parent. The end of a program sends what is
 left, and so does that of a child of ``multiprocessing``; one that ends by a signal or by ``os._exit`` must ``flush``
-before. Refuses to raise into the program, to record what its own threads do, to outlive the program by more than a few
+before. A ``Telemetry`` that was replaced and that nobody refers to any more sends what it has, and its threads end.
+Refuses to raise into the program, to record what its own threads do, to outlive the program by more than a few
 seconds, and to print more than one line an hour.
 """
 
@@ -19,6 +20,7 @@ import sys
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Final, Literal
 
@@ -28,7 +30,7 @@ from lakeflight.telemetry import spans as _spans
 from lakeflight.telemetry.host import parent_process_id
 from lakeflight.telemetry.logging_handler import TelemetryHandler
 from lakeflight.telemetry.outbox import Statistics
-from lakeflight.telemetry.recorder import Limits
+from lakeflight.telemetry.recorder import Limits, Recorder
 from lakeflight.telemetry.run import Program, Run
 from lakeflight.telemetry.sink import HttpSink, Sink
 
@@ -73,9 +75,9 @@ class Telemetry:
         self._api_key = api_key
         self._given_sink = sink
         self._after_fork = after_fork
-        self._closed = False
         self._closes_with_children = False
         self.current_run = self._begin(parent_process_id())
+        self._closed = False
         _instances.add(self)
         atexit.register(_close_at_exit, weakref.ref(self))
         _close_with_child(self)
@@ -96,11 +98,15 @@ class Telemetry:
         if not self._closed:
             _recorder.install(self.current_run.recorder)
             _installed = self
+            _close_retired(only_ended=True)
         return self
 
     def logging_handler(self, level: int = 0) -> TelemetryHandler:
-        """A handler to add to a logger."""
-        return TelemetryHandler(level)
+        """A handler to add to a logger. Its lines are recorded here, whoever is installed, until ``close``."""
+        return TelemetryHandler(level, self._recorder_in_use)
+
+    def _recorder_in_use(self) -> Recorder | None:
+        return None if self._closed else self.current_run.recorder
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
         """Send what has been recorded so far; true if the server has taken all of it in time."""
@@ -125,6 +131,12 @@ class Telemetry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        """Nobody can close this any more; what it has recorded is sent all the same."""
+        if not getattr(self, "_closed", True) and self.current_run.recorder.threads():
+            self.current_run.retire(CLOSE_TIMEOUT_S)
+            _retired.add(self.current_run)
 
     def _begin(self, parent_process_id: str | None) -> Run:
         program = Program(self.endpoint, self.exe, dict(self.properties), self.flush_interval_s, self.limits)
@@ -160,12 +172,28 @@ class Telemetry:
 
 _instances: Final[weakref.WeakSet[Telemetry]] = weakref.WeakSet()
 _installed: Telemetry | None = None  # kept, though the program may have kept no name for it
+_retired: Final[set[Run]] = set()  # of those that are gone; kept until they have sent what they had
 
 
 def _close_at_exit(reference: weakref.ref[Telemetry]) -> None:
     telemetry = reference()
     if telemetry is not None:
         telemetry.close()
+    else:
+        _close_retired()
+
+
+def _close_retired(*, only_ended: bool = False) -> None:
+    """Wait for them, all together no longer than for one; what they lost is said once for an endpoint."""
+    deadline = monotonic() + CLOSE_TIMEOUT_S
+    said: dict[str, float] = {}
+    for run in list(_retired):
+        if only_ended and not run.has_ended:
+            continue
+        _retired.discard(run)
+        run.next_complaint = max(run.next_complaint, said.get(run.endpoint, 0.0))
+        run.close(max(0.0, deadline - monotonic()))
+        said[run.endpoint] = run.next_complaint
 
 
 def _close_with_child(telemetry: Telemetry) -> None:
@@ -181,6 +209,7 @@ def _close_with_child(telemetry: Telemetry) -> None:
 def _after_fork_in_child() -> None:
     _spans.renew_lock()
     _metrics.renew_lock()
+    _retired.clear()  # they are the parent's to send
     for telemetry in list(_instances):
         telemetry.continue_in_child()
 

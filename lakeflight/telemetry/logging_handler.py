@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from time import perf_counter_ns
 from typing import Final
@@ -72,7 +72,12 @@ def log(target: str, level: int, message: str, properties: Mapping[str, object] 
 
 
 class TelemetryHandler(logging.Handler):
-    """Hands log records to the recorder in use. Holds no lock: each thread has buffers of its own."""
+    """Hands log records to a recorder. Holds no lock: each thread has buffers of its own."""
+
+    def __init__(self, level: int = 0, recorder: Callable[[], Recorder | None] | None = None) -> None:
+        """``recorder`` says whose; without one, that of the ``Telemetry`` that is installed."""
+        super().__init__(level)
+        self._recorder = recorder
 
     def createLock(self) -> None:
         self.lock = None
@@ -86,7 +91,7 @@ class TelemetryHandler(logging.Handler):
         return bool(verdict)
 
     def emit(self, record: logging.LogRecord) -> None:
-        recorder = _recorder.current
+        recorder = self._recorder() if self._recorder is not None else _recorder.current
         if recorder is None or is_suppressed():
             return
         try:

@@ -93,6 +93,7 @@ class Run:
         self.wakes: SimpleQueue[threading.Event | None] = SimpleQueue()
         self._wake_pending = False
         self._stopping = False
+        self._lost_before_the_end = 0
         self._deadline = float("inf")
         self._start_lock = threading.RLock()
         self._starting = False
@@ -175,19 +176,33 @@ class Run:
                 return False
         return self._outbox.wait_empty(deadline) and self._requests_lost == lost_before
 
-    def close(self, timeout_s: float) -> bool:
-        lost_before = self._requests_lost
-        can_send = self._start_if_needed()
+    def retire(self, timeout_s: float) -> None:
+        """Begin to end. Waits for nothing and starts nothing: a finalizer calls this, whatever its thread was about."""
+        self._lost_before_the_end = self._requests_lost
         self._deadline = monotonic() + timeout_s
         self._stopping = True
         self.wakes.put(None)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._is_running and not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def endpoint(self) -> str:
+        return self._program.endpoint
+
+    def close(self, timeout_s: float) -> bool:
+        can_send = self._start_if_needed()
+        if not self._stopping:
+            self.retire(timeout_s)
+        self._deadline = monotonic() + timeout_s
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, self._deadline - monotonic()))
         in_time = not any(thread.is_alive() for thread in self._threads)
         if in_time and not can_send:
             self._lose_the_rest()
-        if in_time and self._requests_lost == lost_before:
+        if in_time and self._requests_lost == self._lost_before_the_end:
             return True
         if self._failing or not in_time or not can_send:
             # said by this thread: no other may print while the interpreter ends

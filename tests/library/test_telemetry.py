@@ -424,7 +424,9 @@ def test_nothing_is_recorded_while_suppressed(telemetry: Telemetry, sink: Record
     assert [line[2] for line in sink.received.log_lines()] == ["y"]
 
 
-def test_what_the_telemetry_does_itself_is_not_recorded(logger: logging.Logger) -> None:
+def test_what_the_telemetry_does_itself_is_not_recorded() -> None:
+    logger = logging.Logger("app.db", logging.DEBUG)
+
     class LoggingSink(RecordingSink):
         def post(self, path: str, body: bytes, *, process_id: str, timeout_s: float) -> Outcome:
             logger.info("sending")
@@ -432,7 +434,8 @@ def test_what_the_telemetry_does_itself_is_not_recorded(logger: logging.Logger) 
                 return super().post(path, body, process_id=process_id, timeout_s=timeout_s)
 
     own = LoggingSink()
-    with Telemetry("http://unused", sink=own):
+    with Telemetry("http://unused", sink=own) as running:
+        logger.addHandler(running.logging_handler())
         logger.info("x")
 
     assert [line[2] for line in own.received.log_lines()] == ["x"]
@@ -844,6 +847,93 @@ logging.warning("last words")
 
         assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
         assert [line[2] for line in server.received.log_lines()] == ["last words"]
+
+
+_ONE_AFTER_ANOTHER = """
+import sys
+from lakeflight.telemetry import Telemetry, integer_metric, log, span
+
+def work(n):
+    telemetry = Telemetry(sys.argv[1], flush_interval_s=60).install()
+    log("t", 4, f"line {n}")
+    integer_metric("n", n)
+    with span("s"):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "for n in range(3): work(n)",
+        "import os\nfor n in range(3):\n  work(n)\n  child = os.fork()\n  if not child: os._exit(0)\n  os.waitpid(child, 0)",
+        "from multiprocessing import get_context\nfrom concurrent.futures import ProcessPoolExecutor\n"
+        'with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool: list(pool.map(work, range(3)))',
+    ],
+    ids=["a loop", "with forks between", "a worker of a pool"],
+)
+def test_one_that_is_replaced_and_forgotten_sends_what_it_recorded(program: str) -> None:
+    with fake_ingestion() as server:
+        finished = _run_program(_ONE_AFTER_ANOTHER + program, server.endpoint)
+
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert _texts(server) == ["line 0", "line 1", "line 2"]
+        assert sorted(row[2] for row in server.received.measures()) == [0.0, 1.0, 2.0]
+        assert server.received.thread_spans() == [("begin", "s"), ("end", "s")] * 3
+        assert len({process.process_id for process in server.received.processes()}) == 3
+
+
+def test_one_that_is_replaced_and_forgotten_leaves_no_thread_behind(sink: RecordingSink) -> None:
+    threads = threading.active_count()
+    for n in range(5):
+        Telemetry("http://unused", sink=sink, flush_interval_s=60).install()
+        log("t", 4, f"{n}")
+
+    deadline = time.monotonic() + 20
+    while threading.active_count() > threads + 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= threads + 2  # of the one that is installed
+    assert sorted(line[2] for line in sink.received.log_lines()) == ["0", "1", "2", "3"]
+
+
+def test_those_that_are_replaced_complain_of_a_server_that_is_away_with_one_line() -> None:
+    finished = _run_program(_ONE_AFTER_ANOTHER + "for n in range(3): work(n)\nlog('t', 4, 'x')", f"http://{REFUSED}")
+
+    assert finished.returncode == 0
+    complaints = finished.stderr.splitlines()
+    assert 1 <= len(complaints) <= 3  # at most one each of the installed, those that ended before it, and after
+    assert all(line.startswith(f"lakeflight telemetry: cannot send to http://{REFUSED}: ") for line in complaints)
+
+
+def test_a_handler_records_into_the_telemetry_that_made_it() -> None:
+    one, other = RecordingSink(), RecordingSink()
+    logger = logging.Logger("app", logging.DEBUG)
+    handed_out = Telemetry("http://unused", sink=one, flush_interval_s=60)  # never installed
+    logger.addHandler(handed_out.logging_handler())
+    logger.warning("before")
+    with Telemetry("http://unused", sink=other, flush_interval_s=60):
+        logger.warning("while another is installed")
+        log("app", 4, "of the program")
+    assert handed_out.flush()
+    assert handed_out.close()
+    logger.warning("after the end")
+
+    assert [line[2] for line in one.received.log_lines()] == ["before", "while another is installed"]
+    assert [line[2] for line in other.received.log_lines()] == ["of the program"]
+
+
+def test_a_handler_keeps_its_telemetry(sink: RecordingSink) -> None:
+    source = """
+import logging, sys
+from lakeflight.telemetry import Telemetry
+logging.getLogger().addHandler(Telemetry(sys.argv[1]).logging_handler())
+logging.warning("last words")
+"""
+    with fake_ingestion() as server:
+        finished = _run_program(source, server.endpoint)
+
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert _texts(server) == ["last words"]
 
 
 def test_a_program_without_a_server_ends_soon_and_with_one_line() -> None:
