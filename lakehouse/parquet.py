@@ -34,6 +34,20 @@ class FileSummary:
     max_sort_key_ns: int
 
 
+def has_footer(path: Path) -> bool:
+    """Whether the end of a file is that of a Parquet file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            pq.read_metadata(file)
+        except (pa.ArrowException, OSError):  # the latter for what is no Thrift
+            return False
+    return True
+
+
 def write_file(
     path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch], begin_column: str, end_column: str
 ) -> FileSummary:

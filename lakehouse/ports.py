@@ -39,8 +39,11 @@ class ObjectStore(Protocol):
         """Local, readable, immutable files with the objects' bytes, in order. They stay until the context is left."""
         ...
 
-    def discard_copies(self, keys: Sequence[str]) -> None:
-        """The local files of these are not what was written: whoever localizes them next has them fetched again."""
+    def discard_copies(self, keys: Sequence[str]) -> bool:
+        """The local files of these are not what was written: whoever localizes them next has them fetched again.
+
+        False if the store keeps no copies: the files are the objects themselves.
+        """
         ...
 
     async def get(self, key: str) -> bytes: ...

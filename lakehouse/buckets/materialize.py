@@ -172,6 +172,10 @@ class Materializer:
         """Those of these files of partitions that are not what was written. Whoever ensures them next has them made again."""
         return await self._files.find_damaged(keys)
 
+    async def find_damaged_ends(self, keys: Collection[str]) -> list[str]:
+        """The same by their ends alone, which costs next to nothing."""
+        return await self._files.find_damaged_ends(keys)
+
     async def known_missing(self, uses: Sequence[tuple[View, str, TimeRange]]) -> int | None:
         """Blocks that are known to be missing from these instances and ranges; ``None``: no block of the lake is.
 

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 TAIL_BYTES: Final = 64 << 10
 TAIL_DIGEST_BYTES: Final = 16
 SHA256_BYTES: Final = 32
+READ_BYTES: Final = 1 << 20
+
+
+class Signature(NamedTuple):
+    """What changes when a file is written to, replaced or restored."""
+
+    inode: int
+    size_bytes: int
+    changed_ns: int
 
 
 class FileDigests(NamedTuple):
@@ -22,13 +32,24 @@ class FileDigests(NamedTuple):
 
 
 def file_digests(path: Path) -> FileDigests:
-    return FileDigests(whole_digest(path), tail_digest(path))
-
-
-def whole_digest(path: Path) -> bytes:
-    """SHA-256; a second for one or two GB."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return FileDigests(hashlib.file_digest(file, "sha256").digest(), tail_digest(path))
+
+
+def signature_of(path: Path) -> Signature:
+    status = os.stat(path)
+    return Signature(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def whole_digest(path: Path, is_stopped: Callable[[], bool] = lambda: False) -> bytes | None:
+    """SHA-256; a second for one or two GB. ``None``: it was stopped, which is asked for every ``READ_BYTES``."""
+    digest, part = hashlib.sha256(), memoryview(bytearray(READ_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(part):
+            if is_stopped():
+                return None
+            digest.update(part[:count])
+    return digest.digest()
 
 
 def tail_digest(path: Path) -> bytes:

@@ -86,8 +86,9 @@ class FsspecStore:
         async with self._cache.pinned([checked_key(key) for key in keys]) as paths:
             yield paths
 
-    def discard_copies(self, keys: Sequence[str]) -> None:
+    def discard_copies(self, keys: Sequence[str]) -> bool:
         self._cache.discard(keys)
+        return True
 
     async def get(self, key: str) -> bytes:
         return await self._run(self._read, checked_key(key))

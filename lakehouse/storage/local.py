@@ -86,8 +86,9 @@ class LocalStore:
             await self._run(self._file_threads, lambda: _require_files(paths))
         yield paths
 
-    def discard_copies(self, keys: Sequence[str]) -> None:
+    def discard_copies(self, keys: Sequence[str]) -> bool:
         """There are none."""
+        return False
 
     async def get(self, key: str) -> bytes:
         path = Path(self._path(checked_key(key)))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -107,7 +107,7 @@ class Query:
                     break
                 except (UnreadableFileError, InternalError) as error:
                     await self._stop()
-                    if not (may_repeat and readable.keys and await means.materializer.find_damaged(readable.keys)):
+                    if not (may_repeat and readable.keys and await self._find_damaged(readable.keys, error)):
                         raise
                     if sent:
                         raise BackendUnavailableError(
@@ -141,6 +141,12 @@ class Query:
             self._first.exception()  # raised already, or of no interest any more
         if self._running is not None:
             await self._running.aclose()
+
+    async def _find_damaged(self, keys: Collection[str], error: LakeflightError) -> list[str]:
+        """All of the files are compared only if the engine says that it could not read one: that takes a while."""
+        if isinstance(error, UnreadableFileError):
+            return await self._means.materializer.find_damaged(keys)
+        return await self._means.materializer.find_damaged_ends(keys)
 
     async def _freshen(self, inspection: Inspection) -> Readable:
         self.stage = "materializing"

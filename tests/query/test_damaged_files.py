@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from lakeflight.wire.flight_data import schema_frame
+from lakehouse.buckets.materialize import Materializer
 from lakehouse.engine import Inspection, Reference
 from lakehouse.errors import BackendUnavailableError, InternalError, LakeflightError, UnreadableFileError
 from lakehouse.jobs.run import Frames, Planned, RunJob
@@ -19,7 +21,7 @@ from server.query.query import Means, Query
 from server.query.relations import Relations
 from server.query.statement import Statement
 from tests.lakehouse.test_damaged_files import noise
-from tests.support.damage import damage_inside
+from tests.support.damage import DAMAGES, damage_inside
 from tests.support.materializer_lake import MemoryLake
 from tests.support.programs import Program
 from views import default_registry
@@ -55,11 +57,11 @@ class Executor:
 class Asked:
     """A lake with one file of rows, and a query over it."""
 
-    def __init__(self, lake: MemoryLake, program: Program, file: Path) -> None:
-        self.lake, self.program, self.file = lake, program, file
+    def __init__(self, materializer: Materializer, program: Program, file: Path) -> None:
+        self.materializer, self.program, self.file = materializer, program, file
 
     async def ask(self, executor: Executor) -> list[bytes]:
-        materializer = self.lake.materializer()
+        materializer = self.materializer
         relations = Relations(default_registry(), materializer)
         means = Means(Inspections(executor), relations, materializer, executor, 60.0)
         query = Query(Statement("SELECT msg", None, Caller(), QueryOptions("q")), means)
@@ -71,19 +73,33 @@ async def asked(tmp_path: Path) -> AsyncIterator[Asked]:
     lake, program = MemoryLake(tmp_path), Program()
     await lake.send([*program.registration(), program.log_block(4000, noise)])
     (source,) = [source for source in default_registry().views if source.view_set == "log_entries"]
-    fresh = (await lake.local(lake.materializer(), source, program.process_id)).fresh
-    yield Asked(lake, program, tmp_path / "store" / fresh.partitions[0].key)
+    materializer = lake.materializer()
+    fresh = (await lake.local(materializer, source, program.process_id)).fresh
+    yield Asked(materializer, program, tmp_path / "store" / fresh.partitions[0].key)
     await lake.store.close()
 
 
-ERRORS = pytest.mark.parametrize("error", [UnreadableFileError("unreadable"), InternalError("the engine failed")])
+UNREADABLE, FAILED = UnreadableFileError("unreadable"), InternalError("the engine failed")
+
+
+def damage(file: Path, error: LakeflightError) -> None:
+    """What is looked for after an error: anything, or what a file ends with. Its status says nothing of it."""
+    status = file.stat()
+    if error is UNREADABLE:
+        damage_inside(file)
+    else:
+        DAMAGES["a damaged footer"](file, file)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+ERRORS = pytest.mark.parametrize("error", [UNREADABLE, FAILED])
 
 
 @ERRORS
 async def test_before_the_first_row_it_runs_once_more_over_files_that_are_made_again(
     asked: Asked, error: LakeflightError
 ) -> None:
-    damage_inside(asked.file)
+    damage(asked.file, error)
     executor = Executor(asked.program.process_id, error)
 
     assert await asked.ask(executor) == [b"rows 0", b"rows 1", b"rows 2"]
@@ -97,10 +113,20 @@ async def test_before_the_first_row_it_runs_once_more_over_files_that_are_made_a
 async def test_after_the_first_row_it_says_to_ask_again_and_the_next_one_is_right(
     asked: Asked, error: LakeflightError
 ) -> None:
-    damage_inside(asked.file)
+    damage(asked.file, error)
     executor = Executor(asked.program.process_id, error, frames_before=1)
 
     with pytest.raises(BackendUnavailableError, match="is damaged and is made again: ask again"):
+        await asked.ask(executor)
+
+    assert len(executor.jobs) == 1
+
+
+async def test_a_fault_of_the_engine_has_no_file_read_whole(asked: Asked) -> None:
+    damage_inside(asked.file)
+    executor = Executor(asked.program.process_id, FAILED)
+
+    with pytest.raises(InternalError, match="the engine failed"):
         await asked.ask(executor)
 
     assert len(executor.jobs) == 1
@@ -118,7 +144,7 @@ async def test_an_error_over_files_that_are_sound_is_its_own(asked: Asked, error
 
 @ERRORS
 async def test_it_runs_no_third_time(asked: Asked, error: LakeflightError) -> None:
-    damage_inside(asked.file)
+    damage(asked.file, error)
     executor = Executor(asked.program.process_id, error, failures=5)
 
     with pytest.raises(type(error), match=str(error)):
