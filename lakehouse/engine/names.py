@@ -20,6 +20,7 @@ _OURS: Final = "lakeflight_"
 INFORMATION_STAND_IN: Final = f"{_OURS}information"  # our tables; DuckDB's own would show more than ours
 NOW_VARIABLE: Final = f"{_OURS}now"  # what the clock of a statement shows: macros.sql reads it
 BOUND_VARIABLE: Final = f"{_OURS}bound"  # values of the statement that is being planned
+_BOUND_MARK: Final = re.compile(rf"getvariable\('{BOUND_VARIABLE}_\d+'\)")
 INCOMING: Final = f"{_OURS}incoming"
 _VIEW_SET: Final = f"{_OURS}set_"
 _RAW: Final = f"{_OURS}raw_"
@@ -44,6 +45,16 @@ def relation_name_sql(source: str, *arguments: str) -> str:
 def view_set_table(view_set: str, place: int = 1) -> str:
     """What stands for an instance of a view set while a statement is inspected: the ``place``-th that it names."""
     return f"{_VIEW_SET}{view_set}" if place == 1 else f"{_VIEW_SET}{place}_{view_set}"
+
+
+def bound_mark(number: int) -> str:
+    """What stands for a bound value, as the engine writes it. No statement can: the gate refuses the function."""
+    return f"getvariable('{BOUND_VARIABLE}_{number}')"
+
+
+def bound_marks_as(text: str, shown: str) -> str:
+    """A text with other words of the same length where values are to be bound."""
+    return _BOUND_MARK.sub(lambda mark: shown.ljust(len(mark.group(0))), text)
 
 
 def raw_table(view_set: str) -> str:

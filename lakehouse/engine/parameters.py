@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from lakehouse.engine.functions import relation_functions
 from lakehouse.engine.gate import Checked
-from lakehouse.engine.names import BOUND_VARIABLE, NIL_INSTANCE
+from lakehouse.engine.names import BOUND_VARIABLE, NIL_INSTANCE, bound_mark
 from lakehouse.engine.output import EDGE_TIMESTAMP
 from lakehouse.engine.rewrite import expression, replaced, rewritten
 from lakehouse.engine.sql_types import literal
@@ -105,7 +105,7 @@ class Template:
         """With the values to be bound."""
         text = self.text
         for place, number in enumerate(self.numbers, 1):
-            text = text.replace(_mark(number), f"${place}")
+            text = text.replace(bound_mark(number), f"${place}")
         return Executable(text, tuple(bound[number - 1].value for number in self.numbers))
 
     def closed(self, connection: Any, bound: Sequence[BoundValue]) -> str:
@@ -120,16 +120,11 @@ class Template:
             else:
                 others[f"v{number}"] = value
                 shown = f"struct_extract(getvariable('{BOUND_VARIABLE}'), 'v{number}')"
-            text = text.replace(_mark(number), shown)
+            text = text.replace(bound_mark(number), shown)
         if others:
             members = ", ".join(f"{name} := ${name}" for name in others)
             connection.execute(f"SET VARIABLE {BOUND_VARIABLE} = struct_pack({members})", others)
         return text
-
-
-def _mark(number: int) -> str:
-    """As the engine writes it. No statement can: the gate refuses the function."""
-    return f"getvariable('{BOUND_VARIABLE}_{number}')"
 
 
 class Parameters:
@@ -185,7 +180,7 @@ class Parameters:
                 if one.value is None:
                     return expression(self._connection, f"CAST(NULL AS {contexts.get(_place(node), 'VARCHAR')})")
                 return _text_node(self._connection, one.value)
-            mark = expression(self._connection, _mark(number))
+            mark = expression(self._connection, bound_mark(number))
             if one.type.sql == UNTYPED:
                 return mark
             decode = expression(self._connection, one.type.decode.format(f"CAST($1 AS {one.type.raw})"))

@@ -19,7 +19,7 @@ import duckdb
 
 from lakehouse.engine.alike import Alike
 from lakehouse.engine.functions import CLOCK_KEYWORDS, words
-from lakehouse.engine.names import CATALOG_NAME, SCHEMA_NAME
+from lakehouse.engine.names import CATALOG_NAME, SCHEMA_NAME, bound_marks_as
 from lakehouse.engine.tree import Node, function_name, nodes, string_literal
 from lakehouse.errors import ForbiddenSqlError, UnsupportedError
 
@@ -175,7 +175,17 @@ def as_plain_calls(tree: Node) -> bool:
 
 
 def _plans(connection: Any, text: str) -> Any:
-    """The bound plans of a text; ``None``: it does not bind."""
+    """The bound plans of a text; ``None``: it does not bind.
+
+    A value that is not there yet is NULL to the binder, which folds what is called with it, and its casts with that. So
+    it is shown something that nobody can fold, of the same length: places stay what they are.
+    """
+    unfolded = bound_marks_as(text, "random()")
+    plans = _plans_of(connection, unfolded)
+    return plans if plans is not None or unfolded == text else _plans_of(connection, text)
+
+
+def _plans_of(connection: Any, text: str) -> Any:
     try:
         answer = json.loads(connection.execute(BOUND_PLAN, [text]).fetchall()[0][0])
     except duckdb.InterruptException:

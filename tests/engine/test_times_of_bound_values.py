@@ -1,0 +1,61 @@
+"""A time that meets a bound value keeps its nanoseconds, whatever the value is when the statement is first seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lakehouse.engine.engine import QueryEngine
+from tests.support.engine_lake import CATALOG
+
+T0 = 1_796_061_279_335_339_776
+SECOND = 1_000_000_000
+ROW = f"(SELECT make_timestamp_ns({T0}) AS time)"
+DURATION, COUNT, MOMENT = pa.duration("us"), pa.int64(), pa.timestamp("ns")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[QueryEngine]:
+    with_values = QueryEngine()
+    yield with_values
+    with_values.close()
+
+
+def answer(engine: QueryEngine, sql: str, value: Any, kind: pa.DataType) -> Any:
+    values = pa.record_batch([pa.array([value], kind)], names=["1"])
+    engine.inspect(sql, values, CATALOG)
+    with engine.run(sql, values, [], catalog=CATALOG, identity="somebody") as reader:
+        ((row,),) = (batch.to_pylist() for batch in reader)
+    return row["ns"]
+
+
+@pytest.mark.parametrize("first", ["value", "null"])
+@pytest.mark.parametrize(
+    ("expression", "kind", "value", "moved_by"),
+    [
+        ("time + ?", DURATION, 1_000_000, SECOND),
+        ("time - ?", DURATION, 1_000_000, -SECOND),
+        ("? + time", DURATION, 1_000_000, SECOND),
+        ("time + ?::INTERVAL", DURATION, 1_000_000, SECOND),
+        ("time + coalesce(NULL, ?)", DURATION, 1_000_000, SECOND),
+        ("time + to_seconds(?)", COUNT, 1, SECOND),
+        ("time + INTERVAL (?) SECOND", COUNT, 1, SECOND),
+        ("time + ? * INTERVAL 1 SECOND", COUNT, 1, SECOND),
+        ("? + INTERVAL 1 SECOND", MOMENT, T0, SECOND),
+        ("list_transform([time], lambda t: t + ?)[1]", DURATION, 1_000_000, SECOND),
+        ("date_trunc('second', ?)", MOMENT, T0 // SECOND * SECOND + SECOND - 1, None),
+    ],
+)
+def test_a_time_and_a_bound_value_are_added_to_the_nanosecond(
+    engine: QueryEngine, expression: str, kind: pa.DataType, value: int, moved_by: int | None, first: str
+) -> None:
+    sql = f"SELECT epoch_ns({expression}) AS ns FROM {ROW} -- {first}"
+    if first == "null":  # what runs is remembered by types, and a NULL says nothing of what others lose
+        assert answer(engine, sql, None, kind) is None
+
+    found = answer(engine, sql, value, kind)
+
+    assert found == (value // SECOND * SECOND if moved_by is None else T0 + moved_by)
