@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,8 +66,18 @@ _COMMON_MOMENT: Final = re.compile(
     r"(?:[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?)?Z?\s*"
 )
 _INFINITE: Final = frozenset({"infinity", "-infinity"})
-# Of microseconds these are rounded as well.
-_TRUNCATED_CASTS: Final = {"timestamp_ms": "millisecond", "timestamp_s": "second"}
+# What is cast to these is rounded from whatever is finer, where it should be what a moment is in.
+_UNITS: Final = {"TIMESTAMP_MS": "millisecond", "TIMESTAMP_S": "second"}
+_FINER: Final = {
+    "TIMESTAMP_MS": frozenset({"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR"}),
+    "TIMESTAMP_S": frozenset({"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR", "TIMESTAMP_MS"}),
+}
+_TIMESTAMP_TYPE: Final = {
+    "class": "TYPE",
+    "type": "TYPE",
+    "type_name": "timestamp",
+    "qualified_name": {"path": ["timestamp"]},
+}
 _ROUNDS_MAX: Final = 16  # a repaired sum of a sum of a sum … has nanoseconds that the one around it would lose
 BOUND_PLAN: Final = (
     "SELECT json_serialize_plan("
@@ -87,11 +97,12 @@ class _Place:
 class _Found:
     """Something in a bound plan that has to do with times, and where it came from."""
 
-    what: str  # lost, far, zone
+    what: str  # lost, nested, rounded, far, zone
     place: _Place | None
     function: str = ""  # that the cast is an argument of
     types: tuple[str, ...] = ()  # of all of its arguments, as it takes them
     source: str = ""
+    target: str = ""
 
 
 Parse = Callable[[str], Node]
@@ -108,7 +119,8 @@ def may_concern(tree: Node) -> bool:
             case "CAST":
                 target = str((node.get("type_expr") or {}).get("type_name", "")).lower()
                 text = string_literal(node.get("child") or {})
-                if target in _CASTS and (text is None or not _COMMON_MOMENT.fullmatch(text)):
+                is_exact = target.upper() not in _UNITS or "." not in (text or "")
+                if target in _CASTS and (text is None or not is_exact or not _COMMON_MOMENT.fullmatch(text)):
                     return True
             case "COMPARISON" | "BETWEEN":
                 if any(_is_far(node.get(key)) for key in ("left", "right", "lower", "upper", "input")):
@@ -221,15 +233,34 @@ def _cast(node: Node, function: str, types: tuple[str, ...], is_compared: bool) 
     if function in APPROXIMATE:
         return
     if source.get("id") in _FINE and target.get("id") in _COARSE:
-        yield _Found("lost", _place(node), function, types, str(source["id"]))
-    elif target.get("id") in _NESTED and _count(target, _COARSE) > _count(source, _COARSE):
-        if _count(source, _FINE):
+        yield _Found("lost", _place(node), function, types, str(source["id"]), str(target["id"]))
+    elif target.get("id") in _NESTED:
+        if _count(source, _FINE) and _count(target, _COARSE) > _count(source, _COARSE):
             yield _Found("nested", _place(node), function, types)
+        elif any(_count(target, {k}) > _count(source, {k}) and _count(source, finer) for k, finer in _FINER.items()):
+            yield _Found("rounded", _place(node), function, types)
+    elif source.get("id") in _FINER.get(str(target.get("id")), ()):
+        if not _is_whole(node, str(target["id"])):
+            yield _Found("rounded", _place(node), function, types, str(source["id"]), str(target["id"]))
     elif is_compared and target.get("id") == "TIMESTAMP_NS" and source.get("id") in (*_COARSE, "VARCHAR"):
         value = ((node.get("children") or [{}])[0].get("value") or {}).get("value")
         is_common = isinstance(value, str) and _COMMON_MOMENT.fullmatch(value) is not None
         if not is_common and value not in _INFINITE:
             yield _Found("far", _place(node), function, types, str(source["id"]))
+
+
+def _is_whole(cast: Node, target: str) -> bool:
+    """Whether what is cast has no more than the seconds, or milliseconds, that it is cast to."""
+    [child] = cast.get("children") or [{}]
+    constant = child.get("value") or {}
+    value = constant.get("value")
+    if constant.get("is_null"):
+        return True
+    if isinstance(value, str):
+        return _COMMON_MOMENT.fullmatch(value) is not None and "." not in value
+    first = (child.get("children") or [{}])[0].get("value") or {}
+    name = str(((child.get("qname") or {}).get("path") or [""])[-1])
+    return name == "date_trunc" and first.get("value") == _UNITS[target]
 
 
 def _place(node: Node) -> _Place | None:
@@ -238,7 +269,7 @@ def _place(node: Node) -> _Place | None:
     return _Place(int(node["query_location"]), int(node.get("query_location_length", 0)))
 
 
-def _count(kind: Node, wanted: frozenset[str]) -> int:
+def _count(kind: Node, wanted: Collection[str]) -> int:
     return sum(node.get("id") in wanted for node in nodes(kind))
 
 
@@ -265,6 +296,8 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
             ]
             done.update(id(twin.node) for twin in twins)
             changes += [(twin, one) for twin in twins]
+        elif one.what == "rounded":
+            raise _rounds()
         elif one.what not in ("far", "zone"):
             raise _loses(one)
     changed = False
@@ -273,6 +306,9 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
             changed |= _bound(part, one)
         elif one.what == "zone":
             changed |= _zoned(part)
+        elif one.what == "rounded":
+            _round_down(part, one)
+            changed = True
         elif one.what == "nested" or one.source != "TIMESTAMP_NS":
             raise _loses(one)
         else:
@@ -283,22 +319,18 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
 
 def _is_of_itself(node: Node, one: _Found) -> bool:
     """Whether an expression is changed whatever is around it."""
-    return one.what == "zone" or (one.what == "lost" and _is_coarse_cast(node))
+    return one.what == "zone" or (one.what in ("lost", "rounded") and _is_coarse_cast(node))
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     """An expression of the tree, where it hangs, and the expression around it with the way from there."""
 
+    node: Node
     holder: Any
     key: Any
     around: Node
     way: tuple[Any, ...]
-
-    @property
-    def node(self) -> Node:
-        found: Node = self.holder[self.key]
-        return found
 
     def wrap(self, name: str) -> None:
         self.holder[self.key] = _around(self.node, name)
@@ -306,7 +338,7 @@ class _Part:
     def twins(self, alike: Alike, *, of_itself: bool) -> list[_Part]:
         """The same part of every expression that is alike, for the engine to still know them as such; itself first."""
         if of_itself:
-            others = [_Part({"": node}, "", node, ("",)) for node in alike.to(self.node) if node is not self.node]
+            others = [_Part(node, {"": node}, "", node, ()) for node in alike.to(self.node) if node is not self.node]
         else:
             others = [_inside(node, self.way) for node in alike.to(self.around) if node is not self.around]
         return [self, *others]
@@ -316,7 +348,7 @@ def _inside(around: Node, way: tuple[Any, ...]) -> _Part:
     holder: Any = around
     for key in way[:-1]:
         holder = holder[key]
-    return _Part(holder, way[-1], around, way)
+    return _Part(holder[way[-1]], holder, way[-1], around, way)
 
 
 def _parts(tree: Node, places: set[_Place | None]) -> dict[_Place | None, _Part]:
@@ -328,7 +360,7 @@ def _parts(tree: Node, places: set[_Place | None]) -> dict[_Place | None, _Part]
         if isinstance(part, dict) and "class" in part:
             place = _place(part)
             if place in places and part["class"] != "TYPE":
-                found[place] = _Part(holder, key, around, way)
+                found[place] = _Part(part, holder, key, around, way)
             around, way = part, ()
         for inner, value in part.items() if isinstance(part, dict) else enumerate(part):
             if isinstance(value, (dict, list)):
@@ -339,11 +371,7 @@ def _parts(tree: Node, places: set[_Place | None]) -> dict[_Place | None, _Part]
 def _lost(part: _Part, one: _Found) -> None:
     node, around = part.node, part.around
     if _is_coarse_cast(node):
-        node["child"] = _call("lakeflight_us", node["child"])
-        unit = _TRUNCATED_CASTS.get(str(node["type_expr"]["type_name"]).lower())
-        if unit is not None:
-            text = {"class": "CONSTANT", "type": "VALUE_CONSTANT", "literal": {"kind": "STRING", "text": unit}}
-            node["child"] = _call("date_trunc", text, node["child"])
+        node["child"] = _truncated(_call("lakeflight_us", node["child"]), one.target)
         return
     name = one.function
     own = OWN.get((name, len(one.types)))
@@ -355,6 +383,39 @@ def _lost(part: _Part, one: _Found) -> None:
         part.wrap("lakeflight_whole_us")
     else:
         raise _loses(one)
+
+
+def _round_down(part: _Part, one: _Found) -> None:
+    """A cast to seconds or milliseconds gives those that a moment is in; a text that is compared with such keeps its own."""
+    node = part.node
+    if not one.source:
+        raise _rounds()
+    if _is_coarse_cast(node):
+        inner = node["child"]
+        if one.source in ("VARCHAR", "TIMESTAMP WITH TIME ZONE"):
+            keys = ("class", "type", "try_cast")
+            inner = {**{key: node[key] for key in keys if key in node}, "child": inner, "type_expr": _TIMESTAMP_TYPE}
+        node["child"] = _truncated(inner, one.target)
+    elif one.source == "VARCHAR":
+        alias = node.pop("alias", None)
+        cast = {"class": "CAST", "type": "OPERATOR_CAST", "child": node, "type_expr": _TIMESTAMP_TYPE}
+        part.holder[part.key] = {**cast, "alias": alias} if alias else cast
+    else:
+        raise _rounds()
+
+
+def _truncated(moment: Node, target: str) -> Node:
+    unit = _UNITS.get(target)
+    if unit is None:
+        return moment
+    text = {"class": "CONSTANT", "type": "VALUE_CONSTANT", "literal": {"kind": "STRING", "text": unit}}
+    return _call("date_trunc", text, moment)
+
+
+def _rounds() -> Exception:
+    return UnsupportedError(
+        "a cast to TIMESTAMP_S or TIMESTAMP_MS would round a time here: cast each time by itself, CAST(… AS TIMESTAMP_S)"
+    )
 
 
 def _is_coarse_cast(node: Node) -> bool:

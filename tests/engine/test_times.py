@@ -381,7 +381,7 @@ GROUPED_BY = [
     "date_trunc('second', time - INTERVAL 1 DAY + INTERVAL '1 second')",
     "strftime(time::TIMESTAMP, '%H:%M:%S')",
     "date_diff('second', TIMESTAMP '2023-11-14', time)",
-    "(time::TIMESTAMP)::TIMESTAMP_MS::VARCHAR",
+    "date_trunc('millisecond', time::TIMESTAMP)::TIMESTAMP_MS::VARCHAR",
     "CASE WHEN time > '9999-12-31' THEN 'late' ELSE dayname(time) END",
     "(time < TIMESTAMP '9999-12-31')",
     "second(time) % 3",
@@ -461,6 +461,64 @@ def test_a_group_by_a_sum_of_a_time_keeps_its_nanoseconds(lake: EngineLake) -> N
 
     assert lake.rows(sql, logs) == [{"t": T0 + 7 + DAY, "n": 1}, {"t": T0 + 7 + DAY + SECOND, "n": 1}]
     assert lake.rows(in_ms, logs) == [{"t": T0 // 1_000_000, "n": 1}, {"t": T0 // 1_000_000 + 1_000, "n": 1}]
+
+
+@pytest.mark.parametrize(("unit", "size"), [("TIMESTAMP_S", SECOND), ("TIMESTAMP_MS", 1_000_000)])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "time",
+        "time::TIMESTAMP",
+        "time::TIMESTAMPTZ",
+        "date_trunc('microsecond', time)",
+        "time::VARCHAR",
+        "(time::VARCHAR)::TIMESTAMP",
+        "time + INTERVAL 0 SECOND",
+        "TRY_CAST(time::VARCHAR AS TIMESTAMP)",
+        "time::TIMESTAMP_MS",
+        "(SELECT max(l.time) FROM log_entries l WHERE l.time = log_entries.time)",
+    ],
+)
+def test_a_cast_to_seconds_or_milliseconds_is_what_a_moment_is_in(
+    lake: EngineLake, moments: Any, given: str, unit: str, size: int
+) -> None:
+    inside = [moment for moment in MOMENTS if -2_208_988_800 * SECOND <= moment <= 4_102_444_800 * SECOND]
+    for cast in (f"({given})::{unit}", f"CAST({given} AS {unit})", f"TRY_CAST({given} AS {unit})"):
+        sql = f"SELECT epoch_ns({cast}) AS v FROM log_entries WHERE time BETWEEN '1900-01-01' AND '2100-01-01'"
+        assert [row["v"] for row in lake.rows(sql, moments)] == [moment // size * size for moment in inside], cast
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer"),
+    [
+        ("TIMESTAMP_S '2026-12-31 23:59:59.9'", "2026-12-31 23:59:59"),
+        ("TIMESTAMP_MS '2026-12-31 23:59:59.9999'", "2026-12-31 23:59:59.999"),
+        ("'2026-12-31 23:59:59.9'::TIMESTAMP::TIMESTAMP_S", "2026-12-31 23:59:59"),
+        ("TIMESTAMPTZ '2026-12-31 23:59:59.9'::TIMESTAMP_S", "2026-12-31 23:59:59"),
+        ("TIMESTAMP_MS '2026-12-31 23:59:59.999'::TIMESTAMP_S", "2026-12-31 23:59:59"),
+        ("make_timestamp(-1)::TIMESTAMP_S", "1969-12-31 23:59:59"),
+        ("make_timestamp_ms(-1)::TIMESTAMP_S", "1969-12-31 23:59:59"),
+        ("TIMESTAMP 'infinity'::TIMESTAMP_S", "infinity"),
+        ("TRY_CAST('soon' AS TIMESTAMP_S)", "None"),
+        ("TIMESTAMP_S '2026-12-31 23:59:59' < '2026-12-31 23:59:59.2'", "true"),
+        ("TIMESTAMP_S '2026-12-31 23:59:59' = '2026-12-31 23:59:59.2'", "false"),
+        ("TIMESTAMP_S '2026-12-31 23:59:59' > '2026-12-31 23:59:58.9'", "true"),
+    ],
+)
+def test_texts_and_constants_are_never_rounded_to_the_next_second(
+    lake: EngineLake, moments: Any, expression: str, answer: str
+) -> None:
+    sql = f"SELECT CAST({expression} AS VARCHAR) AS v FROM log_entries LIMIT 1"
+
+    assert str(lake.rows(sql, moments)[0]["v"]) == answer
+
+
+def test_times_inside_of_a_list_are_not_rounded_without_a_word(lake: EngineLake, moments: Any) -> None:
+    for expression in ("[time::TIMESTAMP]::TIMESTAMP_S[]", "[time::VARCHAR]::TIMESTAMP_MS[]"):
+        with pytest.raises(UnsupportedError, match="would round a time here: cast each time by itself"):
+            lake.rows(
+                f"SELECT {expression} AS v FROM log_entries WHERE time BETWEEN '1900-01-01' AND '2100-01-01'", moments
+            )
 
 
 def test_a_time_of_another_type_in_another_select_is_left_alone(lake: EngineLake) -> None:
