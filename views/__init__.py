@@ -63,10 +63,8 @@ def default_registry() -> SourceRegistry:
 def warm_up() -> None:
     """Compile every kernel that building a view may need, or load it from numba's cache."""
     from lakeflight.wire.otlp import kernels as otlp_kernels
-    from lakeflight.wire.transit import kernels
+    from lakeflight.wire.transit import event_kernels, kernels, text_kernels
     from views import call_tree, net_tree
 
-    kernels.warm_up()
-    otlp_kernels.warm_up()
-    call_tree.warm_up()
-    net_tree.warm_up()
+    for module in (kernels, text_kernels, event_kernels, otlp_kernels, call_tree, net_tree):
+        module.warm_up()

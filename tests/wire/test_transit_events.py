@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from lakeflight.wire.errors import CorruptPayloadError
 from lakeflight.wire.transit import dependencies as dependencies_module
+from lakeflight.wire.transit import event_kernels, kernels, text_kernels
 from lakeflight.wire.transit import logs as logs_module
 from lakeflight.wire.transit import spans as spans_module
 from lakeflight.wire.transit.columns import Codes
-from lakeflight.wire.transit.kernels import Fault, warm_up
+from lakeflight.wire.transit.kernels import Fault
 from lakeflight.wire.transit.layout import compile_layout
 from lakeflight.wire.transit.logs import LEVELS, LogEvents, read_logs
 from lakeflight.wire.transit.metrics import read_metrics
@@ -703,4 +704,5 @@ def test_distinct_scopes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kernels_can_be_warmed_up() -> None:
-    warm_up()
+    for module in (kernels, text_kernels, event_kernels):
+        module.warm_up()

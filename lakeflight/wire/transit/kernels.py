@@ -819,10 +819,6 @@ def warm_up() -> None:
     plan = np.array([[LOG_ROW, 0, 8, 0, -1, 0, -1, 0, TEXT_SUBJECT]], np.int32)
     columns = (i64, i32, i32, i32, i64, i64, u8)
     read_logs(*records, plan, multiplier, *index, described, i64, two, two, i32, *columns, outcome)
-    from lakeflight.wire.transit import event_kernels, text_kernels  # built upon this module
-
-    text_kernels.warm_up()
-    event_kernels.warm_up()
 
 
 __all__ = [
