@@ -16,7 +16,9 @@ from lakeflight.wire.errors import MalformedRequestError
 
 CBOR_DEPTH_MAX: Final = 16  # our deepest schema has 5 levels
 CBOR_ITEMS_MAX: Final = 65_536  # keys and values of one body; each costs up to 72 bytes of memory per byte of input
-LEGACY_PAYLOAD_BYTES_MAX: Final = 32 << 20  # of payloads as integer arrays, per body: 8 bytes of memory each
+CBOR_TEXT_BYTES_MAX: Final = 16 << 20  # of one body; no reader of a block takes more from its process and its stream
+CBOR_KEY_BYTES_MAX: Final = 1 << 20  # of all keys of one body
+LEGACY_PAYLOAD_BYTES_MAX: Final = 32 << 20  # of payloads as integer arrays, per body: each takes a second for 10 MiB
 
 
 def tags_refused_by(refuse: Callable[..., NoReturn]) -> dict[str, Any]:
@@ -39,6 +41,25 @@ _LOAD_OPTIONS: Final[Mapping[str, Any]] = {
 dumps: Final[Callable[[Any], bytes]] = cbor2.dumps
 
 
+def check_begins_with_map(body: bytes, what: str) -> None:
+    """Refuse by its first bytes what is long and no map, before any of it is read.
+
+    Raises:
+        MalformedRequestError: It is a string or an array.
+    """
+    position = 0
+    for _ in range(CBOR_DEPTH_MAX):
+        if position >= len(body) or body[position] >> 5 != 6:
+            break
+        short = body[position] & 0x1F
+        position += 1 + ((1 << (short - 24)) if 24 <= short < 28 else 0)
+    if position < len(body) and (kind := _LONG_KINDS.get(body[position] >> 5)):
+        raise MalformedRequestError(f"{what} must be a map, not {kind}")
+
+
+_LONG_KINDS: Final = {2: "a byte string", 3: "text", 4: "an array"}
+
+
 def loads(body: bytes, what: str) -> Any:
     """The one item that ``body`` begins with; ``what`` it is to be stands in the error.
 
@@ -46,7 +67,7 @@ def loads(body: bytes, what: str) -> Any:
         MalformedRequestError: It is no CBOR, or more of it than a request has.
     """
     if len(body) > CBOR_ITEMS_MAX:  # a shorter one cannot hold more items
-        _bound_items(body, what)
+        body = _bounded(body, what)
     try:
         return cbor2.loads(body, **_LOAD_OPTIONS)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -58,37 +79,45 @@ def loads(body: bytes, what: str) -> Any:
 
 
 _SMALL_INTEGER: Final = rb"(?:[\x00-\x17]|\x18.)"
-_SMALL_INTEGERS: Final = re.compile(rb"(?:[\x00-\x17]*+(?:\x18.)*+)*+", re.DOTALL)  # any number, in runs
+_PIECE_INTEGERS: Final = 65_536  # 3 ms; between two pieces other threads have their turn
 _BREAK: Final = 0xFF
-_ENDLESS: Final = -1
+_ENDLESS: Final = -2  # even, as what a map lacks is before a key; odd before a value
 
 
-def _bound_items(body: bytes, what: str) -> None:
+def _bounded(body: bytes, what: str) -> bytes:
     """Walk the items without building them: a large body must be large byte strings, not many small things.
 
-    Only counts. What is malformed in another way is left for the decoder to refuse.
+    Only counts. What is malformed in another way is left for the decoder to refuse. Returns the body as it is, but for the
+    old form of a payload, an array with an integer for each byte: in its place stands the byte string that it means.
     """
-    position = 0
-    items = 0
-    payload_bytes = 0
+    position = replaced_until = 0
+    items = text_bytes = key_bytes = payload_bytes = 0
     end = len(body)
-    open_items = [1]  # how many items each open container still lacks
-    while open_items:
-        if open_items[-1] == 0:
-            open_items.pop()
+    parts: list[bytes | memoryview] = []
+    lacking = [1]  # how many items each open container still lacks
+    are_maps = [False]
+    in_keys = [False]  # whether it is inside of a key
+
+    while lacking:
+        lacks = lacking[-1]
+        if lacks == 0:
+            lacking.pop(), are_maps.pop(), in_keys.pop()
             continue
-        if position >= end or len(open_items) > 2 * CBOR_DEPTH_MAX:
-            return
+        if position >= end or len(lacking) > 2 * CBOR_DEPTH_MAX:
+            break
+        begin = position
         head = body[position]
         position += 1
         if head == _BREAK:
-            if open_items.pop() >= 0:
-                return
+            are_maps.pop(), in_keys.pop()
+            if lacking.pop() >= 0:
+                break
             continue
         items += 1
         if items > CBOR_ITEMS_MAX:
             raise MalformedRequestError(f"{what} has more than {CBOR_ITEMS_MAX} CBOR items")
-        open_items[-1] -= open_items[-1] > 0
+        in_key = in_keys[-1] or (are_maps[-1] and lacks % 2 == 0)
+        lacking[-1] = lacks - 1 if lacks > 0 else -3 - lacks
         kind, short = head >> 5, head & 0x1F
         if short < 24:
             value = short
@@ -99,29 +128,63 @@ def _bound_items(body: bytes, what: str) -> None:
         elif short == 31 and kind in (2, 3, 4, 5):
             value = _ENDLESS
         else:
-            return
+            break
+        opens: int | None = None
         if kind in (2, 3):
             if value == _ENDLESS:
-                open_items.append(_ENDLESS)
+                opens = _ENDLESS
             else:
                 position += value
+                text_bytes += value if kind == 3 else 0
+                key_bytes += value if in_key else 0
+                if text_bytes > CBOR_TEXT_BYTES_MAX:
+                    raise MalformedRequestError(f"{what} has texts of more than {CBOR_TEXT_BYTES_MAX} bytes")
+                if key_bytes > CBOR_KEY_BYTES_MAX:
+                    raise MalformedRequestError(f"{what} has keys of more than {CBOR_KEY_BYTES_MAX} bytes")
         elif kind == 4:
-            if value == _ENDLESS or value > CBOR_ITEMS_MAX:  # the old form of a payload: one integer per byte
-                counted = re.compile(_SMALL_INTEGER + b"{%d}+" % min(value, end), re.DOTALL) if value >= 0 else None
-                if match := (counted or _SMALL_INTEGERS).match(body, position):
-                    length = match.end() - position
-                    payload_bytes += max(length - body.count(b"\x18", position, match.end()), length // 2)
-                    position = match.end()
-                    value = min(value, 0)
-                if payload_bytes > LEGACY_PAYLOAD_BYTES_MAX:
-                    raise MalformedRequestError(
-                        f"{what} has integer arrays of more than {LEGACY_PAYLOAD_BYTES_MAX} bytes"
-                    )
-            open_items.append(value)
+            opens = value
+            if (value == _ENDLESS or value > CBOR_ITEMS_MAX) and not in_key:
+                found = _integers(body, position, value, LEGACY_PAYLOAD_BYTES_MAX - payload_bytes, what)
+                if found is not None:
+                    position, payload = found
+                    payload_bytes += len(payload)
+                    parts += memoryview(body)[replaced_until:begin], byte_string_head(len(payload)), payload
+                    replaced_until = position
+                    opens = None
         elif kind == 5:
-            open_items.append(_ENDLESS if value == _ENDLESS else 2 * value)
+            opens = _ENDLESS if value == _ENDLESS else 2 * value
         elif kind == 6:
-            open_items.append(1)
+            opens = 1
+        if opens is not None:
+            lacking.append(opens)
+            are_maps.append(kind == 5)
+            in_keys.append(in_key)
+    return b"".join((*parts, memoryview(body)[replaced_until:])) if parts else body
+
+
+def _integers(body: bytes, position: int, number: int, bytes_max: int, what: str) -> tuple[int, bytes] | None:
+    """An array's items as bytes, and where it ends; ``None`` if there is any but small integers, or nothing in it."""
+    parts: list[bytes] = []
+    length = 0
+    while number == _ENDLESS or length < number:
+        if max(length, number) > bytes_max:
+            raise MalformedRequestError(f"{what} has integer arrays of more than {LEGACY_PAYLOAD_BYTES_MAX} bytes")
+        counts = (
+            b"{1,%d}+" % _PIECE_INTEGERS if number == _ENDLESS else b"{%d}+" % min(number - length, _PIECE_INTEGERS)
+        )
+        match = re.compile(_SMALL_INTEGER + counts, re.DOTALL).match(body, position)
+        if match is None:
+            break
+        parts.append(bytes(cbor2.loads(b"\x9f" + match[0] + b"\xff")))
+        length += len(parts[-1])
+        position = match.end()
+    if number == _ENDLESS:
+        if not length or body[position : position + 1] != b"\xff":
+            return None
+        position += 1
+    elif length < number:
+        return None
+    return position, b"".join(parts)
 
 
 def byte_string_head(length: int) -> bytes:

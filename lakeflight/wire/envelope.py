@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lakeflight.wire.cbor import byte_string_head, dumps, loads
+from lakeflight.wire.cbor import byte_string_head, check_begins_with_map, dumps, loads
 from lakeflight.wire.errors import CorruptPayloadError, MalformedRequestError
 from lakeflight.wire.identifiers import canonical_uuid
 from lakeflight.wire.times import INT64_MAX, INT64_MIN, format_time, parse_time_ns
@@ -268,6 +268,7 @@ def encode_types(types: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _fields(body: bytes, what: str) -> Mapping[str, Any]:
+    check_begins_with_map(body, what)
     loaded = loads(body, what)
     if type(loaded) is not dict and not isinstance(loaded, Mapping):
         raise MalformedRequestError(f"{what} must be a map, not {_kind(loaded)}")

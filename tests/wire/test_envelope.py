@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakeflight.wire.cbor import LEGACY_PAYLOAD_BYTES_MAX
+from lakeflight.wire.cbor import CBOR_KEY_BYTES_MAX, CBOR_TEXT_BYTES_MAX, LEGACY_PAYLOAD_BYTES_MAX
 from lakeflight.wire.envelope import (
     BlockRequest,
     ProcessRequest,
@@ -372,6 +374,131 @@ def test_a_stored_payload_that_is_none_is_corrupt() -> None:
     for stored in (b"", b"\xa0", PAYLOAD[:-1], b"\x04\x22\x4d\x18", cbor2.dumps({"dependencies": b""})):
         with pytest.raises(CorruptPayloadError, match="stored payload"):
             decode_payload(stored)
+
+
+# --- large bodies
+
+
+SMALL_INTEGERS = st.sampled_from([b"\x00", b"\x17", b"\x18\x05", b"\x18\x18", b"\x18\xff"])
+OTHER_ITEMS = st.sampled_from(
+    [b"\x60", b"\x19\x00\x05", b"\xf6", b"\x20", b"\x80", b"\x9f\xff", b"\x9f\x01\xff", b"\x1c", b"\xff"]
+)
+FILLING = b"\x5a" + (70_000).to_bytes(4) + bytes(70_000)  # so that a body is large enough to be walked
+
+
+def of_integers(pattern: list[bytes], number: int) -> bytes:
+    return b"".join(pattern[index % len(pattern)] for index in range(number))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(SMALL_INTEGERS, min_size=1, max_size=7),
+    st.sampled_from([0, 1, 1_000, 60_000, 65_537, 131_072, 140_001]),
+    st.booleans(),
+    st.just([]) | st.lists(OTHER_ITEMS | SMALL_INTEGERS, max_size=3),
+    st.sampled_from([0, 0, 0, -1, 1]),
+)
+def test_a_large_body_means_what_the_decoder_says_or_is_refused(
+    pattern: list[bytes], number: int, endless: bool, others: list[bytes], off: int
+) -> None:
+    """Whatever stands in the place of a payload: with so many integers, in either form, miscounted or mixed with others."""
+    integers = of_integers(pattern, number) + b"".join(others)
+    head = b"\x9f" if endless else b"\x9a" + max(number + len(others) + off, 0).to_bytes(4)
+    array = head + integers + (b"\xff" if endless else b"")
+    body = b"\xa3\x61x" + FILLING + b"\x6cdependencies" + array + b"\x67objects\x41\x03"
+    try:
+        loaded = cbor2.loads(body)
+        expected: tuple[bytes, bytes] | None = (bytes(loaded["dependencies"]), loaded["objects"])
+    except (cbor2.CBORError, ValueError, TypeError, KeyError):
+        expected = None
+
+    try:
+        found = decode_payload(body)
+    except CorruptPayloadError:
+        assert expected is None or (others and number > 60_000)  # too many items, if they have to be counted
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("head", [b"\x9a" + (100_000).to_bytes(4), b"\x9f"], ids=["counted", "endless"])
+def test_arrays_of_integers_elsewhere_are_no_byte_strings(head: bytes) -> None:
+    array = head + b"\x05" * 100_000 + (b"\xff" if head == b"\x9f" else b"")
+    for key in ("tags", "objects_metadata", "properties", "process_id"):
+        rest = {name: value for name, value in fields("stream").items() if name != key}
+        body = bytes((0xA0 | (len(rest) + 1),)) + cbor2.dumps(rest)[1:] + cbor2.dumps(key) + array
+        with pytest.raises(MalformedRequestError):
+            decode_stream(body)
+    unknown = bytes((STREAM[0] + 1,)) + STREAM[1:] + b"\x61x" + array
+    assert decode_stream(unknown) == STREAM_VALUE
+    as_a_key = bytes((STREAM[0] + 2,)) + STREAM[1:] + b"\x61x" + b"\x60" + array + b"\x61x"
+    with pytest.raises(MalformedRequestError, match="CBOR items"):
+        decode_stream(as_a_key)
+
+
+@pytest.mark.parametrize("head", [b"\x9a" + (4 << 20).to_bytes(4), b"\x9f"], ids=["counted", "endless"])
+def test_a_payload_as_integers_is_never_in_memory_as_integers(head: bytes) -> None:
+    array = head + b"\x05" * (4 << 20) + (b"\xff" if head == b"\x9f" else b"")
+    body = BLOCK.replace(PAYLOAD, b"\xa2\x6cdependencies" + array + b"\x67objects\x40")
+
+    request, most_bytes = with_memory(decode_block, body)
+
+    assert decode_payload(request.payload) == (b"\x05" * (4 << 20), b"")
+    assert most_bytes < 6 * len(body)  # a list would have eight bytes for each beside all that
+
+
+LARGE = 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"\x9a" + LARGE.to_bytes(4) + bytes(LARGE), "process must be a map, not an array"),
+        (b"\x9f" + b"\x00\x18\x18" * (LARGE // 3) + b"\xff", "process must be a map, not an array"),
+        (b"\xd9\xd9\xf7" * 3 + b"\x9a" + LARGE.to_bytes(4) + bytes(LARGE), "process must be a map, not an array"),
+        (b"\xda\x00\x00\xd9\xf7\x5a" + LARGE.to_bytes(4) + bytes(LARGE), "process must be a map, not a byte string"),
+        (b"\x7a" + LARGE.to_bytes(4) + b"a" * LARGE, "process must be a map, not text"),
+        (b"\xa1\x7a" + LARGE.to_bytes(4) + b"a" * LARGE + b"\x00", "keys of more than"),
+        (b"\xbf\x00\x00\x5a" + LARGE.to_bytes(4) + b"a" * LARGE + b"\x00\xff", "keys of more than"),
+        (b"\xa1\x5f" + (b"\x5a" + (1 << 20).to_bytes(4) + bytes(1 << 20)) * 8 + b"\xff\x00", "keys of more than"),
+        (b"\xa1\x82\x00\x5a" + LARGE.to_bytes(4) + b"a" * LARGE + b"\x00", "keys of more than"),
+        (b"\xa1\x61x\x7f" + (b"\x7a" + LARGE.to_bytes(4) + b"a" * LARGE) * 3 + b"\xff", "texts of more than"),
+        (b"\xa1\x61x\x9a" + (99 << 20).to_bytes(4) + bytes(LARGE), "integer arrays of more than"),
+    ],
+    ids=[
+        *("array", "endless array", "tagged array", "widely tagged bytes", "text", "key", "second key", "key in parts"),
+        *("array as a key", "text in parts", "too many integers"),
+    ],
+)
+def test_what_is_refused_by_its_heads_is_never_built(body: bytes, reason: str) -> None:
+    def refusal(body: bytes) -> str:
+        with pytest.raises(MalformedRequestError) as refused:
+            decode_process(body)
+        return str(refused.value)
+
+    said, most_bytes = with_memory(refusal, body)
+
+    assert reason in said
+    assert most_bytes < 1 << 20
+
+
+def with_memory(decode: Callable[[bytes], Any], body: bytes) -> tuple[Any, int]:
+    """What it returns, and the most that it had in memory at once."""
+    tracemalloc.start()
+    try:
+        return decode(body), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["text", "keys"])
+def test_texts_and_keys_that_are_just_short_enough_are_read(kind: str) -> None:
+    if kind == "text":
+        properties = {"k": "x" * (CBOR_TEXT_BYTES_MAX - 10_000)}
+    else:
+        properties = {f"{number:06}": "" for number in range(20_000)} | {"k" * (CBOR_KEY_BYTES_MAX - 130_000): ""}
+    body = cbor2.dumps({**fields("process"), "properties": properties})
+
+    assert decode_process(body).properties == properties
 
 
 # --- hostile sizes
