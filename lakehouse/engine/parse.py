@@ -21,6 +21,7 @@ from lakehouse.errors import ForbiddenSqlError, LimitExceededError, QueryError, 
 _PARSE: Final = "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)"
 _LEADING_NOISE: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)*")
 _EXPLAIN: Final = re.compile(r"EXPLAIN\b(?:\s+(ANALYZE)\b)?(?:\s+VERBOSE\b)?", re.IGNORECASE)
+_QUERY_WORDS: Final = frozenset({"SELECT", "WITH", "FROM", "PIVOT", "PIVOT_WIDER", "VALUES"})
 _SERIALIZED_ONLY: Final = "Only SELECT statements can be serialized"
 
 
@@ -140,8 +141,12 @@ def _parse_error(text: str, answer: Node) -> Exception:
     if _SERIALIZED_ONLY in message:
         word = re.search(r"[A-Za-z]+", _LEADING_NOISE.sub("", text, count=1))
         what = word.group(0).upper() if word else "this"
-        hint = " with PIVOT, list the values: add IN (…)" if what == "PIVOT" else ""
-        return ForbiddenSqlError(f"only SELECT statements are allowed, not {what}{hint}")
+        if what in _QUERY_WORDS and re.search(r"\bPIVOT", text, re.IGNORECASE):
+            # without them the engine would run a statement of its own first, to find them out
+            return ForbiddenSqlError(
+                "PIVOT needs its values: list them, as in PIVOT t ON name IN ('a', 'b') USING count(*)"
+            )
+        return ForbiddenSqlError(f"only SELECT statements are allowed, not {what}")
     position = str(answer.get("position", ""))
     if position.isdigit():
         before = text.encode()[: int(position)].decode("utf-8", "replace")
