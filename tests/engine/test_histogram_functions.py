@@ -258,3 +258,26 @@ def test_numbers_on_the_way_between_two(database: Database, call: str, answer: f
 )
 def test_null_gives_null(database: Database, call: str) -> None:
     assert one(database, f"SELECT {call}") is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "nanvl({}, 1)",
+        "lerp({}, 2, 0.5)",
+        "unlerp({}, 2, 0.5)",
+        "rgba({}, 0, 0, 0)",
+        "lerp_color(CAST({} AS UINTEGER), 7::UINTEGER, 0.5)",
+        "jsonb_get({}, 'a')",
+        "jsonb_path_query({}, '$.a')",
+        "jsonb_path_query_first({}, '$.a')",
+        "jsonb_parse({})",
+    ],
+)
+def test_calls_in_calls_do_not_multiply(database: Database, call: str) -> None:
+    """A macro that names its argument twice stands for ever more copies of it: planning took minutes."""
+    nested = "v"
+    for _ in range(8):
+        nested = call.format(nested)
+
+    assert len(database.connection.execute(f"SELECT {nested} FROM (SELECT '1' AS v)").fetchall()) == 1

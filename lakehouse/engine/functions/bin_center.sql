@@ -4,4 +4,5 @@
 -- example: bin_center(5, 10) = 10.0
 -- example: bin_center(-5.0001, 10) = -10.0
 CREATE MACRO bin_center(v, size) AS
-    floor(lakeflight_quotient(CAST(v AS DOUBLE) + CAST(size AS DOUBLE) / 2, size)) * CAST(size AS DOUBLE);
+    list_transform(
+        [CAST(size AS DOUBLE)], lambda s: floor(lakeflight_quotient(CAST(v AS DOUBLE) + s / 2, s)) * s)[1];

@@ -7,6 +7,7 @@ CREATE MACRO lakeflight_bin(v, lo, hi, n) AS
     CASE
         WHEN v IS NULL THEN NULL
         WHEN NOT CAST(lo AS DOUBLE) < CAST(hi AS DOUBLE) OR isnan(CAST(v AS DOUBLE)) THEN 0
-        ELSE CAST(greatest(0::DOUBLE, least(CAST(n AS DOUBLE) - 1, floor(lakeflight_quotient(
-            CAST(v AS DOUBLE) - CAST(lo AS DOUBLE), (CAST(hi AS DOUBLE) - CAST(lo AS DOUBLE)) / greatest(1::DOUBLE, CAST(n AS DOUBLE)))))) AS BIGINT)
+        ELSE CAST(greatest(0::DOUBLE, least(CAST(n AS DOUBLE) - 1, floor(
+            (CAST(v AS DOUBLE) - CAST(lo AS DOUBLE))
+            / greatest((CAST(hi AS DOUBLE) - CAST(lo AS DOUBLE)) / greatest(1::DOUBLE, CAST(n AS DOUBLE)), 5e-324::DOUBLE)))) AS BIGINT)
     END;

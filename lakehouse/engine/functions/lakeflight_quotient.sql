@@ -3,9 +3,11 @@
 -- example: lakeflight_quotient(-1, 0) = -inf
 -- example: lakeflight_quotient(0, 0) = nan
 CREATE MACRO lakeflight_quotient(a, b) AS
-    CASE
-        WHEN CAST(b AS DOUBLE) <> 0 THEN CAST(a AS DOUBLE) / CAST(b AS DOUBLE)
-        WHEN b IS NULL THEN NULL
-        WHEN CAST(a AS DOUBLE) = 0 THEN 'nan'::DOUBLE
-        ELSE CAST(a AS DOUBLE) * 'inf'::DOUBLE
-    END;
+    list_transform(
+        [{'a': CAST(a AS DOUBLE), 'b': CAST(b AS DOUBLE)}],
+        lambda s: CASE
+            WHEN s.b <> 0 THEN s.a / s.b
+            WHEN s.b IS NULL THEN NULL
+            WHEN s.a = 0 THEN 'nan'::DOUBLE
+            ELSE s.a * 'inf'::DOUBLE
+        END)[1];

@@ -2,4 +2,5 @@
 -- The value at t of the way from a to b, and beyond where t is.
 -- list: numeric
 -- example: lerp(10, 20, 0.25) = 12.5
-CREATE MACRO lerp(a, b, t) AS CAST(a AS DOUBLE) + (CAST(b AS DOUBLE) - CAST(a AS DOUBLE)) * CAST(t AS DOUBLE);
+CREATE MACRO lerp(a, b, t) AS
+    list_transform([CAST(a AS DOUBLE)], lambda x: x + (CAST(b AS DOUBLE) - x) * CAST(t AS DOUBLE))[1];

@@ -3,5 +3,7 @@
 -- list: numeric
 -- example: lerp_color(CAST(4278190080 AS UINTEGER), CAST(16711680 AS UINTEGER), 0.5) = 2155872256
 CREATE MACRO lerp_color(a, b, t) AS
-    CAST(lakeflight_between(a, b, t, 24) + lakeflight_between(a, b, t, 16) + lakeflight_between(a, b, t, 8)
-        + lakeflight_between(a, b, t, 0) AS UINTEGER);
+    list_transform(
+        [{'a': CAST(a AS UBIGINT), 'b': CAST(b AS UBIGINT), 't': CAST(t AS DOUBLE)}],
+        lambda s: CAST(lakeflight_between(s.a, s.b, s.t, 24) + lakeflight_between(s.a, s.b, s.t, 16)
+            + lakeflight_between(s.a, s.b, s.t, 8) + lakeflight_between(s.a, s.b, s.t, 0) AS UINTEGER))[1];

@@ -5,9 +5,9 @@
 -- example: property_get('{"build-version":"1.2.3","n":42}', 'N') = 42
 -- example: property_get([{'key': 'service', 'value': 'shop'}], 'service') = shop
 CREATE MACRO property_get(p VARCHAR, k) AS
-    coalesce(
-        json_extract_string(CASE WHEN regexp_full_match(CAST(k AS VARCHAR), '[0-9]+') THEN NULL ELSE p END, lakeflight_pointer(k)),
-        CASE WHEN lakeflight_may_have(p, k) THEN lakeflight_text(jsonb_get(p, k)) END),
+    list_transform([p], lambda x: coalesce(
+        json_extract_string(CASE WHEN regexp_full_match(CAST(k AS VARCHAR), '[0-9]+') THEN NULL ELSE x END, lakeflight_pointer(k)),
+        CASE WHEN lakeflight_may_have(x, k) THEN lakeflight_text(jsonb_get(x, k)) END))[1],
 (p STRUCT("key" VARCHAR, "value" VARCHAR)[], k) AS
     list_transform([p], lambda x: coalesce(
         list_filter(x, lambda e: e.key = CAST(k AS VARCHAR))[1],

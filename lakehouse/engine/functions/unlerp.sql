@@ -4,4 +4,6 @@
 -- example: unlerp(10, 20, 12.5) = 0.25
 -- example: unlerp(1, 1, 1) = nan
 CREATE MACRO unlerp(a, b, x) AS
-    lakeflight_quotient(CAST(x AS DOUBLE) - CAST(a AS DOUBLE), CAST(b AS DOUBLE) - CAST(a AS DOUBLE));
+    list_transform(
+        [{'a': CAST(a AS DOUBLE), 'b': CAST(b AS DOUBLE), 'x': CAST(x AS DOUBLE)}],
+        lambda s: lakeflight_quotient(s.x - s.a, s.b - s.a))[1];
