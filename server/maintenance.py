@@ -1,18 +1,20 @@
 """Housekeeping at a steady pace. No answer depends on it: a query makes fresh what it reads.
 
-Each round makes the global views fresh ahead of time, makes closed buckets whole, retires what only servers of other
-versions used and none does any more, removes what crashes left behind and deletes files that no row has named for longer
-than any query runs. What fails is logged and tried again in a later round; it never stops the rest. Several servers may run
-this at once, of several versions: every step claims what it changes, and files are rewritten by their own version alone.
+It makes the global views fresh ahead of time, makes closed buckets whole, retires what only servers of other versions used
+and none does any more, removes what crashes left behind and deletes files that no row has named for longer than any query
+runs. Each of these steps has rounds of its own, so that none waits for another, and goes on while there is more to do. What
+fails is logged and tried again in a later round; it never stops the rest. Several servers may run this at once, of several
+versions: every step claims what it changes, and files are rewritten by their own version alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -28,14 +30,17 @@ from lakehouse.sources import SourceRegistry
 
 log = structlog.get_logger(__name__)
 
+Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
 FILES_PER_BUCKET_MAX: Final = 4  # a closed bucket of more files is made whole: every query opens all of them
-BATCH: Final = 100  # objects, buckets or instances per step; the rest waits for the next round
+BATCH: Final = 100  # objects, buckets or instances that are claimed, and lost to a failure, at a time
+STEP_S_MAX: Final = 300.0  # so long a step begins further batches; then it pauses like after any round
 VERSION_UNUSED_MAX: Final = timedelta(days=7)  # longer than an upgrade takes, server by server, or is regretted
 
 
 @dataclass(slots=True)
 class Maintenance:
-    """The steps of one round, and the loop that repeats them."""
+    """The steps, and the loops that repeat them."""
 
     registry: SourceRegistry
     catalog: BucketCatalog
@@ -46,24 +51,32 @@ class Maintenance:
     _compacted: tuple[InstanceId, datetime] | None = field(default=None, init=False)  # where the next round goes on
 
     async def run(self) -> None:
-        """Rounds until cancelled. They leave no telemetry: it would be work for the next round, for ever."""
-        while True:
-            await asyncio.sleep(self.interval_s)
-            from lakeflight.telemetry import suppressed  # takes a while to load, and the start should not wait for it
-
-            with suppressed():
-                await self.round()
+        """Rounds of every step until cancelled. They leave no telemetry: it would be work for the next round, for ever."""
+        async with asyncio.TaskGroup() as steps:
+            for step in self._steps():
+                steps.create_task(self._repeat(step))
 
     async def round(self) -> None:
-        """Every step once."""
-        for step in (
+        """Every step once, one after the other."""
+        for step in self._steps():
+            await _guarded(step.__name__, step())
+
+    def _steps(self) -> Sequence[Step]:
+        return (
             self.freshen_global_views,
             self.compact_closed_buckets,
             self.retire_unused_versions,
             self.reap_expired_intents,
             self.collect_retired_objects,
-        ):
-            await _guarded(step.__name__, step())
+        )
+
+    async def _repeat(self, step: Step) -> None:
+        while True:
+            await asyncio.sleep(self.interval_s)
+            from lakeflight.telemetry import suppressed  # takes a while to load, and the start should not wait for it
+
+            with suppressed():
+                await _guarded(step.__name__, step())
 
     async def freshen_global_views(self) -> None:
         """What dashboards ask for first is there before they ask."""
@@ -76,9 +89,12 @@ class Maintenance:
     async def compact_closed_buckets(self) -> None:
         """Deltas of buckets that can get no further block become as few files as they can be.
 
-        Rounds take turns through all of them, so that those which fail do not keep the others from being tried.
+        Batches take turns through all of them, so that those which fail do not keep the others from being tried.
         """
         await self.catalog.seal_buckets()
+        await _in_batches(self._compact)
+
+    async def _compact(self) -> int:
         views = self._views()
         found = await self.catalog.fragmented_buckets(list(views), FILES_PER_BUCKET_MAX, BATCH, self._compacted)
         self._compacted = found[-1] if len(found) == BATCH else None
@@ -90,15 +106,25 @@ class Maintenance:
                 instance=instance.key.instance,
                 bucket=bucket_begin.isoformat(),
             )
+        return len(found)
 
     async def retire_unused_versions(self) -> None:
         """What servers of other versions made and none has used for long. Its files go as those of replaced partitions."""
-        for instance in await self.catalog.unused_instances(list(self._views()), VERSION_UNUSED_MAX, BATCH):
-            await _guarded(
-                "retire", self._retire(instance), view_set=instance.key.view_set, instance=instance.key.instance
-            )
+        await _in_batches(self._retire)
 
-    async def _retire(self, instance: InstanceId) -> None:
+    async def _retire(self) -> int:
+        """How many are gone: those that cannot go would be found again at once."""
+        unused = await self.catalog.unused_instances(list(self._views()), VERSION_UNUSED_MAX, BATCH)
+        return sum(
+            [
+                await _guarded(
+                    "retire", self._retire_one(instance), view_set=instance.key.view_set, instance=instance.key.instance
+                )
+                for instance in unused
+            ]
+        )
+
+    async def _retire_one(self, instance: InstanceId) -> None:
         if await self.catalog.retire_instance(instance, VERSION_UNUSED_MAX):
             log.info(
                 "instance.retired",
@@ -109,29 +135,48 @@ class Maintenance:
 
     async def reap_expired_intents(self) -> None:
         """Objects whose writer died between announcing and committing them."""
+        await _in_batches(self._reap)
+
+    async def _reap(self) -> int:
         claimed = await self.catalog.claim_expired_intents(BATCH)
         if claimed:
             await self.store.delete([path for _, path in claimed])
             await self.catalog.finish_reaped([intent for intent, _ in claimed])
             log.info("intents.reaped", objects=len(claimed))
+        return len(claimed)
 
     async def collect_retired_objects(self) -> None:
         """Files of replaced partitions, once nobody can be reading them any more."""
+        await _in_batches(self._collect)
+
+    async def _collect(self) -> int:
         condemned = await self.catalog.condemn_unreferenced(timedelta(seconds=self.retired_grace_s), BATCH)
         if condemned:
             await self.store.delete([path for _, path in condemned])
             failpoint("release")
             await self.catalog.forget_objects([object_id for object_id, _ in condemned])
             log.info("objects.collected", objects=len(condemned))
+        return len(condemned)
 
     def _views(self) -> dict[ViewVersion, View]:
         return {version_of(view): view for view in self.registry.views}
 
 
-async def _guarded(step: str, work: Coroutine[Any, Any, object], **about: str) -> None:
+async def _in_batches(batch: Callable[[], Awaitable[int]]) -> None:
+    """Repeat what does up to ``BATCH`` things, and says how many, while there may be more of them."""
+    begun = time.monotonic()
+    while await batch() == BATCH and time.monotonic() - begun < STEP_S_MAX:
+        pass
+
+
+async def _guarded(step: str, work: Coroutine[Any, Any, object], **about: str) -> bool:
+    """Whether it was done; why not is in the log."""
     try:
         await work
     except (LakeflightError, InstanceGoneError) as error:
         log.warning("maintenance.failed", step=step, reason=str(error), **about)
     except Exception:
         log.exception("maintenance.failed", step=step, **about)
+    else:
+        return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from datetime import timedelta
@@ -114,8 +115,9 @@ async def test_a_bucket_that_cannot_be_made_whole_does_not_keep_the_next_from_it
 async def test_buckets_that_cannot_be_made_whole_take_turns_with_the_rest(
     lake: PostgresLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many of them there are: a round tries a batch, and the next one goes on behind it."""
+    """However many of them there are: a round that has no time for more tries a batch, and the next goes on behind it."""
     monkeypatch.setattr(maintenance, "BATCH", 1)
+    monkeypatch.setattr(maintenance, "STEP_S_MAX", 0.0)
     lost, sound = [await _closed_bucket_of_deltas(lake) for _ in range(2)]
     housekeeping = _maintenance(lake, _failing(lake, lost))
 
@@ -156,6 +158,68 @@ async def test_a_step_that_fails_does_not_keep_the_next_from_being_taken(
     assert await lake.pool.fetchval("SELECT state FROM staged_writes") == "reaped"
 
 
+async def test_a_round_does_all_that_there_is_however_many_batches_it_takes(
+    lake: PostgresLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are replaced at any rate, and deleting them keeps pace: of crashes, of partitions and of versions."""
+    monkeypatch.setattr(maintenance, "BATCH", 2)
+    processes = [await _closed_bucket_of_deltas(lake) for _ in range(5)]
+    await _maintenance(lake).round()
+    assert await lake.object_keys() == await _named_files(lake), "made whole, and their deltas deleted"
+    await _become_another_version(lake)
+    await lake.pool.execute("UPDATE view_instances SET used = used - 2 * $1::interval", VERSION_UNUSED_MAX)
+    await lake.catalog.reserve([f"abandoned-{number}" for number in range(5)], timedelta(seconds=-1), "crashed")
+
+    await _maintenance(lake).round()
+
+    assert [await _files_of_other_versions(lake, process) for process in processes] == [0] * 5
+    assert await lake.object_keys() == await _named_files(lake)
+    assert await lake.held() == 0
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+async def test_what_cannot_be_retired_does_not_make_a_round_endless(
+    lake: PostgresLake, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(maintenance, "BATCH", batch)
+    program = Program()
+    await lake.send([*program.registration(), program.log_block()])
+    await lake.materializer().ensure(LOGS, program.process_id, EVERYTHING)
+    await _become_another_version(lake)
+    await lake.pool.execute("UPDATE view_instances SET used = used - 2 * $1::interval", VERSION_UNUSED_MAX)
+
+    async def refuse(instance: InstanceId, unused: timedelta) -> bool:
+        raise BackendUnavailableError("a lock was not granted in time")
+
+    monkeypatch.setattr(lake.catalog, "retire_instance", refuse)
+
+    async with asyncio.timeout(60):
+        await _maintenance(lake).round()
+
+
+async def test_no_step_waits_for_another(lake: PostgresLake) -> None:
+    """Making a global view fresh takes minutes where much was sent, and files that were replaced go meanwhile."""
+    began = asyncio.Event()
+
+    class SlowMaterializer:
+        async def ensure(self, view: Any, instance: str, wanted: Any) -> Any:
+            began.set()
+            await asyncio.Event().wait()
+
+    slow: Any = SlowMaterializer()
+    running = asyncio.create_task(replace(_maintenance(lake, slow), interval_s=0.01).run())
+    async with asyncio.timeout(60):
+        await began.wait()
+
+        await lake.catalog.reserve(["abandoned"], timedelta(seconds=-1), "crashed")
+
+        while await lake.held():  # noqa: ASYNC110 (a table)
+            await asyncio.sleep(0.01)
+        assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_round_leaves_buckets_of_another_version_alone(lake: PostgresLake) -> None:
     """Made whole by this version's view, their files would have another schema than their catalog row says."""
     process = await _closed_bucket_of_deltas(lake)
@@ -185,6 +249,10 @@ async def test_versions_that_no_server_uses_any_more_go_after_a_while_and_their_
     kept_keys = {row["path"] for row in await lake.pool.fetch("SELECT path FROM lake_objects")}
     assert {partition.key for partition in new.partitions} <= kept_keys
     assert len(kept_keys) == await lake.pool.fetchval("SELECT count(*) FROM lakehouse_partitions WHERE num_rows > 0")
+
+
+async def _named_files(lake: PostgresLake) -> set[str]:
+    return {row["file_path"] for row in await lake.pool.fetch("SELECT file_path FROM lakehouse_partitions") if row[0]}
 
 
 async def _become_another_version(lake: PostgresLake) -> None:
