@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
 from itertools import accumulate
@@ -41,6 +40,7 @@ from lakehouse.engine.names import (
 )
 from lakehouse.engine.relations import Call, StatementKind
 from lakehouse.engine.tree import Node, Parsed, bound_value, nodes, string_literal
+from lakehouse.engine.zones import refuse_zone
 from lakehouse.errors import (
     ForbiddenSqlError,
     LimitExceededError,
@@ -86,14 +86,6 @@ _ORDER_COMPARISONS: Final = frozenset(
         "COMPARE_GREATERTHANOREQUALTO",
     }
 )
-_OFFSET_LITERAL: Final = re.compile(
-    r"\s*(\d{4}-\d\d?-\d\d?)(?:[T ]\s*(\d\d?:\d\d(?::\d\d(?:\.\d+)?)?))?\s*([+-])(\d\d?)(?::?(\d\d))?(?::\d\d)?\s*\Z"
-)
-# A zone by its name, as Europe/Berlin or CET, after a time; names of UTC lose nothing.
-_ZONE_LITERAL: Final = re.compile(
-    r"\s*(\d{4}-\d\d?-\d\d?(?:[T ]\s*\d\d?:\d\d(?::\d\d(?:\.\d+)?)?)?)\s*([A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*)\s*\Z"
-)
-_UTC_NAMES: Final = words("z utc gmt zulu uct universal etc/utc etc/gmt etc/uct etc/zulu etc/universal bc")
 
 
 @dataclass(slots=True)
@@ -540,17 +532,8 @@ class _Walk:
         if text is None and node.get("class") == "PARAMETER":
             value = bound_value(node, self._parameters)
             text = value if isinstance(value, str) else None
-        if text is None:
-            return
-        zone = _ZONE_LITERAL.match(text)
-        if zone is not None and zone.group(2).lower() not in _UTC_NAMES:
-            raise ForbiddenSqlError(
-                f"the timestamp {text!r} has a time zone: write it in UTC, or as TIMESTAMPTZ '{text}' AT TIME ZONE 'UTC'"
-            )
-        match = _OFFSET_LITERAL.match(text)
-        if match is None or (int(match.group(4)) == 0 and int(match.group(5) or 0) == 0):
-            return
-        raise ForbiddenSqlError(f"the timestamp {text!r} has an offset: write it in UTC{_utc_hint(match)}")
+        if text is not None:
+            refuse_zone(text)
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
@@ -563,16 +546,6 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 def _named_functions(verdict: Verdict) -> frozenset[str]:
     rules = function_rules().values()
     return frozenset(rule.name for rule in rules if rule.verdict is verdict and PLAIN_NAME.match(rule.name))
-
-
-def _utc_hint(match: re.Match[str]) -> str:
-    date, time, sign, hours, minutes = match.groups()
-    try:
-        offset = f"{sign}{int(hours):02d}:{int(minutes or 0):02d}"
-        moment = datetime.fromisoformat(f"{date}T{time or '00:00:00'}{offset}").astimezone(UTC)
-    except (ValueError, OverflowError):
-        return ""
-    return f", as '{moment.replace(tzinfo=None).isoformat()}Z'"
 
 
 class _Members(list[tuple[str, Any]]):

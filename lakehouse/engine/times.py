@@ -21,6 +21,7 @@ from lakehouse.engine.alike import Alike
 from lakehouse.engine.functions import CLOCK_KEYWORDS, words
 from lakehouse.engine.names import CATALOG_NAME, SCHEMA_NAME, bound_marks_as
 from lakehouse.engine.tree import Node, function_name, nodes, string_literal
+from lakehouse.engine.zones import elements, has_zone, refuse_zone
 from lakehouse.errors import ForbiddenSqlError, UnsupportedError
 
 # What they answer is the same for a moment and for the microsecond it is in.
@@ -57,6 +58,7 @@ _COARSE_CASTS: Final = frozenset(
     {"date", "time", "timetz", "time with time zone", "timestamp", "timestamp_us", "timestamp_ms", "timestamp_s"}
 ) | {"datetime", "timestamptz", "timestamp with time zone"}
 _CASTS: Final = _COARSE_CASTS | {"timestamp_ns", "list", "struct", "array", "map", "row", "tuple", "union"}
+_CONSTRUCTORS: Final = words("list_value struct_pack row map array_value")
 # They take and give no times, or times as they are: a statement that calls no others needs no plan.
 _HARMLESS: Final = words("count count_star min max sum any_value list array_agg string_agg lower upper length concat")
 _SCHEMAS: Final = ([SCHEMA_NAME], [CATALOG_NAME], [CATALOG_NAME, SCHEMA_NAME], ["system"], ["system", "main"])
@@ -97,7 +99,7 @@ class _Place:
 class _Found:
     """Something in a bound plan that has to do with times, and where it came from."""
 
-    what: str  # lost, nested, rounded, far, zone
+    what: str  # lost, nested, rounded, far, zone, offset, text
     place: _Place | None
     function: str = ""  # that the cast is an argument of
     types: tuple[str, ...] = ()  # of all of its arguments, as it takes them
@@ -112,12 +114,15 @@ Write = Callable[[Node], str]
 def may_concern(tree: Node) -> bool:
     """Whether a statement could lose something of a time: it calls or casts, or compares with a far constant."""
     for node in nodes(tree):
+        text = string_literal(node)
+        if text is not None and any(map(has_zone, elements(text))):
+            return True
         match node.get("class"):
             case "FUNCTION" | "WINDOW":
                 if function_name(node) not in _HARMLESS or node.get("class") == "WINDOW":
                     return True
             case "CAST":
-                target = str((node.get("type_expr") or {}).get("type_name", "")).lower()
+                target = _cast_target(node)
                 text = string_literal(node.get("child") or {})
                 is_exact = target.upper() not in _UNITS or "." not in (text or "")
                 if target in _CASTS and (text is None or not is_exact or not _COMMON_MOMENT.fullmatch(text)):
@@ -208,6 +213,10 @@ def _plans_of(connection: Any, text: str) -> Any:
 
 
 def _findings(plans: Any) -> Iterator[_Found]:
+    # First of all, as the others would hide it: these are about the text that a time is read from.
+    for node in nodes(plans):
+        if node.get("type") == "OPERATOR_CAST":
+            yield from _of_text(node)
     casts: list[_Found] = []
     arguments: set[int] = set()  # ids of casts that were met as somebody's argument, before themselves
     for node in nodes(plans):
@@ -249,6 +258,39 @@ def _cast(node: Node, function: str, types: tuple[str, ...], is_compared: bool) 
             yield _Found("far", _place(node), function, types, str(source["id"]))
 
 
+def _of_text(cast: Node) -> Iterator[_Found]:
+    """A text that becomes a time without a zone: constants are looked at here, and others when their value is known."""
+    [source] = cast.get("arguments") or [{}]
+    target = cast.get("return_type") or {}
+    if not _count(target, _ZONELESS) or not _count(source, {"VARCHAR"}):
+        return
+    todo = list(cast.get("children") or [])
+    while todo:
+        child = todo.pop()
+        text = (child.get("value") or {}).get("value")
+        inside = child.get("children") or []
+        if child.get("expression_class") == "BOUND_CONSTANT":
+            if isinstance(text, str):
+                for said in elements(text) if target.get("id") in _NESTED else [text]:
+                    if has_zone(said):
+                        yield _Found("offset", None, source=said)
+        elif child.get("type") == "OPERATOR_CAST" and child["arguments"][0].get("id") in _FINE | _COARSE:
+            continue
+        elif child.get("type") == "OPERATOR_CAST" or _called(child) in _CONSTRUCTORS:
+            todo += inside
+        elif target.get("id") in _ZONELESS - {"DATE"} and "type_info" not in source and not _is_guarded(child):
+            yield _Found("text", _place(cast))
+
+
+def _is_guarded(expression: Node) -> bool:
+    values = [str((child.get("value") or {}).get("value")) for child in expression.get("children") or []]
+    return _called(expression) == "regexp_replace" and any("write it in UTC" in value for value in values)
+
+
+def _called(expression: Node) -> str:
+    return str(((expression.get("qname") or {}).get("path") or [""])[-1])
+
+
 def _is_whole(cast: Node, target: str) -> bool:
     """Whether what is cast has no more than the seconds, or milliseconds, that it is cast to."""
     [child] = cast.get("children") or [{}]
@@ -259,8 +301,7 @@ def _is_whole(cast: Node, target: str) -> bool:
     if isinstance(value, str):
         return _COMMON_MOMENT.fullmatch(value) is not None and "." not in value
     first = (child.get("children") or [{}])[0].get("value") or {}
-    name = str(((child.get("qname") or {}).get("path") or [""])[-1])
-    return name == "date_trunc" and first.get("value") == _UNITS[target]
+    return _called(child) == "date_trunc" and first.get("value") == _UNITS[target]
 
 
 def _place(node: Node) -> _Place | None:
@@ -289,6 +330,8 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
     for one in found:
         if one.place is None and one.function == "avg" and summarizes:
             continue
+        if one.what == "offset":
+            refuse_zone(one.source)
         part = parts.get(one.place) if one.place is not None else None
         if part is not None:
             twins = [
@@ -298,7 +341,7 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
             changes += [(twin, one) for twin in twins]
         elif one.what == "rounded":
             raise _rounds()
-        elif one.what not in ("far", "zone"):
+        elif one.what not in ("far", "zone", "text"):
             raise _loses(one)
     changed = False
     for part, one in changes:
@@ -306,6 +349,9 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
             changed |= _bound(part, one)
         elif one.what == "zone":
             changed |= _zoned(part)
+        elif one.what == "text":
+            _guard(part)
+            changed = True
         elif one.what == "rounded":
             _round_down(part, one)
             changed = True
@@ -319,7 +365,7 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
 
 def _is_of_itself(node: Node, one: _Found) -> bool:
     """Whether an expression is changed whatever is around it."""
-    return one.what == "zone" or (one.what in ("lost", "rounded") and _is_coarse_cast(node))
+    return one.what == "zone" or (one.what in ("lost", "rounded", "text") and _is_coarse_cast(node))
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +431,14 @@ def _lost(part: _Part, one: _Found) -> None:
         raise _loses(one)
 
 
+def _guard(part: _Part) -> None:
+    """What a text says is known when the statement runs: one with a zone is no time without one then."""
+    if _is_coarse_cast(part.node) or _cast_target(part.node) == "timestamp_ns":
+        part.node["child"] = _call("lakeflight_zoneless", part.node["child"])
+    else:
+        part.wrap("lakeflight_zoneless")
+
+
 def _round_down(part: _Part, one: _Found) -> None:
     """A cast to seconds or milliseconds gives those that a moment is in; a text that is compared with such keeps its own."""
     node = part.node
@@ -419,8 +473,12 @@ def _rounds() -> Exception:
 
 
 def _is_coarse_cast(node: Node) -> bool:
-    target = str((node.get("type_expr") or {}).get("type_name", "")).lower()
-    return node.get("class") == "CAST" and target in _COARSE_CASTS
+    return _cast_target(node) in _COARSE_CASTS
+
+
+def _cast_target(node: Node) -> str:
+    """The lower-case name of the type that is cast to; empty for what is no cast."""
+    return str((node.get("type_expr") or {}).get("type_name", "")).lower() if node.get("class") == "CAST" else ""
 
 
 def _call_own(call: Node, own: str, one: _Found) -> None:
@@ -460,7 +518,8 @@ def _cannot_be_kept(one: _Found) -> Exception:
 def _bound(part: _Part, one: _Found) -> bool:
     """A constant that is compared with a time: beyond what nanoseconds reach it bounds nothing."""
     node = part.node
-    if _depends_on_rows(node) or function_name(node).startswith("lakeflight_"):
+    name = function_name(node)
+    if _depends_on_rows(node) or (name.startswith("lakeflight_") and name != "lakeflight_zoneless"):
         return False
     if node.get("class") == "CAST" and one.source == "VARCHAR":  # TIMESTAMP_NS '9999-12-31'
         part.holder[part.key] = _around({**node["child"], "alias": node.get("alias")}, "lakeflight_moment")

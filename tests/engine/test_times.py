@@ -521,6 +521,84 @@ def test_times_inside_of_a_list_are_not_rounded_without_a_word(lake: EngineLake,
             )
 
 
+OFFSET = "2023-11-14 22:13:50+02"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "greatest(time, {t}) = time",
+        "list_contains([time], {t})",
+        "time IN (SELECT {t}::TIMESTAMP_NS)",
+        "date_diff('second', {t}, time) > 0",
+        "coalesce(time, {t}) = time",
+        "CASE WHEN level > 2 THEN time ELSE {t} END = time",
+        "{t}::VARCHAR::TIMESTAMP < time",
+        "CAST(CAST({t} AS TEXT) AS TIMESTAMP_NS) < time",
+        "[{t}]::TIMESTAMP[] = [time::TIMESTAMP]",
+        "{{'a': {t}}}::STRUCT(a TIMESTAMP) = {{'a': time::TIMESTAMP}}",
+        "list_contains([{t}, time], time)",
+        "{t}::TIMESTAMP_S < time",
+        "{t}::VARCHAR::DATE < time",
+        "time BETWEEN {t} AND now()",
+        "nullif(time, {t}) IS NULL",
+        "lag(time, 1, {t}) OVER () = time",
+    ],
+)
+@pytest.mark.parametrize("text", [OFFSET, "2023/11/14 22:13:50 -0530", "2023-11-14T22:13:50.5 Europe/Berlin"])
+def test_an_offset_or_a_zone_is_refused_wherever_a_text_becomes_a_time(
+    lake: EngineLake, expression: str, text: str
+) -> None:
+    with pytest.raises(ForbiddenSqlError, match=r"has an offset: write it in UTC|has a time zone: write it in UTC"):
+        lake.engine.inspect(f"SELECT {expression.format(t=repr(text))} FROM log_entries", (), CATALOG)
+    if "::STRUCT" not in expression and "[]" not in expression:
+        parameters = pa.RecordBatch.from_arrays([pa.array([text])], names=["1"])
+        with pytest.raises(ForbiddenSqlError, match=r"write it in UTC"):
+            lake.engine.inspect(f"SELECT {expression.format(t='?')} FROM log_entries", parameters, CATALOG)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "CAST(concat('2023-11-14 ', '22:13:50+02') AS TIMESTAMP)",
+        "CAST('2023-11-14 22:13:50' || ' Europe/Berlin' AS TIMESTAMP_NS)",
+        "concat('2023-11-14 ', '22:13:50+02')::TIMESTAMP_S",
+        "count(*) FILTER (WHERE time > concat('2023-11-14 ', '22:13:50+02')::TIMESTAMP_NS)",
+        "min(said::TIMESTAMP)",
+    ],
+)
+def test_a_text_that_is_put_together_loses_no_zone_either(lake: EngineLake, expression: str) -> None:
+    logs = lake.logs(lake.write(log_rows(2), "two"))
+    source = "(SELECT time, chr(50) || '023-11-14 22:13:50+02' AS said FROM log_entries)"
+
+    with pytest.raises(LakeflightError, match="write it in UTC"):
+        lake.rows(f"SELECT {expression} AS v FROM {source}", logs)
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer"),
+    [
+        (f"replace('{OFFSET}', '+02', '')::TIMESTAMP", "2023-11-14 22:13:50"),
+        (f"TIMESTAMPTZ '{OFFSET}' AT TIME ZONE 'UTC'", "2023-11-14 20:13:50"),
+        (f"'{OFFSET}'::VARCHAR::TIMESTAMPTZ::TIMESTAMP", "2023-11-14 20:13:50"),
+        (f"strptime('{OFFSET}', '%Y-%m-%d %H:%M:%S%z')::TIMESTAMP", "2023-11-14 20:13:50"),
+        (f"upper('{OFFSET}')", OFFSET),
+        (f"TRY_CAST(concat('{OFFSET}', '') AS TIMESTAMP)", "None"),
+        ("concat('2023-11-14 ', '22:13:50+00')::TIMESTAMP", "2023-11-14 22:13:50"),
+        ("concat('2023-11-14 ', '22:13:50Z')::TIMESTAMP_NS", "2023-11-14 22:13:50"),
+        ("concat('2023-11-14 ', '22:13:50.123456789 UTC')::TIMESTAMP_NS", "2023-11-14 22:13:50.123456789"),
+        ("concat('2023-11-', '14')::TIMESTAMP", "2023-11-14 00:00:00"),
+        ("concat('inf', 'inity')::TIMESTAMP", "infinity"),
+        ("'2023-11-14 22:13:50+00:00'::VARCHAR::TIMESTAMP", "2023-11-14 22:13:50"),
+        ("'\"2023-11-14 22:13:50\"'::JSON::TIMESTAMP", "2023-11-14 22:13:50"),
+    ],
+)
+def test_a_text_without_a_zone_or_read_with_it_is_a_time(lake: EngineLake, expression: str, answer: str) -> None:
+    logs = lake.logs(lake.write(log_rows(1), "one"))
+
+    assert str(lake.rows(f"SELECT CAST({expression} AS VARCHAR) AS v FROM log_entries", logs)[0]["v"]) == answer
+
+
 def test_a_time_of_another_type_in_another_select_is_left_alone(lake: EngineLake) -> None:
     logs = lake.logs(lake.write(log_rows(2), "two"))
     sql = """WITH texts AS (SELECT '2024-01-01' AS time) SELECT time::DATE AS d, (SELECT time::DATE FROM texts) AS e, count(*) AS n
