@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -150,7 +150,7 @@ class QueryWorkerPool(Workforce):
         job = Exchange(self._next_number(), began + self._limits.inspect_timeout_s)
         options = dict(statement.options or {})
         request = Inspect(job.number, statement.sql, statement.parameters, options)
-        self._start_job(worker, job, lambda: time.monotonic() - began, *self._introduction(worker), pack(request))
+        self._start(worker, job, lambda: time.monotonic() - began, request)
         try:
             answer: Inspected = await job.answer
             return Planned(answer.inspection, time.monotonic() - began)
@@ -190,19 +190,21 @@ class QueryWorkerPool(Workforce):
             result_bytes_max=self._limits.result_bytes_max,
         )
 
-    def _introduction(self, worker: WorkerProcess) -> list[bytes]:
-        """What a worker must know before its next job: the catalog, if it was not told this one."""
-        if self._catalog is None or worker.catalog is self._catalog:
-            return []
-        worker.catalog = self._catalog
-        return [pack(Describe(self._catalog))]
+    def _start(
+        self, worker: WorkerProcess, job: Exchange | WorkerStream, used_s: Callable[[], float], request: Inspect | Run
+    ) -> None:
+        """Hand over a job, and before it what the worker must know: the catalog, if it was not told this one."""
+        packets = [pack(request)]
+        if self._catalog is not None and worker.catalog is not self._catalog:
+            packets.insert(0, pack(Describe(self._catalog)))
+        self._start_job(worker, job, used_s, *packets)
+        worker.catalog = self._catalog  # not before: of what is too large to be sent, nothing is
 
     async def begin(self, stream: WorkerStream) -> WorkerProcess:
         worker = await self._acquire(stream.claim, stream.affinity)
         stream.number = self._next_number()
         stream.withheld = stream.claim.place == "short"
-        packets = (*self._introduction(worker), pack(stream.request(stream.number)))
-        self._start_job(worker, stream, lambda: stream.engine_s, *packets)
+        self._start(worker, stream, lambda: stream.engine_s, stream.request(stream.number))
         worker.affinity = stream.affinity
         return worker
 

@@ -28,7 +28,7 @@ from lakehouse.errors import (
     QueryTimeoutError,
 )
 from server.workers.pool import QueryPoolLimits, QueryWorkerPool, Statement
-from server.workers.protocol import FRAME_BYTES_MAX
+from server.workers.protocol import FRAME_BYTES_MAX, REQUEST_BYTES_MAX
 from server.workers.result_stream import PAUSE_S, WorkerStream
 from server.workers.spool import SpoolLimits
 from tests.support.worker_stubs import table_of
@@ -511,3 +511,19 @@ def _alive(pid: int) -> bool:
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("asks", ["inspect", "run"])
+async def test_a_worker_knows_the_catalog_after_a_request_that_was_too_large_to_be_sent(
+    pool: QueryWorkerPool, asks: str
+) -> None:
+    pool.describe({"tables": [asks]})
+    large = Statement("SELECT 1", bytes(REQUEST_BYTES_MAX))
+
+    with pytest.raises(LimitExceededError, match="a request to a worker takes"):
+        if asks == "inspect":
+            await pool.inspect(large)
+        else:
+            await anext(pool.run(large))
+
+    assert (await pool.inspect(Statement("SELECT 1"))).inspection["catalog"] == {"tables": [asks]}
