@@ -1,16 +1,16 @@
 """The rows of catalog tables as CSV, all of one snapshot, for the engine to read.
 
-Postgres writes the text and nobody parses it here: the bytes go from the connection to a file, or stay as they are where
-they are few. Only rows that a statement
-can need are asked for, and columns that it can read; rows and columns too many are no harm, because the engine filters again,
-so several needs are joined by OR.
+Postgres writes the text and nobody parses it here: the bytes go from the connection to a file, in a thread and a megabyte at a
+time, or stay as they are where they are few. Only rows that a statement can need are asked for, and columns that it can read;
+rows and columns too many are no harm, because the engine filters again, so several needs are joined by OR.
 """
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Collection, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -26,6 +26,7 @@ from lakehouse.model import EVERYTHING, NS_PER_US
 
 COPY_TIMEOUT_S: Final = 120.0
 INLINE_BYTES_MAX: Final = 256 << 10  # of a table's rows: so many are sent along sooner than written and read again
+WRITTEN_BYTES: Final = 1 << 20  # of a file at a time: a change of threads for each piece that comes would cost more
 _SQL = load("metadata")
 
 
@@ -64,51 +65,70 @@ class MetadataExport:
         return found
 
     async def _copy(self, connection: Any, query: str, path: Path, left: list[int]) -> Path | bytes:
-        with SpooledRows(path, self._inline_bytes_max) as rows:
+        async with SpooledRows(path, self._inline_bytes_max) as rows:
 
             async def sink(data: bytes) -> None:
                 left[0] -= len(data)
                 if left[0] >= 0:
-                    rows.write(data)
+                    await rows.write(data)
                 else:  # an error here would have asyncpg cancel the copy, and wait for ever if its end is already read
                     connection.terminate()
 
             await connection.copy_from_query(query, output=sink, format="csv", header=True, timeout=COPY_TIMEOUT_S)
-            return rows.result
+            return await rows.finish()
 
 
 class SpooledRows:
-    """Bytes that stay in memory until they are too many for it, and are in a file from then on."""
+    """Bytes that stay in memory until they are too many for it, and are in a file from then on.
+
+    The file is written in threads. Whoever is cancelled waits for what is being written, so that nothing is when the context
+    is left.
+    """
 
     def __init__(self, path: Path, memory_bytes_max: int) -> None:
         self._path, self._memory_bytes_max = path, memory_bytes_max
-        self._memory = bytearray()
+        self._memory = bytearray()  # what is not written yet
         self._file: BinaryIO | None = None
 
-    def write(self, data: bytes) -> None:
-        if self._file is None and len(self._memory) + len(data) <= self._memory_bytes_max:
-            self._memory += data
-            return
-        if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("wb")
-            self._file.write(self._memory)
-            self._memory.clear()
-        self._file.write(data)
+    async def write(self, data: bytes) -> None:
+        self._memory += data
+        if len(self._memory) > (self._memory_bytes_max if self._file is None else WRITTEN_BYTES):
+            await _see_through(self._write)
 
-    @property
-    def result(self) -> Path | bytes:
+    async def finish(self) -> Path | bytes:
+        """All of them, or where they are."""
         if self._file is None:
             return bytes(self._memory)
-        self._file.flush()
+        await _see_through(self._write)
         return self._path
 
-    def __enter__(self) -> SpooledRows:
+    async def __aenter__(self) -> SpooledRows:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            await _see_through(self._file.close)
+
+    def _write(self) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb", buffering=0)
+        left = memoryview(bytes(self._memory))
+        self._memory.clear()
+        while left:
+            left = left[self._file.write(left) :]
+
+
+async def _see_through(work: Callable[[], None]) -> None:
+    """In a thread, to its end even if the caller is cancelled."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(running)
+    finally:
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({running})
+        running.exception()  # raised already, or of no interest any more
 
 
 def copy_queries(needs: Sequence[RowsNeed]) -> dict[str, str]:

@@ -89,8 +89,8 @@ class LocalQueryExecutor:
         try:
             yield await self._catalog.write(needs, folder)
         finally:
-            if folder.exists():
-                shutil.rmtree(folder, ignore_errors=True)  # a file per table
+            if folder.exists():  # a file per table, of up to some hundred megabytes
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _relation(relation: JobRelation, paths: Mapping[str, str]) -> dict[str, Any]:

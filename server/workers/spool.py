@@ -2,14 +2,17 @@
 
 A file has no name from its first moment on, so a crash leaves nothing. Frames are written at its end and read once, in
 order; what was read is given back to the disk at once. Whoever keeps frames in memory for a reader that pauses counts
-them here, too. Every access to the disk happens in a few threads of its own: a slow disk holds up spools alone.
+them here, too. Every access to the disk happens in a few threads of its own: a slow disk holds up spools alone. Only how
+much of it is free is asked for in passing, now and then.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 THREADS: Final = 4  # two disks' worth; more would only queue in the kernel
+DISK_LOOK_S: Final = 1.0  # between looks at how much of the disk is free: a slow one holds up everybody meanwhile …
+DISK_LOOK_BYTES: Final = 64 << 20  # … and so much, that is taken meanwhile, has one more look
 FREE_BYTES_MIN: Final = 1 << 30  # of the disk: the database and the store may be on it, and come first
 
 
@@ -45,6 +50,8 @@ class SpoolBudget:
         self.limits = limits
         self.kept_bytes = 0
         self._of_identity: Counter[str] = Counter()
+        self._free_bytes = 0  # of the disk, when it was looked at, less what was taken since
+        self._look_at, self._look_below_bytes = -math.inf, 0
         self._folder = str(limits.folder or tempfile.gettempdir())
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="spool")
 
@@ -57,15 +64,27 @@ class SpoolBudget:
             )
         if self.kept_bytes + size > limits.bytes_max:
             return f"the {limits.bytes_max} bytes that half-read results may keep on this server are used up"
-        try:
-            disk = os.statvfs(self._folder)
-        except OSError:
+        if not self._look_at_disk():
             return "the server has no disk to keep half-read results on"
-        if disk.f_bavail * disk.f_frsize - size < limits.free_bytes_min:
+        if self._free_bytes - size < limits.free_bytes_min:
             return "the server's disk has no room for half-read results"
+        self._free_bytes -= size
         self.kept_bytes += size
         self._of_identity[identity] += size
         return None
+
+    def _look_at_disk(self) -> bool:
+        """Unless that was a moment ago; whether there is one."""
+        now = time.monotonic()
+        if now < self._look_at and self._free_bytes >= self._look_below_bytes:
+            return True
+        try:
+            disk = os.statvfs(self._folder)
+        except OSError:
+            return False
+        self._free_bytes = disk.f_bavail * disk.f_frsize
+        self._look_at, self._look_below_bytes = now + DISK_LOOK_S, self._free_bytes - DISK_LOOK_BYTES
+        return True
 
     def give(self, identity: str, size: int) -> None:
         """They are kept no longer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from lakehouse.catalog.metadata import MetadataExport, copy_queries
+from lakehouse.catalog.metadata import WRITTEN_BYTES, MetadataExport, SpooledRows, copy_queries
 from lakehouse.catalog.tables import RowsNeed
 from lakehouse.engine import Relation
 from lakehouse.engine.engine import QueryEngine
@@ -309,3 +310,52 @@ async def test_more_text_than_a_statement_may_read_is_an_error_that_says_how_to_
         "what this statement reads of quarantined_blocks, processes takes more than 700 bytes:"
         " name a process_id or stream_id, or give a shorter time range"
     )
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 40])
+async def test_many_rows_are_written_in_the_order_they_came(tmp_path: Path, pieces: int) -> None:
+    sent = [os.urandom(WRITTEN_BYTES // 7) for _ in range(pieces)]
+
+    async with SpooledRows(tmp_path / "folder" / "rows.csv", 1000) as rows:
+        for piece in sent:
+            await rows.write(piece)
+        found = await rows.finish()
+
+    assert isinstance(found, Path)
+    assert found.read_bytes() == b"".join(sent)
+
+
+async def test_a_disk_that_does_not_answer_holds_up_nobody_else(tmp_path: Path) -> None:
+    """As a pipe, which nobody reads yet."""
+    os.mkfifo(tmp_path / "rows.csv")
+
+    async def spool() -> None:
+        async with SpooledRows(tmp_path / "rows.csv", 3) as rows:
+            await rows.write(b"rows")
+            await rows.finish()
+
+    spooling = asyncio.create_task(spool())
+    await asyncio.wait({spooling}, timeout=0.01)
+
+    assert not spooling.done()
+    assert await asyncio.to_thread((tmp_path / "rows.csv").read_bytes) == b"rows"
+    await spooling
+
+
+async def test_whoever_is_cancelled_leaves_nothing_that_is_still_being_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+
+    async def spool() -> None:
+        async with SpooledRows(tmp_path / "rows.csv", 3) as rows:
+            await rows.write(b"rows")
+
+    spooling = asyncio.create_task(spool())
+    await asyncio.wait({spooling}, timeout=0.01)
+    for _ in range(3):
+        spooling.cancel()
+        await asyncio.wait({spooling}, timeout=0.01)
+
+    assert not spooling.done()
+    assert await asyncio.to_thread((tmp_path / "rows.csv").read_bytes) == b"rows"
+    await asyncio.wait({spooling})
+    assert spooling.cancelled()

@@ -6,7 +6,9 @@ import asyncio
 import os
 import random
 import resource
+import shutil
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,6 +19,7 @@ import numpy
 import pytest
 
 from lakehouse.catalog.metadata import MetadataExport
+from lakehouse.catalog.tables import RowsNeed
 from lakehouse.errors import InternalError, LimitExceededError
 from lakehouse.jobs.run import JobRelation, RunJob
 from lakehouse.model import Caller
@@ -24,8 +27,9 @@ from lakehouse.ports import ObjectStore
 from server.workers.executor import LocalQueryExecutor
 from server.workers.pool import QueryPoolLimits, QueryWorkerPool, Statement
 from server.workers.result_stream import WorkerStream
-from server.workers.spool import SpoolLimits
+from server.workers.spool import DISK_LOOK_BYTES, DISK_LOOK_S, SpoolBudget, SpoolLimits
 from tests.support.worker_stubs import table_of
+from views.processes import PROCESSES
 
 ROWS = 1_000_000
 LARGE = f"SELECT i, i * 2 AS twice, i / 3.0::DOUBLE AS third FROM range({ROWS}) t(i)"  # 24 MB: three times the ring
@@ -246,6 +250,46 @@ async def test_a_disk_that_others_need_is_left_alone(folder: Path) -> None:
         assert await rest_is_exact(stream, taken)
 
 
+def test_the_disk_is_looked_at_now_and_then_and_not_for_each_frame(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = SpoolBudget(SpoolLimits(folder, free_bytes_min=0))
+    looks: list[str] = []
+    now, disk = [100.0], os.statvfs(folder)
+
+    def look(path: str) -> os.statvfs_result:
+        looks.append(path)
+        return disk
+
+    monkeypatch.setattr("server.workers.spool.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("server.workers.spool.os.statvfs", look)
+
+    for _ in range(1000):
+        assert budget.take("ada", 1000) is None
+    assert len(looks) == 1
+
+    now[0] += DISK_LOOK_S
+    assert budget.take("ada", 1000) is None
+    assert len(looks) == 2
+
+    for _ in range(64):
+        assert budget.take("ada", DISK_LOOK_BYTES // 16) is None
+    assert 5 <= len(looks) <= 6
+    budget.close()
+
+
+def test_what_was_taken_since_the_last_look_is_room_no_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = os.statvfs(folder)
+    monkeypatch.setattr("server.workers.spool.os.statvfs", lambda path: disk)
+    room = DISK_LOOK_BYTES // 2
+    budget = SpoolBudget(SpoolLimits(folder, free_bytes_min=disk.f_bavail * disk.f_frsize - room))
+
+    assert budget.take("ada", room // 2) is None
+    assert budget.take("ada", room // 2) is None
+    assert budget.take("ada", 1) == "the server's disk has no room for half-read results"
+    budget.close()
+
+
 async def test_a_worker_that_dies_leaves_no_half_result_that_looks_whole(folder: Path) -> None:
     async with pool_of(folder, slots=1, spool={"bytes_max": 12_000_000}) as pool:
         stream, taken = await paused(pool)
@@ -325,6 +369,43 @@ async def test_a_paused_reader_pins_no_file_that_its_statement_has_read(folder: 
         assert pool.spools.kept_bytes > 0
         table = table_of([*taken, *[frame async for frame in frames]])
         assert table.num_rows == ROWS
+
+
+class _Rows:
+    """A catalog that writes the rows of one table into a file."""
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+
+    async def write(self, needs: Sequence[RowsNeed], folder: Path) -> dict[str, Path | bytes]:
+        self.folders.append(folder)
+        folder.mkdir()
+        (folder / "rows.csv").write_bytes(b"rows")
+        return {"rows": folder / "rows.csv"}
+
+
+async def test_rows_of_the_catalog_are_removed_without_holding_up_anybody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, remove = [], shutil.rmtree
+
+    def recorded(path: Path, **options: Any) -> None:
+        threads.append(threading.current_thread())
+        remove(path, **options)
+
+    monkeypatch.setattr("server.workers.executor.shutil.rmtree", recorded)
+    rows = _Rows()
+    async with pool_of(folder, slots=1) as pool:
+        executor = LocalQueryExecutor(
+            pool, cast(ObjectStore, None), cast(MetadataExport, rows), folder, tables={}, sources={}
+        )
+        job = RunJob("SELECT 1 AS one", None, Caller(), (), needs=(RowsNeed(PROCESSES),))
+
+        assert table_of([frame async for frame in executor.run(job)])["one"].to_pylist() == [1]
+
+        await until(lambda: not rows.folders[0].exists())
+    assert threads != []
+    assert threading.main_thread() not in threads
 
 
 async def test_a_statement_that_is_closed_half_way_unpins_its_files(folder: Path) -> None:
