@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lakeflight.wire import cbor
+from lakeflight.wire.otlp.json_mapping import JSON_ARRAYS_MAX
 from lakehouse.buckets.decoding import JobLimits
 from lakehouse.buckets.freshen import MaterializerLimits
 from lakehouse.engine import output
@@ -78,6 +79,7 @@ def all_limits() -> Mapping[str, Any]:
         for name, value in of_class(limits):
             assert found.setdefault(name, value) == value, f"two limits are called {name}"
     found["block_metadata_bytes_max"] = JobLimits().block_metadata_bytes_max
+    found["JSON_ARRAYS_MAX"] = JSON_ARRAYS_MAX
     for module in (cbor, handles, protocol, content, otlp, otlp_grpc):
         found |= of_module(module)
     return found

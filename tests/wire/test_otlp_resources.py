@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import random
+import tracemalloc
 
 import pytest
 
 from lakeflight.wire.envelope import ProcessRequest
 from lakeflight.wire.errors import MalformedRequestError
 from lakeflight.wire.otlp import identity, pieces
+from lakeflight.wire.otlp.json_mapping import JSON_ARRAYS_MAX
 from lakeflight.wire.otlp.messages import MESSAGES
 from lakeflight.wire.otlp.resources import LOGS, METRICS, SIGNALS, TRACES, Signal, decode_request
 from tests.support.corruption import damaged_bytes
@@ -197,3 +200,36 @@ def test_a_record_that_cannot_be_taken_apart_has_a_limit() -> None:
 
     with pytest.raises(MalformedRequestError, match=r"one record has .* bytes, the limit is 4194304"):
         decode_request(LOGS, request.SerializeToString(), NOW_NS)
+
+
+# --- large bodies in JSON
+
+
+def with_memory(body: bytes) -> int:
+    """The most that was in memory at once while it was read."""
+    tracemalloc.start()
+    try:
+        decode_request(LOGS, body, NOW_NS, is_json=True)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_million_empty_objects_are_no_million_objects() -> None:
+    body = b'{"x":[' + b",".join([b"{}"] * 1_000_000) + b"]}"
+
+    assert with_memory(body) < 8 * len(body)
+
+
+def test_arrays_are_bounded_and_what_looks_like_one_in_a_text_is_none() -> None:
+    text = json.dumps(r"\\[" * 1_000 + '"[[' * JSON_ARRAYS_MAX)
+    (found,) = decode_request(LOGS, in_json('{"body":{"stringValue":' + text + "}}"), NOW_NS, is_json=True)
+    assert found.block.nb_objects == 1
+
+    for number in (JSON_ARRAYS_MAX - 1, JSON_ARRAYS_MAX):  # beside the one that they are in
+        body = b'{"x":[' + b",".join([b"[]"] * number) + b"]}"
+        if number < JSON_ARRAYS_MAX:
+            assert decode_request(LOGS, body, NOW_NS, is_json=True) == []
+        else:
+            with pytest.raises(MalformedRequestError, match=f"more than {JSON_ARRAYS_MAX} arrays"):
+                decode_request(LOGS, body, NOW_NS, is_json=True)

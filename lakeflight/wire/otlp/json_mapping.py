@@ -16,9 +16,12 @@ from typing import Any, Final, NamedTuple, NoReturn
 from lakeflight.wire.errors import MalformedRequestError
 
 DEPTH_MAX: Final = 100  # of messages in messages, as protobuf's own parser has it
+JSON_ARRAYS_MAX: Final = 131_072  # in one body: a message has them for records and attributes, and never in each other
 
 _HEXADECIMAL: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_STRING_OR_ARRAY: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\[', re.DOTALL)
+_EMPTY: Final[dict[str, Any]] = {}  # nobody writes to it
 _SPECIAL: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
@@ -36,7 +39,8 @@ def from_json(message_class: Any, body: bytes) -> Any:
         MalformedRequestError: It is no JSON, or not of that message.
     """
     try:
-        document = json.loads(body.decode(), parse_constant=_refuse_constant)
+        _bound_arrays(body)
+        document = json.loads(body.decode(), parse_constant=_refuse_constant, object_hook=_shared_if_empty)
         message = message_class()
         _fill(message, document, DEPTH_MAX)
     except RecursionError as error:
@@ -46,6 +50,22 @@ def from_json(message_class: Any, body: bytes) -> Any:
             raise
         raise MalformedRequestError(f"not sound JSON: {str(error)[:200]}") from error
     return message
+
+
+def _bound_arrays(body: bytes) -> None:
+    """The parser makes arrays without a pause for other threads, and the collector of garbage goes through them all."""
+    if body.count(b"[") <= JSON_ARRAYS_MAX:
+        return
+    arrays = 0
+    for token in _STRING_OR_ARRAY.finditer(body):  # what stands in a string is none
+        arrays += token[0] == b"["
+        if arrays > JSON_ARRAYS_MAX:
+            raise MalformedRequestError(f"the JSON has more than {JSON_ARRAYS_MAX} arrays")
+
+
+def _shared_if_empty(found: dict[str, Any]) -> dict[str, Any]:
+    """A body may have a million empty objects. To be called for each lets other threads have their turn, too."""
+    return found or _EMPTY
 
 
 def _fill(message: Any, value: Any, depth: int) -> None:
