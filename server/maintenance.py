@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import structlog
 
@@ -22,7 +22,7 @@ from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.materialize import Materializer
 from lakehouse.buckets.model import InstanceGoneError, InstanceId, ViewVersion
 from lakehouse.buckets.planning import version_of
-from lakehouse.errors import LakeflightError
+from lakehouse.errors import BackendUnavailableError, LakeflightError
 from lakehouse.failpoints import failpoint
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
 from lakehouse.ports import ObjectStore, View
@@ -30,6 +30,7 @@ from lakehouse.sources import SourceRegistry
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 FILES_PER_BUCKET_MAX: Final = 4  # a closed bucket of more files is made whole: every query opens all of them
@@ -113,16 +114,14 @@ class Maintenance:
         await _in_batches(self._retire)
 
     async def _retire(self) -> int:
-        """How many are gone: those that cannot go would be found again at once."""
         unused = await self.catalog.unused_instances(list(self._views()), VERSION_UNUSED_MAX, BATCH)
-        return sum(
-            [
-                await _guarded(
-                    "retire", self._retire_one(instance), view_set=instance.key.view_set, instance=instance.key.instance
-                )
-                for instance in unused
-            ]
-        )
+        gone = [
+            await _guarded(
+                "retire", self._retire_one(instance), view_set=instance.key.view_set, instance=instance.key.instance
+            )
+            for instance in unused
+        ]
+        return len(unused) if any(gone) else 0
 
     async def _retire_one(self, instance: InstanceId) -> None:
         if await self.catalog.retire_instance(instance, VERSION_UNUSED_MAX):
@@ -139,11 +138,10 @@ class Maintenance:
 
     async def _reap(self) -> int:
         claimed = await self.catalog.claim_expired_intents(BATCH)
-        if claimed:
-            await self.store.delete([path for _, path in claimed])
-            await self.catalog.finish_reaped([intent for intent, _ in claimed])
-            log.info("intents.reaped", objects=len(claimed))
-        return len(claimed)
+        if gone := await self._delete("reap", claimed):
+            await self.catalog.finish_reaped(gone)
+            log.info("intents.reaped", objects=len(gone))
+        return len(claimed) if gone else 0
 
     async def collect_retired_objects(self) -> None:
         """Files of replaced partitions, once nobody can be reading them any more."""
@@ -151,19 +149,33 @@ class Maintenance:
 
     async def _collect(self) -> int:
         condemned = await self.catalog.condemn_unreferenced(timedelta(seconds=self.retired_grace_s), BATCH)
-        if condemned:
-            await self.store.delete([path for _, path in condemned])
+        if gone := await self._delete("collect", condemned):
             failpoint("release")
-            await self.catalog.forget_objects([object_id for object_id, _ in condemned])
-            log.info("objects.collected", objects=len(condemned))
-        return len(condemned)
+            await self.catalog.forget_objects(gone)
+            log.info("objects.collected", objects=len(gone))
+        return len(condemned) if gone else 0
+
+    async def _delete(self, step: str, objects: Sequence[tuple[T, str]]) -> list[T]:
+        """Those that are gone. One that the store refuses to delete, which is found again in every batch, keeps no other."""
+        try:
+            await self.store.delete([path for _, path in objects])
+        except BackendUnavailableError:
+            errors = await asyncio.gather(*(self.store.delete([path]) for _, path in objects), return_exceptions=True)
+            failed = [(path, error) for (_, path), error in zip(objects, errors, strict=True) if error is not None]
+            for path, error in failed[:1]:  # all of them, if the store is away
+                log.warning("maintenance.failed", step=step, reason=str(error), object=path, objects=len(failed))
+            return [id_ for (id_, _), error in zip(objects, errors, strict=True) if error is None]
+        return [id_ for id_, _ in objects]
 
     def _views(self) -> dict[ViewVersion, View]:
         return {version_of(view): view for view in self.registry.views}
 
 
 async def _in_batches(batch: Callable[[], Awaitable[int]]) -> None:
-    """Repeat what does up to ``BATCH`` things, and says how many, while there may be more of them."""
+    """Repeat what does up to ``BATCH`` things while there may be more of them.
+
+    It says how many it found, or none if it got nowhere: it would find the same again.
+    """
     begun = time.monotonic()
     while await batch() == BATCH and time.monotonic() - begun < STEP_S_MAX:
         pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -175,6 +175,35 @@ async def test_a_round_does_all_that_there_is_however_many_batches_it_takes(
     assert [await _files_of_other_versions(lake, process) for process in processes] == [0] * 5
     assert await lake.object_keys() == await _named_files(lake)
     assert await lake.held() == 0
+
+
+async def test_an_object_that_cannot_be_deleted_does_not_keep_the_others(
+    lake: PostgresLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that somebody has put under a hold: it is tried again in every round."""
+    monkeypatch.setattr(maintenance, "BATCH", 2)
+    process = await _closed_bucket_of_deltas(lake)
+    deltas = (await lake.materializer().ensure(LOGS, process, EVERYTHING)).partitions
+    abandoned = [f"abandoned-{number}" for number in range(5)]
+    for key in abandoned:  # the first one is claimed first
+        await lake.catalog.reserve([key], timedelta(seconds=-1), "crashed")
+    held = {deltas[0].key, abandoned[0]}
+    delete = lake.store.delete
+
+    async def delete_others(keys: Sequence[str]) -> None:
+        if held & set(keys):
+            raise BackendUnavailableError("the object store failed")
+        await delete(keys)
+
+    monkeypatch.setattr(lake.store, "delete", delete_others)
+
+    with capture_logs() as logs:
+        await _maintenance(lake).round()
+
+    assert await lake.object_keys() - await _named_files(lake) == {deltas[0].key}
+    left = await lake.pool.fetch("SELECT path FROM staged_writes WHERE state <> 'reaped'")
+    assert [row["path"] for row in left] == [abandoned[0]]
+    assert {line["object"] for line in logs if line["event"] == "maintenance.failed"} == held
 
 
 @pytest.mark.parametrize("batch", [1, 2])
