@@ -31,6 +31,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, TypeAlias, assert_never
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -59,6 +60,7 @@ _SCHEMES: Final = {
     "https": "grpc+tls",
     "grpc+unix": "grpc+unix",
 }
+_OPEN_KINDS: Final = (pa.types.is_null, pa.types.is_string, pa.types.is_large_string, pa.types.is_nested)
 TIME_RANGE: Final = "times lie between 1677-09-21T00:12:44Z and 2262-04-11T23:47:16Z"
 
 
@@ -168,7 +170,8 @@ class Connection:
         Args:
             begin, end: Closed range of event time; times with an offset (``datetime``, RFC 3339 text) or nanoseconds
                 since 1970, UTC. An absent one is no bound.
-            limit: Rows at most.  params: Values of ``?`` in the text, by position.
+            limit: Rows at most.  params: Values of ``?`` in the text, by position. A value has its own Arrow type (``int``
+                is int64, ``datetime`` a timestamp, a list a list), or the one of its place where that has one.
             strict: Fail where blocks are missing from the answer.  timeout_s: For the whole answer.
 
         Raises:
@@ -449,22 +452,36 @@ def _parameter_batch(params: Sequence[Parameter], parameter_schema: bytes) -> pa
             raise StatementError(f"the statement has {len(declared)} parameters, {len(params)} values were given")
     arrays, fields = [], []
     for position, value in enumerate(params):
-        array = value if isinstance(value, pa.Array) else pa.array([value])
-        name = str(position + 1)
-        if position < len(declared):
-            name = declared[position].name
-            try:
-                array = array.cast(declared[position].type)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                if isinstance(value, str):  # the engine reads more spellings of a value than the cast does
-                    arrays.append(array)
-                    fields.append(pa.field(name, array.type))
-                    continue
-                kind = declared[position].type
-                raise StatementError(f"parameter {position + 1} must be {kind}, not {value!r}") from error
+        expected = declared[position] if position < len(declared) else pa.field(str(position + 1), pa.null())
+        array = _parameter_array(value, expected.type, position + 1)
         arrays.append(array)
-        fields.append(pa.field(name, array.type))
+        fields.append(pa.field(expected.name, array.type))
     return pa.record_batch(arrays, schema=pa.schema(fields))
+
+
+def _parameter_array(value: Parameter, declared: Any, number: int) -> pa.Array:
+    """One value in its own type, or in the declared one if that says something.
+
+    Text and lists are what a server declares where it cannot tell: a number that was sent as text would be compared as text.
+    """
+    try:
+        array = value if isinstance(value, pa.Array) else pa.array([str(value) if isinstance(value, UUID) else value])
+    except (pa.ArrowException, OverflowError, TypeError) as error:
+        raise StatementError(f"parameter {number} is nothing that can be sent: {value!r:.200} ({error})") from error
+    tells_nothing = any(is_kind(declared) for is_kind in _OPEN_KINDS)
+    if tells_nothing and not _has_no_type(array.type):
+        return array
+    try:
+        return array.cast(declared)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        if isinstance(value, str) or tells_nothing:  # the engine reads more spellings of a value than the cast does
+            return array
+        raise StatementError(f"parameter {number} must be {declared}, not {value!r}") from error
+
+
+def _has_no_type(kind: Any) -> bool:
+    """Of ``None``, and of a list without values."""
+    return pa.types.is_null(kind) or (pa.types.is_list(kind) and _has_no_type(kind.value_type))
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

@@ -449,6 +449,40 @@ def test_strict_changes_nothing_where_nothing_is_missing(asked: Asked) -> None:
 # --- endings
 
 
+@pytest.mark.parametrize(
+    ("value", "sql_type"),
+    [
+        (10, "BIGINT"),
+        (1.5, "DOUBLE"),
+        (True, "BOOLEAN"),
+        (b"a", "BLOB"),
+        ("a", "VARCHAR"),
+        (datetime.datetime(2026, 1, 31, 12), "TIMESTAMP"),  # noqa: DTZ001
+        (datetime.date(2026, 1, 31), "DATE"),
+        ([1, 2], "BIGINT[]"),
+    ],
+)
+def test_the_client_library_binds_a_value_in_its_own_type(asked: Asked, value: Any, sql_type: str) -> None:
+    with connect(asked.server.flight) as client:
+        [row] = client.query("SELECT typeof(?) AS kind, ? IS NULL AS lost", params=[value, value]).to_pylist()
+
+    assert row == {"kind": sql_type, "lost": False}
+
+
+def test_the_client_library_compares_numbers_as_numbers(asked: Asked) -> None:
+    levels = f"SELECT count(*) AS n FROM {asked.logs(asked.one)}"
+    with connect(asked.server.flight) as client:
+        [row] = client.query("SELECT ? > ? AS more, ? = ? AS same", params=[10, 9, None, 1]).to_pylist()
+        [every] = client.query(levels).to_pylist()
+        [found] = client.query(f"{levels} WHERE list_contains(?, level)", params=[[1, 2, 3, 4, 5, 6]]).to_pylist()
+        [one] = client.query(f"{levels} WHERE level <= ? AND time > ?", params=[6, 0]).to_pylist()
+        [none] = client.query(f"{levels} WHERE list_contains(?, level)", params=[[]]).to_pylist()
+
+    assert row == {"more": True, "same": None}
+    assert every["n"] > 0
+    assert (found, one, none) == (every, every, {"n": 0})
+
+
 def test_a_clients_deadline_is_an_error_and_frees_the_worker(asked: Asked) -> None:
     option = adbc_driver_flightsql.StatementOptions.TIMEOUT_FETCH.value
     with asked.connection.cursor(adbc_stmt_kwargs={option: "0.5"}) as cursor:

@@ -7,6 +7,8 @@ import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -161,15 +163,57 @@ def test_nothing_missing_is_no_warning(lake: Connection) -> None:
 
 def test_parameters_are_bound_in_the_types_the_server_expects(lake: Connection, server: FakeFlight) -> None:
     server.answers["SELECT ?, ?, ?"] = Laid(
-        [ROWS], parameters=[pa.field("1", pa.int64()), pa.field("2", pa.string()), pa.field("3", pa.timestamp("us"))]
+        [ROWS], parameters=[pa.field("1", pa.int64()), pa.field("2", pa.float64()), pa.field("3", pa.timestamp("us"))]
     )
 
     table = lake.query("SELECT ?, ?, ?", params=["17", 5, "next tuesday"])
 
     assert table.num_rows == 3
-    assert server.asked.parameters == [[17, "5", "next tuesday"]]
-    assert server.asked.parameter_types == [[pa.int64(), pa.string(), pa.string()]]
+    assert server.asked.parameters == [[17, 5.0, "next tuesday"]]
+    assert server.asked.parameter_types == [[pa.int64(), pa.float64(), pa.string()]]
     assert server.asked.actions == ["CreatePreparedStatement", "ClosePreparedStatement"]
+
+
+_NOON = datetime(2026, 1, 31, 12)  # noqa: DTZ001
+_OWN_TYPES: list[tuple[object, pa.DataType]] = [
+    (10, pa.int64()),
+    (1.5, pa.float64()),
+    (True, pa.bool_()),
+    (b"\x00", pa.binary()),
+    ("text", pa.string()),
+    (Decimal("1.50"), pa.decimal128(3, 2)),
+    (_NOON.date(), pa.date32()),
+    (_NOON, pa.timestamp("us")),
+    (_NOON.replace(tzinfo=UTC), pa.timestamp("us", "UTC")),
+    (timedelta(seconds=1), pa.duration("us")),
+    ([1, 2], pa.list_(pa.int64())),
+    (["a", None], pa.list_(pa.string())),
+    ({"a": 1}, pa.struct([("a", pa.int64())])),
+    (UUID(int=7), pa.string()),
+    (pa.array([7], pa.int8()), pa.int8()),
+    (None, pa.string()),
+]
+
+
+@pytest.mark.parametrize("declared", [pa.string(), pa.list_(pa.string())], ids=str)
+def test_a_value_has_its_own_type_where_the_server_cannot_tell_one(
+    lake: Connection, server: FakeFlight, declared: pa.DataType
+) -> None:
+    """Numbers that were sent as text would be compared as text."""
+    server.answers[None] = Laid([ROWS], parameters=[pa.field(str(n), declared) for n in range(len(_OWN_TYPES))])
+
+    lake.query("SELECT ...", params=[value for value, _ in _OWN_TYPES])
+
+    own = [kind for _, kind in _OWN_TYPES[:-1]]
+    assert server.asked.parameter_types == [[*own, declared]]  # a null has none
+
+
+def test_what_cannot_be_sent_is_said_by_the_number_of_its_parameter(lake: Connection, server: FakeFlight) -> None:
+    server.answers[None] = Laid([ROWS], parameters=[pa.field("1", pa.string()), pa.field("2", pa.string())])
+
+    for value in (object(), 1 << 200, [1, "a"]):
+        with pytest.raises(StatementError, match="parameter 2 is nothing that can be sent"):
+            lake.query("SELECT ?, ?", params=[1, value])
 
 
 def test_wrong_parameters_are_an_error_before_anything_runs(lake: Connection, server: FakeFlight) -> None:
