@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakeflight.cells import column_texts, distinct, json_column, to_json
+from lakeflight.printable import printable
 
 WIDTH_SAMPLE_ROWS: Final = 1000  # of a table: later rows keep the widths, and what is wider sticks out
 NULL_TEXT: Final = "NULL"
@@ -64,19 +65,6 @@ def binary_writer(name: str, schema: pa.Schema, target: BinaryIO) -> Writer:
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
-
-_ESCAPES: Final = {
-    **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
-    **{code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)},
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-    ord("\t"): "\\t",
-}
-
-
-def printable(text: str) -> str:
-    """Text without anything that moves a cursor, colours, or turns the direction of writing."""
-    return text if text.isascii() and text.isprintable() else text.translate(_ESCAPES)
 
 
 def display_width(text: str) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
+from lakeflight.printable import printable
+
 OK: Final = 0
 USAGE: Final = 2
 FAILED: Final = 3
@@ -28,8 +30,6 @@ def say(text: str) -> None:
 
 
 def complain(text: str, code: int) -> int:
-    from lakeflight.output import printable
-
     say(f"lakeflight query: {printable(text)}")
     return code
 

@@ -9,7 +9,7 @@ After a fork the child is a process of its own, with the parent's id as its pare
 left, and so does that of a child of ``multiprocessing``; one that ends by a signal or by ``os._exit`` must ``flush``
 before. A ``Telemetry`` that was replaced and that nobody refers to any more sends what it has, and its threads end.
 Refuses to raise into the program, to record what its own threads do, to outlive the program by more than a few
-seconds, and to print more than one line an hour.
+seconds, and to print more than one line an hour and one about what it could not record.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ class Telemetry:
         sink: Sink | None = None,
         after_fork: Literal["restart", "disable"] = "restart",
     ) -> None:
-        """``ValueError`` if ``endpoint`` is no HTTP URL; nothing else here fails, and nothing is sent before an event.
+        """``ValueError`` if ``endpoint`` is no address of HTTP; nothing else here fails, and nothing is sent before an event.
 
         Args:
-            endpoint: Of the ingestion server, without ``/ingestion``.  sink: Takes requests instead of ``endpoint``.
+            endpoint: ``http://HOST:PORT`` of the ingestion server, without ``/ingestion``; ``http://`` may be left out.
+            sink: Takes requests instead of ``endpoint``.
             exe: Name of the program, its file name if not given.  properties: Of the process, beside what is known.
             after_fork: Whether a forked child records under an id of its own, or not at all.
         """

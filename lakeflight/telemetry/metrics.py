@@ -1,7 +1,7 @@
 """Measurements: a number with a name and a unit, at a time.
 
 Names and units are meant to be part of the program; what varies goes into ``properties``. Without a recorder in use
-these functions do nothing, and they never raise: a value that is no number is counted and dropped.
+these functions do nothing, and they never raise: a value that is no number is counted, dropped, and said once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from struct import Struct
 from time import perf_counter_ns
 from types import FrameType
-from typing import Final, SupportsFloat, SupportsIndex
+from typing import Final, SupportsFloat, SupportsIndex, SupportsInt
 
 import numpy as np
 
@@ -59,14 +59,21 @@ def renew_lock() -> None:
 
 
 def integer_metric(
-    name: str, value: SupportsIndex, *, unit: str = "count", properties: Mapping[str, object] | None = None
+    name: str,
+    value: SupportsIndex | SupportsInt,
+    *,
+    unit: str = "count",
+    properties: Mapping[str, object] | None = None,
 ) -> None:
-    """Record a whole number. One that 64 unsigned bits cannot hold, as every negative one, is recorded as a float."""
+    """Record a whole number, of whatever type: ``2.0`` is one.
+
+    One that 64 unsigned bits cannot hold, as every negative one, is recorded as a float. ``2.9`` is dropped as no number.
+    """
     recorder = _recorder.current
     if recorder is None or is_suppressed():
         return
     try:
-        number = value.__index__()
+        number = value if type(value) is int else _whole(value)
         if not 0 <= number <= _U64_MAX:
             _record_float(recorder, name, float(number), unit, properties, sys._getframe(1))
             return
@@ -85,7 +92,16 @@ def integer_metric(
             if len(events) < recorder.metric_wake_bytes or recorder.admit_metric(buffers, len(events)):
                 events += _pack_integer(INTEGER, code, number, perf_counter_ns())
     except Exception:
-        recorder.errors += 1
+        recorder.drop_measurement(name, value, "whole number")
+
+
+def _whole(value: SupportsIndex | SupportsInt) -> int:
+    if isinstance(value, SupportsIndex):
+        return value.__index__()
+    number = int(value)
+    if number != value:
+        raise ValueError(value)
+    return number
 
 
 def float_metric(
@@ -98,7 +114,7 @@ def float_metric(
     try:
         _record_float(recorder, name, value, unit, properties, sys._getframe(1))
     except Exception:
-        recorder.errors += 1
+        recorder.drop_measurement(name, value, "number")
 
 
 def _record_float(

@@ -10,15 +10,18 @@ Refuses to encode, to send, and to raise: telemetry never breaks the program it 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter_ns, time_ns
 from typing import Final, NamedTuple
 from uuid import uuid4
+
+from lakeflight.printable import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Stamp(NamedTuple):
 TICKS_PER_SECOND: Final = 1_000_000_000
 ELLIPSIS: Final = "\u2026"
 _SAMPLES: Final = 5
+_SHOWN_CHARS_MAX: Final = 80  # of what a complaint quotes
 
 
 def stamp() -> Stamp:
@@ -149,6 +153,7 @@ class Recorder:
         self.dropped_metrics = 0
         self.dropped_spans = 0
         self.errors = 0  # events that could not be recorded, of any kind
+        self._has_complained = False
         self._start = start
         self._wake = wake
         self.local = threading.local()
@@ -207,6 +212,16 @@ class Recorder:
                 return
         buffers.tagged_metrics.append(metric)
 
+    def drop_measurement(self, name: object, value: object, wanted: str) -> None:
+        """Count one that cannot be recorded; the first is said on standard error."""
+        self.errors += 1
+        if self._has_complained:
+            return
+        self._has_complained = True
+        with suppress(Exception):  # of a value that cannot be shown
+            shown = f"{value!r:.{_SHOWN_CHARS_MAX}}"
+            complain(f"metric {name!r:.{_SHOWN_CHARS_MAX}}: no {wanted}: {shown}; dropped, and further ones in silence")
+
     def add_log(self, event: LogEvent) -> None:
         buffers = self.buffers()
         if buffers is None:
@@ -238,6 +253,13 @@ class Recorder:
             self.local.buffers = buffers
         self._start()
         return buffers
+
+
+def complain(text: str) -> None:
+    """One line on standard error, whatever the program has put there; nothing of a peer's text moves its cursor."""
+    with suppress(Exception):  # it may be closed, or no stream at all
+        if sys.stderr is not None:
+            sys.stderr.write(f"lakeflight telemetry: {printable(text)}\n")
 
 
 def property_text(value: object) -> str:

@@ -5,7 +5,6 @@ Refuses to raise into the program, and to outlive it by more than a few seconds.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -235,11 +234,7 @@ class Run:
             return
         self.next_complaint = now + COMPLAINT_INTERVAL_S
         trouble = self._start_trouble or getattr(self._sink, "trouble", "") or "no answer"
-        with suppress(Exception):  # it may be closed, or whatever the program put there
-            if sys.stderr is not None:
-                sys.stderr.write(
-                    f"lakeflight telemetry: cannot send to {self._program.endpoint}: {trouble}; {consequence}\n"
-                )
+        _recorder.complain(f"cannot send to {self._program.endpoint}: {trouble}; {consequence}")
 
     def snapshot(self) -> Statistics:
         recorder = self.recorder

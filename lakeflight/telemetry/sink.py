@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 ATTEMPT_TIMEOUT_S: Final = 10.0
 PROCESS_HEADER: Final = "x-telemetry-process"  # lets a server know its own telemetry before it reads the body
 _TROUBLE_CHARS_MAX: Final = 200
+_NO_SUCH_ROUTE: Final = (404, 405, 501)
 _HOST: Final = re.compile(r"[\w.:%-]+")
 _PATH: Final = re.compile(r"[!-~]*", re.ASCII)
 _ANSWER_BYTES_MAX: Final = 64 << 10  # read so that the connection can be used again; a longer one is closed
@@ -80,6 +81,8 @@ class HttpSink:
             self.trouble = "no answer in time"
         elif isinstance(error, socket.gaierror):
             self.trouble = "no such host"
+        elif isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
+            self.trouble = "this is not the ingestion port: what answers there is no HTTP/1.1"
         else:
             text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
             self.trouble = text[:_TROUBLE_CHARS_MAX].lower()
@@ -101,6 +104,8 @@ class HttpSink:
         if 200 <= response.status < 300:
             return Outcome.DELIVERED
         self.trouble = f"the answer was {response.status} {response.reason[:_TROUBLE_CHARS_MAX]}".rstrip()
+        if response.status in _NO_SUCH_ROUTE:
+            self.trouble += ": is this the ingestion port?"
         return Outcome.FAILED if response.status >= 500 else Outcome.REFUSED
 
 

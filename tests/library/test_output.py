@@ -18,9 +18,9 @@ from lakeflight.output import (
     WIDTH_SAMPLE_ROWS,
     binary_writer,
     display_width,
-    printable,
     text_writer,
 )
+from lakeflight.printable import printable
 
 PROPERTIES = pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())]))
 COLUMNS: dict[str, tuple[pa.Array, list[str | None], list[object]]] = {

@@ -7,15 +7,19 @@ import gc
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lakeflight.telemetry import (
@@ -220,6 +224,44 @@ def test_whole_numbers_beyond_64_unsigned_bits_become_floats(telemetry: Telemetr
         (float(1 << 64), False),
         (float((1 << 64) - 1), True),
     ]
+
+
+def test_a_whole_number_is_an_integer_whatever_its_type(
+    telemetry: Telemetry, sink: RecordingSink, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for value in (2, 2.0, True, np.int8(2), np.float32(2), Decimal("2"), Fraction(4, 2), np.array(2), -2.0):
+        integer_metric("n", value)
+
+    telemetry.flush()
+    assert [(value, integer) for _, _, value, integer, _ in sink.received.measures()] == [
+        *((2.0, True), (2.0, True), (1.0, True), (2.0, True), (2.0, True), (2.0, True), (2.0, True), (2.0, True)),
+        (-2.0, False),
+    ]
+    assert (telemetry.statistics.errors, capfd.readouterr().err) == (0, "")
+
+
+@pytest.mark.parametrize("value", [2.9, float("nan"), float("inf"), Decimal("0.1"), "2", None, 1j, np.array([1, 2])])
+def test_a_measurement_that_is_none_is_dropped_counted_and_said_once(
+    telemetry: Telemetry, sink: RecordingSink, capfd: pytest.CaptureFixture[str], value: Any
+) -> None:
+    integer_metric("n", value)
+    integer_metric("n", value)
+
+    telemetry.flush()
+    assert sink.received.measures() == []
+    assert telemetry.statistics.errors == 2
+    assert capfd.readouterr().err == (
+        f"lakeflight telemetry: metric 'n': no whole number: {value!r}; dropped, and further ones in silence\n"
+    )
+
+
+def test_a_real_measurement_that_is_none_is_said_too(telemetry: Telemetry, capfd: pytest.CaptureFixture[str]) -> None:
+    float_metric("\x1b[31m", "a" * 1000)  # type: ignore[arg-type]
+
+    assert telemetry.statistics.errors == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(r"lakeflight telemetry: metric '\x1b[31m': no number: 'aaa")
+    assert len(line) < 250
 
 
 # --- spans ---
@@ -810,6 +852,15 @@ def test_an_endpoint_needs_no_more_than_a_host(endpoint: str) -> None:
     assert Telemetry(endpoint).endpoint == endpoint
 
 
+def test_an_address_without_a_scheme_is_one_of_http() -> None:
+    with fake_ingestion() as server:
+        running = Telemetry(server.endpoint.removeprefix("http://"), flush_interval_s=60).install()
+        log("t", 4, "x")
+
+        assert running.close()
+        assert [line[2] for line in server.received.log_lines()] == ["x"]
+
+
 # --- end and fork ---
 
 
@@ -1229,6 +1280,46 @@ def test_a_refusal_is_complained_of_once(capfd: pytest.CaptureFixture[str]) -> N
         f"lakeflight telemetry: cannot send to {server.endpoint}: the answer was 401 Unauthorized;"
         " this will not be tried again\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"\x00\x00\x18\x04\x00\x1b[31m" * 9, "this is not the ingestion port: what answers there is no HTTP/1.1"),
+        (
+            b"HTTP/1.1 404 No\x1b[31m\r\ncontent-length: 0\r\n\r\n",
+            r"the answer was 404 No\x1b[31m: is this the ingestion port?",
+        ),
+        (b"HTTP/1.1 400 " + b"x" * 60000 + b"\r\ncontent-length: 0\r\n\r\n", "the answer was 400 " + "x" * 200),
+    ],
+)
+def test_what_a_stranger_answers_is_said_short_and_printable(
+    answer: bytes, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        done = threading.Event()
+
+        def serve() -> None:
+            while not done.is_set():
+                with suppress(OSError), listener.accept()[0] as peer:
+                    peer.settimeout(5)
+                    peer.recv(1 << 20)
+                    peer.sendall(answer)
+
+        stranger = threading.Thread(target=serve)
+        stranger.start()
+        try:
+            running = Telemetry(f"http://127.0.0.1:{listener.getsockname()[1]}", flush_interval_s=60).install()
+            log("t", 4, "x")
+            running.flush(0.5)
+            running.close(5)
+        finally:
+            done.set()
+            stranger.join()
+
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f": {said}; " in line
 
 
 @pytest.mark.parametrize("broken", [None, "a word"])
