@@ -39,6 +39,13 @@ def rewritten(
     Raises:
         UnsupportedError: The engine cannot write what it has parsed, or a time would lose its nanoseconds.
     """
+
+    def parse(text: str) -> Node:
+        return _parse(connection, text)
+
+    def write(tree: Node) -> str:
+        return _write(connection, tree)
+
     concerned = repair and may_concern(checked.tree)
     prefix, text, tree = "", checked.text, checked.tree
     if checked.kind == "describe" and (
@@ -46,7 +53,7 @@ def rewritten(
     ):  # its plan tells nothing of what is described
         prefix, tree = "DESCRIBE ", tree["from_table"]["query"]
         text = _write(connection, tree)
-    if substitute is None and not (concerned and needs_repair(connection, text, tree)):
+    if substitute is None and not (concerned and needs_repair(connection, text, tree, parse, write)):
         return None
     holder: Node = {"tree": json.loads(json.dumps(tree))}
     _name_items(connection, holder["tree"])
@@ -56,9 +63,7 @@ def rewritten(
     text = _write(connection, holder["tree"])
     if not concerned:
         return prefix + text
-    return prefix + repaired(
-        connection, text, _parse(connection, text), lambda new: _parse(connection, new), lambda t: _write(connection, t)
-    )
+    return prefix + repaired(connection, text, parse(text), parse, write)
 
 
 def _name_items(connection: Any, tree: Node) -> None:

@@ -122,10 +122,7 @@ def may_concern(tree: Node) -> bool:
                 if function_name(node) not in _HARMLESS or node.get("class") == "WINDOW":
                     return True
             case "CAST":
-                target = _cast_target(node)
-                text = string_literal(node.get("child") or {})
-                is_exact = target.upper() not in _UNITS or "." not in (text or "")
-                if target in _CASTS and (text is None or not is_exact or not _COMMON_MOMENT.fullmatch(text)):
+                if _cast_target(node) in _CASTS and not _is_plain_moment(node):
                     return True
             case "COMPARISON" | "BETWEEN":
                 if any(_is_far(node.get(key)) for key in ("left", "right", "lower", "upper", "input")):
@@ -138,14 +135,14 @@ def may_concern(tree: Node) -> bool:
     return False
 
 
-def needs_repair(connection: Any, text: str, tree: Node) -> bool:
+def needs_repair(connection: Any, text: str, tree: Node, parse: Parse, write: Write) -> bool:
     """Whether the engine would lose something of a time in a text without open parameters."""
     plans = _plans(connection, text)
     if (
         plans is None
     ):  # it does not bind, but might once AT TIME ZONE answers in times that the engine has functions for
         return any(map(_is_zoning, nodes(tree)))
-    return any(True for _ in _findings(plans))
+    return any(True for _ in _findings(plans)) or _repair_folded(connection, {"": tree}, parse, write, try_only=True)
 
 
 def repaired(connection: Any, text: str, tree: Node, parse: Parse, write: Write) -> str:
@@ -163,11 +160,13 @@ def repaired(connection: Any, text: str, tree: Node, parse: Parse, write: Write)
     for repairs in range(_ROUNDS_MAX):
         plans = _plans(connection, text)
         if plans is None and repairs:
-            raise _cannot_be_kept(found[0])
+            raise _cannot_be_kept(found[0] if found else _Found("lost", None))
         if plans is None:  # whoever runs it will say so
             return text
         found = [*_findings(plans)]
-        if not found or not _repair(tree, found):
+        # What is found has its place in this text, so it comes first.
+        changed = bool(found) and _repair(tree, found)
+        if not changed and not _repair_folded(connection, {"": tree}, parse, write):
             return text
         text = write(tree)
         tree = parse(text)
@@ -395,6 +394,62 @@ def _inside(around: Node, way: tuple[Any, ...]) -> _Part:
     for key in way[:-1]:
         holder = holder[key]
     return _Part(holder[way[-1]], holder, way[-1], around, way)
+
+
+def _repair_folded(connection: Any, holder: Node, parse: Parse, write: Write, *, try_only: bool = False) -> bool:
+    """Repair constant arguments of calls, which the engine has worked out before it tells its plan; whether there are any.
+
+    Each is looked at as a column of its own. What is inside of another is repaired first, and that one the next time.
+    """
+    folded = {id(node) for node in _constant_arguments(holder)}
+    places = _places_of(holder, lambda node: id(node) in folded) if folded else []
+    if not places:
+        return False
+    select = {"type": "SELECT_NODE", "cte_map": {}, "from_table": {"type": "EMPTY"}}
+    written = write(
+        {**select, "select_list": [at[key] for at, key in places], "aggregate_handling": "STANDARD_HANDLING"}
+    )
+    plans = _plans(connection, written)
+    found = [] if plans is None else [*_findings(plans)]
+    if not found or try_only:
+        return bool(found)
+    tree = parse(written)
+    before = [json.dumps(item) for item in tree["select_list"]]
+    if not _repair(tree, found):
+        return False
+    changed: set[int] = set()
+    for (at, key), old, new in zip(places, before, tree["select_list"], strict=True):
+        if json.dumps(new) != old and changed.isdisjoint(map(id, nodes(at[key]))):
+            at[key] = new
+            changed.add(id(new))
+    return True
+
+
+def _constant_arguments(tree: Node) -> Iterator[Node]:
+    for call in nodes(tree):
+        if call.get("class") == "FUNCTION":
+            arguments = [argument.get("expression") or {} for argument in call.get("arguments") or []]
+        elif call.get("class") == "OPERATOR" and str(call.get("type")).endswith("_EXTRACT"):
+            arguments = call.get("children") or []
+        else:
+            continue
+        for node in arguments:
+            is_plain = node.get("class") == "CAST" and _is_plain_moment(node)
+            if not is_plain and not _depends_on_rows(node) and any(map(_makes_a_time, nodes(node))):
+                yield node
+
+
+def _is_plain_moment(cast: Node) -> bool:
+    """A literal moment as everybody writes it, cast to what it fits into."""
+    text = string_literal(cast.get("child") or {})
+    is_exact = _cast_target(cast).upper() not in _UNITS or "." not in (text or "")
+    return text is not None and is_exact and _COMMON_MOMENT.fullmatch(text) is not None
+
+
+def _makes_a_time(node: Node) -> bool:
+    if function_name(node) in ("make_timestamp_ns", "strptime", "try_strptime"):
+        return True
+    return _cast_target(node) == "timestamp_ns" or (_cast_target(node) in _CASTS and not _is_plain_moment(node))
 
 
 def _parts(tree: Node, places: set[_Place | None]) -> dict[_Place | None, _Part]:
