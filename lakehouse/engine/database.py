@@ -19,6 +19,7 @@ from lakehouse.engine.functions import (
     Macro,
     RelationFunction,
     functions_in,
+    outlines,
     own_functions,
     read_by,
     relation_functions,
@@ -109,6 +110,11 @@ class Database:
                     function.name, function, list(function.types), function.result, type="arrow"
                 )
             self._functions.add(function.name)
+
+    def outline_functions(self) -> None:
+        """Stand-ins of our own functions, for plans that are read for what is around these."""
+        for text in outlines():
+            self._run(text)
 
     def _add_relation_functions(self) -> None:
         for function in relation_functions().values():

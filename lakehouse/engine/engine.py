@@ -278,6 +278,7 @@ class QueryEngine:
         database = Database(self._limits, ["explain_output = 'all'"], plans=True)
         database.declare(catalog)
         database.use_functions(" ".join(function.name for function in own_functions() if function.is_private))
+        database.outline_functions()
         database.lock([])
         made = _Inspector(database, Parser(database.connection, self._limits))
         self._inspectors[catalog.digest] = made

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from lakehouse.engine.tree import Node
@@ -52,6 +53,8 @@ _TRUNC_NS_MAX: Final[Mapping[str, int]] = {
     "year": 366 * _DAY_NS,
 }
 _INTEGERS: Final = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"})
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_INFINITE: Final[Mapping[str, int]] = {"infinity": INT64_MAX, "-infinity": -INT64_MAX}
 _UP: Final = frozenset({"COMPARE_GREATERTHAN", "COMPARE_GREATERTHANOREQUALTO"})
 _DOWN: Final = frozenset({"COMPARE_LESSTHAN", "COMPARE_LESSTHANOREQUALTO"})
 
@@ -100,28 +103,69 @@ def reading_of(expression: Node, columns: Sequence[str | None]) -> Reading | Non
     Args:
         columns: Names at the places that the expression refers to; ``None`` for what is of no concern.
     """
-    found = _read(expression, columns)
+    found = _read(expression, [Reading(name) if name is not None else None for name in columns])
     return found if isinstance(found, Reading) else None
 
 
-def _read(expression: Node, columns: Sequence[str | None]) -> Reading | Within | None:
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """What is said of the fields of a struct."""
+
+    by_name: Mapping[str, _Said]
+
+
+@dataclass(frozen=True, slots=True)
+class _Elements:
+    """What is said of each element of a list."""
+
+    each: _Said
+
+
+_Said = Reading | Within | _Fields | _Elements | None
+
+
+def _read(expression: Node, places: Sequence[_Said]) -> _Said:
+    """``places``: what is said of the values that the expression refers to."""
     children = expression.get("children") or []
     match expression.get("expression_class"), expression.get("type"):
         case "BOUND_REF", _:
             index = int(expression.get("index", 0))
-            name = columns[index] if index < len(columns) else None
-            return Reading(name) if name is not None else None
+            return places[index] if index < len(places) else None
         case "BOUND_CONSTANT", _:
             return _number(expression["value"])
         case "BOUND_CASE", _:
-            return _clamped(expression, columns)
+            return _clamped(expression, places)
         case "BOUND_FUNCTION", "OPERATOR_CAST":
-            return _cast(expression, _read(children[0], columns), _type(children[0]))
+            return _cast(expression, _read(children[0], places), _type(children[0]))
+        case "BOUND_FUNCTION", "BOUND_FUNCTION" if _name(expression) in ("struct_pack", "list_value"):
+            return _packed(expression, children, places)
         case "BOUND_FUNCTION", "BOUND_FUNCTION" if len(children) == 1:
-            return _call(expression, _read(children[0], columns), _type(children[0]))
+            return _call(expression, _read(children[0], places), _type(children[0]))
         case "BOUND_FUNCTION", "BOUND_FUNCTION" if len(children) == 2:
-            first, second = (_read(child, columns) for child in children)
-            return _call_of_two(expression, children[0], first, second, _type(children[1]))
+            first = _read(children[0], places)
+            if isinstance(first, (_Fields, _Elements)):
+                return _taken(expression, first, children[1])
+            return _call_of_two(expression, children[0], first, _read(children[1], places), _type(children[1]))
+    return None
+
+
+def _packed(expression: Node, children: Sequence[Node], places: Sequence[_Said]) -> _Said:
+    """Repairs keep what they say often in a list of one, or a struct."""
+    said = [_read(child, places) for child in children]
+    if _name(expression) == "list_value":
+        return _Elements(said[0]) if len(said) == 1 else None
+    names = expression.get("named_arguments") or []
+    return _Fields(dict(zip(names, said, strict=True))) if len(names) == len(said) else None
+
+
+def _taken(expression: Node, first: _Fields | _Elements, second: Node) -> _Said:
+    name, value = _name(expression), (constant(second) or {}).get("value")
+    if isinstance(first, _Fields):
+        return first.by_name.get(str(value)) if name == "struct_extract" else None
+    if name == "array_extract":
+        return first.each if value == 1 else None
+    if name == "list_transform" and second.get("expression_class") == "BOUND_LAMBDA":
+        return _Elements(_read(second["lambda_expr"], [first.each]) if second.get("parameter_count") == 1 else None)
     return None
 
 
@@ -138,7 +182,7 @@ def _number(value: Node) -> Within | None:
     return Within(int(value.get("value", 0)), int(value.get("value", 0))) if kind in _INTEGERS else None
 
 
-def _cast(expression: Node, inner: Reading | Within | None, given: str) -> Reading | Within | None:
+def _cast(expression: Node, inner: _Said, given: str) -> _Said:
     result = _type(expression)
     if result in _INTEGERS:
         return Within(0, 1) if given == "BOOLEAN" else inner if given in _INTEGERS else None
@@ -147,7 +191,7 @@ def _cast(expression: Node, inner: Reading | Within | None, given: str) -> Readi
     return inner.rounded(_STEP_NS[result], _STEP_NS[result]) if isinstance(inner, Reading) else None
 
 
-def _call(expression: Node, inner: Reading | Within | None, given: str) -> Reading | None:
+def _call(expression: Node, inner: _Said, given: str) -> Reading | None:
     name = _name(expression)
     if not isinstance(inner, Reading):
         return None
@@ -157,9 +201,7 @@ def _call(expression: Node, inner: Reading | Within | None, given: str) -> Readi
     return inner if _MADE_OF_STEPS_NS.get(name) == inner.step_ns and given in _INTEGERS else None
 
 
-def _call_of_two(
-    expression: Node, argument: Node, first: Reading | Within | None, second: Reading | Within | None, given: str
-) -> Reading | Within | None:
+def _call_of_two(expression: Node, argument: Node, first: _Said, second: _Said, given: str) -> _Said:
     name, result = _name(expression), _type(expression)
     if isinstance(second, Reading) and result in _STEP_NS:
         size = None
@@ -189,32 +231,46 @@ def _call_of_two(
     return None
 
 
-def _clamped(expression: Node, columns: Sequence[str | None]) -> Reading | None:
+def _clamped(expression: Node, places: Sequence[_Said]) -> Reading | None:
     """A CASE that makes infinity of what is beyond a limit, and else is a reading."""
-    inner = reading_of(expression["else_expr"], columns)
+    inner = _read(expression["else_expr"], places)
     for check in expression["case_checks"]:
-        when, then = check["when_expr"], constant(check["then_expr"])
-        if (
-            inner is None
-            or then is None
-            or then["type"].get("id") not in _STEP_NS
-            or len(when.get("children") or []) != 2
-        ):
+        when, then = check["when_expr"], _moment(check["then_expr"])
+        if not isinstance(inner, Reading) or then is None or len(when.get("children") or []) != 2:
             return None
-        tested, limit = reading_of(when["children"][0], columns), constant(when["children"][1])
-        if tested is None or tested.column != inner.column or limit is None or limit["type"].get("id") not in _STEP_NS:
+        tested, limit = _read(when["children"][0], places), _moment(when["children"][1])
+        if not isinstance(tested, Reading) or tested.column != inner.column or limit is None:
             return None
-        limit_ns = int(limit.get("value", 0)) * _STEP_NS[limit["type"]["id"]]
+        limit_ns = limit * _STEP_NS[_type(when["children"][1])]
         # Infinity compares as true with every moment: what makes it must lie no further from them than the reading does.
-        if when.get("type") in _UP and then.get("value") == INT64_MAX:
+        if when.get("type") in _UP and then == INT64_MAX:
             above = max(inner.above, INT64_MAX - limit_ns + tested.above)
             inner = Reading(inner.column, inner.step_ns, inner.below, above)
-        elif when.get("type") in _DOWN and then.get("value") == -INT64_MAX:
+        elif when.get("type") in _DOWN and then == -INT64_MAX:
             below = max(inner.below, INT64_MAX + limit_ns + tested.below)
             inner = Reading(inner.column, inner.step_ns, below, inner.above)
         else:
             return None
-    return inner
+    return inner if isinstance(inner, Reading) else None
+
+
+def _moment(expression: Node) -> int | None:
+    """A constant time, in steps of its type. In a lambda it is the cast of a text still."""
+    step, value = _STEP_NS.get(_type(expression)), constant(expression)
+    if step is None or (value is not None and value.get("is_null")):
+        return None
+    if value is not None:
+        return int(value.get("value", 0))
+    text = (constant((expression.get("children") or [{}])[0]) or {}).get("value")
+    if expression.get("type") != "OPERATOR_CAST" or not isinstance(text, str):
+        return None
+    if text in _INFINITE:
+        return _INFINITE[text]
+    try:
+        since = datetime.fromisoformat(f"{text}+00:00") - _EPOCH
+    except ValueError:
+        return None
+    return (since // timedelta(microseconds=1)) * _US // step
 
 
 def _name(expression: Node) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import duckdb
 
 from lakehouse.engine.alike import Alike
-from lakehouse.engine.functions import CLOCK_KEYWORDS, words
+from lakehouse.engine.functions import CLOCK_KEYWORDS, outlined, words
 from lakehouse.engine.names import CATALOG_NAME, SCHEMA_NAME, bound_marks_as
 from lakehouse.engine.tree import Node, function_name, nodes, string_literal
 from lakehouse.engine.zones import elements, has_zone, refuse_zone
@@ -81,6 +81,7 @@ _TIMESTAMP_TYPE: Final = {
     "qualified_name": {"path": ["timestamp"]},
 }
 _ROUNDS_MAX: Final = 16  # a repaired sum of a sum of a sum … has nanoseconds that the one around it would lose
+_PLAN_CHARS_MAX: Final = 32 << 20  # of one look at a statement, as JSON; read, it takes some ten times of that
 BOUND_PLAN: Final = (
     "SELECT json_serialize_plan("
     "?::VARCHAR, optimize := false, skip_null := true, skip_empty := true, skip_default := true)"
@@ -203,7 +204,12 @@ def _plans(connection: Any, text: str) -> Any:
 
 def _plans_of(connection: Any, text: str) -> Any:
     try:
-        answer = json.loads(connection.execute(BOUND_PLAN, [text]).fetchall()[0][0])
+        plan = connection.execute(BOUND_PLAN, [outlined(text)]).fetchall()[0][0]
+        if len(plan) > _PLAN_CHARS_MAX:
+            raise UnsupportedError(
+                "the times of this statement are too many to look at: ask for fewer, or use subqueries"
+            )
+        answer = json.loads(plan)
     except duckdb.InterruptException:
         raise
     except (duckdb.Error, RecursionError, ValueError) as error:

@@ -7,6 +7,8 @@ from lakehouse.engine.functions.declare import Argument, ArrowFunction, Macro, O
 from lakehouse.engine.functions.registry import (
     functions_in,
     listed_functions,
+    outlined,
+    outlines,
     own_functions,
     read_by,
     reference_of,
@@ -42,6 +44,8 @@ __all__ = [
     "function_rules",
     "functions_in",
     "listed_functions",
+    "outlined",
+    "outlines",
     "own_functions",
     "read_by",
     "reference_of",

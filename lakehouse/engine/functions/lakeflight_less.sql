@@ -3,8 +3,14 @@
 -- example: lakeflight_less(TIMESTAMP_NS '2026-01-01 00:00:00.123456789', INTERVAL '500 years') = -infinity
 -- example: lakeflight_less(TIMESTAMP_NS '2026-01-01 00:00:00.123456789', INTERVAL 1 DAY) = 2025-12-31 00:00:00.123456789
 CREATE MACRO lakeflight_less(t, i) AS
-    CASE
-        WHEN lakeflight_us(t) - i > TIMESTAMP '2262-04-11 23:47:16.854774' THEN TIMESTAMP_NS 'infinity'
-        WHEN lakeflight_us(t) - i < TIMESTAMP '1677-09-21 00:12:43.145226' THEN TIMESTAMP_NS '-infinity'
-        ELSE make_timestamp_ns(epoch_us(lakeflight_us(t) - i) * 1000 + lakeflight_rest(t))
-    END;
+    list_transform(
+        list_transform(
+            [struct_pack(t := t, i := CAST(i AS INTERVAL))],
+            lambda given: struct_pack(us := lakeflight_floor(given.t) - given.i, rest := lakeflight_rest(given.t))
+        ),
+        lambda moved: CASE
+            WHEN moved.us > TIMESTAMP '2262-04-11 23:47:16.854774' THEN TIMESTAMP_NS 'infinity'
+            WHEN moved.us < TIMESTAMP '1677-09-21 00:12:43.145226' THEN TIMESTAMP_NS '-infinity'
+            ELSE make_timestamp_ns(epoch_us(moved.us) * 1000 + moved.rest)
+        END
+    )[1];

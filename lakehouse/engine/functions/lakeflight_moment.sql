@@ -1,5 +1,6 @@
 -- lakeflight_moment(text VARCHAR) -> TIMESTAMP_NS
 -- The moment that a text says; infinity where nanoseconds do not reach.
+-- Its argument is one of no rows, which the engine computes once and for all.
 -- example: lakeflight_moment('2026-01-01 00:00:00.123456789') = 2026-01-01 00:00:00.123456789
 -- example: lakeflight_moment('9999-12-31') = infinity
 CREATE MACRO lakeflight_moment(t) AS

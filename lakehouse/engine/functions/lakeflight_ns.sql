@@ -1,5 +1,6 @@
 -- lakeflight_ns(moment TIMESTAMP) -> TIMESTAMP_NS
 -- A coarser moment in nanoseconds; infinity where these do not reach.
+-- Its argument is one of no rows, which the engine computes once and for all.
 -- example: lakeflight_ns(DATE '9999-12-31') = infinity
 -- example: lakeflight_ns(DATE '0001-01-01') = -infinity
 -- example: lakeflight_ns(TIMESTAMP '2026-01-01 00:00:00.000001') = 2026-01-01 00:00:00.000001

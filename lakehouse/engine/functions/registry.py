@@ -14,11 +14,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, get_args
 
-from lakehouse.engine.functions.declare import Kind, Listing, Macro, OwnFunction, RelationFunction
+from lakehouse.engine.functions.declare import OUR_PREFIX, Kind, Listing, Macro, OwnFunction, RelationFunction
 from lakehouse.engine.relations import Call, Reference
 
 _PACKAGE: Final = __name__.rpartition(".")[0]
 _WORD: Final = re.compile(r"[a-z_][a-z0-9_]*")
+_OUTLINE_PREFIX: Final = "lakeshapes_"  # as long as the other, so that places stay
 _KEYED: Final = re.compile(r"(list|kind|example): (.+)")
 
 
@@ -89,6 +90,33 @@ def functions_in(text: str) -> list[OwnFunction]:
 
     add(_words(text))
     return list(found.values())
+
+
+def outlines() -> Iterator[str]:
+    """What makes stand-ins of the macros over times: of their arguments and their type, and a fraction of their plan.
+
+    They are for looking at what is around them and in their arguments; each argument is in them once.
+    """
+    for function in _outlined():
+        names = ", ".join(f"a{place}" for place in range(len(function.parameters)))
+        shape = outlined(f"{function.name}({names})")
+        yield f"CREATE MACRO {shape} AS [CAST(NULL AS {function.result})][CAST(hash({names}) AS BIGINT)]"
+
+
+def outlined(text: str) -> str:
+    """A text with the stand-ins in place of these macros. Everything in it stays in its place."""
+    return _calls_of_outlined().sub(_OUTLINE_PREFIX, text)
+
+
+@cache
+def _outlined() -> tuple[OwnFunction, ...]:
+    return tuple(one for one in own_functions() if one.is_private and "TIMESTAMP_NS" in one.signature)
+
+
+@cache
+def _calls_of_outlined() -> re.Pattern[str]:
+    names = "|".join(function.name.removeprefix(OUR_PREFIX) for function in _outlined())
+    return re.compile(rf"\b{OUR_PREFIX}(?=(?:{names})\()")
 
 
 def _words(text: str) -> Iterable[str]:

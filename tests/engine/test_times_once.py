@@ -1,0 +1,84 @@
+"""What repairs a time computes the time once: a drawn one stays the same one, and a sum of sums stays a small plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.engine.engine import QueryEngine
+from tests.support.engine_lake import CATALOG, T0, EngineLake, log_rows
+
+# Far apart, and with nanoseconds that a mixture of two of them would show.
+MOMENTS = ("2001-02-03 04:05:06.123456789", "2024-12-31 23:59:59.999999600", "1969-12-31 23:59:59.000000999")
+MADE_OF_A_TIME = (
+    "{} + INTERVAL 0 SECOND",
+    "INTERVAL 0 SECOND + {}",
+    "{} - INTERVAL 1 DAY",
+    "{}::TIMESTAMP",
+    "{}::TIMESTAMP_MS",
+    "{}::DATE",
+    "date_trunc('second', {})",
+    "hour({})",
+    "epoch_ms({})",
+    "{} - TIMESTAMP_NS '2000-01-01 00:00:00.0000005'",
+    "TIMESTAMP_NS '2000-01-01 00:00:00.0000005' - {}",
+    "age({}, TIMESTAMP_NS '2000-01-01 00:00:00.0000005')::VARCHAR",
+    "date_sub('hour', {}, TIMESTAMP_NS '2000-01-01 00:00:00.0000005')",
+    "date_sub('hour', TIMESTAMP_NS '2000-01-01 00:00:00.0000005', {})",
+)
+DAY_NS = 86_400_000_000_000
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[QueryEngine]:
+    engine = QueryEngine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def lake(tmp_path: Path, engine: QueryEngine) -> EngineLake:
+    return EngineLake(tmp_path, engine)
+
+
+def rows(table: Any) -> list[tuple[Any, ...]]:
+    """As text: what the values are is the engine's to say, and Python would round times."""
+    return list(zip(*(column.cast("string").to_pylist() for column in table.columns), strict=True))
+
+
+def added(terms: int) -> str:
+    return "time" + "".join(f" + INTERVAL {number} DAY" for number in range(1, terms + 1))
+
+
+@pytest.mark.parametrize("made", MADE_OF_A_TIME)
+def test_what_is_made_of_a_drawn_time_is_made_of_one_of_the_times(lake: EngineLake, made: str) -> None:
+    logs = lake.logs(lake.write(log_rows(200), "logs"))
+    spelled = ", ".join(made.format(f"TIMESTAMP_NS '{moment}'") for moment in MOMENTS)
+    known = rows(lake.table(f"SELECT {spelled} FROM log_entries LIMIT 1", logs))[0]
+    listed = ", ".join(f"TIMESTAMP_NS '{moment}'" for moment in MOMENTS)
+    drawn = f"list_extract([{listed}], 1 + CAST(floor(random() * {len(MOMENTS)} + 0 * level) AS INTEGER))"
+
+    found = {row[0] for row in rows(lake.table(f"SELECT {made.format(drawn)} FROM log_entries", logs))}
+
+    assert found == set(known)
+
+
+def test_a_long_sum_of_intervals_is_exact_and_its_bounds_are_read(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(40), "logs"))
+    moved = sum(range(1, 13)) * DAY_NS
+
+    found = lake.rows(f"SELECT epoch_ns({added(12)}) - epoch_ns(time) AS d FROM log_entries", logs)
+    where = f"{added(12)} >= make_timestamp_ns({T0 + moved})"
+    (reference,) = lake.engine.inspect(f"SELECT count(*) FROM log_entries WHERE {where}", None, CATALOG).references
+
+    assert found == [{"d": moved}] * 40
+    assert reference.range.begin_ns is not None and T0 - 50_000 <= reference.range.begin_ns <= T0
+
+
+def test_a_span_from_a_query_is_added(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(3), "logs"))
+    sql = "SELECT epoch_ns(time + (SELECT INTERVAL 1 DAY)) - epoch_ns(time) AS d FROM log_entries"
+    assert lake.rows(sql, logs) == [{"d": DAY_NS}] * 3
