@@ -498,6 +498,8 @@ _REASONS: Final = (
     (re.compile(r"certificate"), "the server's certificate is not trusted here"),
     (re.compile(r"domain name not found|name or service not known|nxdomain"), "no such host"),
 )
+# What gRPC says of a service that a port has not got, in its several languages.
+_OTHER_SERVICE: Final = re.compile(r"(?:method not found|unknown service|unknown method)[^()]*", re.IGNORECASE)
 _STOPPED: Final = re.compile(r"cancelling all calls")
 _LOST: Final = re.compile(
     r"stream removed|socket closed|connection reset|broken pipe|recvmsg|sendmsg|goaway|endpoint closing|transport closed"
@@ -541,6 +543,8 @@ def translated(error: Exception) -> ClientError:
     query_id = _QUERY_ID.search(message)
     if query_id is not None:
         message = message.replace(query_id[0], "", 1)
+    elif match and match["kind"].lower() == "unimplemented" and _OTHER_SERVICE.fullmatch(message):
+        kind, message = UnavailableError, "cannot connect: this is not a Flight port; is it the one of OTLP over gRPC?"
     elif kind is UnavailableError:
         message = _of_the_connection(message)
     return kind(message, query_id[1] if query_id else None)

@@ -35,7 +35,7 @@ class Writer(Protocol):
 
 
 TEXT_FORMATS: Final = ("table", "csv", "json", "jsonl")
-BINARY_FORMATS: Final = ("parquet", "arrow")
+BINARY_FORMATS: Final = ("parquet", "arrow", "arrows")
 FORMATS: Final = (*TEXT_FORMATS, *BINARY_FORMATS)
 
 
@@ -59,7 +59,9 @@ def binary_writer(name: str, schema: pa.Schema, target: BinaryIO) -> Writer:
         case "parquet":
             return ParquetWriter(schema, target)
         case "arrow":
-            return ArrowWriter(schema, target)
+            return ArrowWriter(pa.ipc.new_file(target, schema))
+        case "arrows":
+            return ArrowWriter(pa.ipc.new_stream(target, schema))
         case _:
             raise ValueError(f"not a binary format: {name!r}")
 
@@ -250,13 +252,13 @@ class ParquetWriter:
 
 
 class ArrowWriter:
-    """An Arrow IPC stream."""
+    """An Arrow IPC file (Feather, version 2), or a stream."""
 
-    def __init__(self, schema: pa.Schema, target: BinaryIO) -> None:
-        self._stream = pa.ipc.new_stream(target, schema)
+    def __init__(self, messages: Any) -> None:
+        self._messages = messages
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._stream.write_batch(batch)
+        self._messages.write_batch(batch)
 
     def finish(self) -> None:
-        self._stream.close()
+        self._messages.close()

@@ -1,7 +1,8 @@
 """``lakeflight query``: SQL to a running server, its rows to standard output or a file.
 
 Data goes to standard output alone; counts, progress and complaints go to standard error. Exit codes say whose turn it
-is: 0 done, 2 usage, 3 the statement, 4 access, 5 nobody answers or the server cannot now, 130 interrupted. Refuses to
+is: 0 done, 2 usage, 3 the statement, 4 access, 5 nobody answers or the server cannot now, 128 and its
+number after a signal (130 is Ctrl-C). Refuses to
 guess the zone of a time, and the format of a file with an ending that it does not know.
 """
 
@@ -25,9 +26,11 @@ from lakeflight.commands.terminal import (
     OK,
     UNAVAILABLE,
     USAGE,
+    Ended,
     UsageError,
     complain,
     ended_by_interrupts,
+    ends_raised,
     say,
     silence,
 )
@@ -37,7 +40,7 @@ SERVER_VARIABLE: Final = "LAKEFLIGHT_SERVER"
 TOKEN_VARIABLE: Final = "LAKEFLIGHT_TOKEN"
 DEFAULT_SERVER: Final = "grpc://127.0.0.1:50051"
 STATEMENT_BYTES_MAX: Final = 1 << 20
-_FORMATS: Final = ("table", "csv", "json", "jsonl", "parquet", "arrow")
+_FORMATS: Final = ("table", "csv", "json", "jsonl", "parquet", "arrow", "arrows")
 _SUFFIXES: Final = {
     ".csv": "csv",
     ".json": "json",
@@ -45,7 +48,7 @@ _SUFFIXES: Final = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".arrow": "arrow",
-    ".arrows": "arrow",
+    ".arrows": "arrows",
     ".txt": "table",
 }
 
@@ -59,7 +62,8 @@ examples:
 
 times: RFC 3339 with an offset (2026-01-31T12:00:00Z), a date (2026-01-31, UTC), now, now-2h
 spans of time: 30s, 15m, 1h, 7d, 2w, 1d12h
-exit codes: 0 done, 2 usage, 3 the statement failed, 4 access, 5 the server does not answer, or cannot now: try again
+exit codes: 0 done, 2 usage, 3 the statement failed, 4 access, 5 the server does not answer, or cannot now: try again,
+            128 + its number after a signal, whose file is then not written
 """
 
 
@@ -118,6 +122,14 @@ def run_query(args: argparse.Namespace) -> int:
     try:
         with ended_by_interrupts("lakeflight query"):
             _load_libraries()
+        with ends_raised():
+            return _answered(args)
+    except Ended as end:
+        return complain(end.word, end.code)
+
+
+def _answered(args: argparse.Namespace) -> int:
+    try:
         request = _request(args, os.environ, sys.stdin, time.time_ns())
     except UsageError as error:
         return complain(str(error), USAGE)
@@ -165,7 +177,7 @@ def _request(args: argparse.Namespace, environment: Mapping[str, str], stdin: Te
         raise UsageError(f"--limit must not be negative: {args.limit}")
     output = None if args.output in (None, "-") else args.output
     chosen = args.format or _format_of(output)
-    if chosen in ("parquet", "arrow") and output is None and sys.stdout.isatty():
+    if chosen in ("parquet", "arrow", "arrows") and output is None and sys.stdout.isatty():
         raise UsageError(f"{chosen} is not for a terminal: write it to a file with -o")
     return _Request(
         sql=_statement(args, stdin),

@@ -60,7 +60,8 @@ class Target:
             self._file = self._open(self._output)  # closed by __exit__
         binary: BinaryIO = self._file if self._file is not None else sys.stdout.buffer
         if self._format in output.BINARY_FORMATS:
-            return output.binary_writer(self._format, schema, binary)
+            is_read_as_it_comes = self._format == "arrow" and self._path is None  # a file's index would be out of reach
+            return output.binary_writer("arrows" if is_read_as_it_comes else self._format, schema, binary)
         if self._file is not None:
             self._text = io.TextIOWrapper(binary, encoding="utf-8", newline="", errors="replace")
         else:

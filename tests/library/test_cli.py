@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
@@ -118,7 +119,7 @@ def test_parameters_are_bound_by_position(server: FakeFlight) -> None:
     assert server.asked.parameters == [[17, "x=y"]]
 
 
-@pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "rows.csv", "rows.jsonl", "rows.json"])
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "rows.arrows", "rows.csv", "rows.jsonl", "rows.json"])
 def test_a_file_gets_the_format_of_its_suffix(
     server: FakeFlight, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +131,9 @@ def test_a_file_gets_the_format_of_its_suffix(
         case ".parquet":
             rows = pq.read_table(path).to_pylist()
         case ".arrow":
+            assert feather.read_table(path).to_pylist() == ROWS.to_pylist()
+            rows = pa.ipc.open_file(path.read_bytes()).read_all().to_pylist()
+        case ".arrows":
             rows = pa.ipc.open_stream(path.read_bytes()).read_all().to_pylist()
         case ".json":
             rows = json.loads(path.read_text())
@@ -147,7 +151,7 @@ def test_what_is_no_regular_file_is_written_into_and_stays(server: FakeFlight, t
     """A device that was replaced by a file would be lost to everybody."""
     fifo = tmp_path / "rows"
     os.mkfifo(fifo)
-    for format in ("csv", "parquet"):
+    for format in ("csv", "parquet", "arrow"):
         read: list[bytes] = []
         reader = threading.Thread(target=lambda into: into.append(fifo.read_bytes()), args=(read,))
         reader.start()
@@ -157,6 +161,8 @@ def test_what_is_no_regular_file_is_written_into_and_stays(server: FakeFlight, t
         reader.join(10)
         if format == "csv":
             assert read == [b"n,msg\n1,a\n20,b\n"]
+        elif format == "arrow":  # what is read as it comes is a stream
+            assert pa.ipc.open_stream(read[0]).read_all().to_pylist() == ROWS.to_pylist()
         else:
             assert pq.read_table(io.BytesIO(read[0])).to_pylist() == ROWS.to_pylist()
     assert stat.S_ISFIFO(fifo.stat().st_mode)
@@ -388,7 +394,17 @@ def test_control_c_stops_the_statement_at_once(server: FakeFlight) -> None:
     assert (running.returncode, out, err) == (terminal.INTERRUPTED, "", "lakeflight query: interrupted\n")
 
 
-def test_control_c_while_a_file_is_written_leaves_nothing(server: FakeFlight, tmp_path: Path) -> None:
+_ENDS = {
+    signal.SIGINT: "lakeflight query: interrupted\n",
+    signal.SIGTERM: "lakeflight query: terminated\n",
+    signal.SIGHUP: "lakeflight query: the terminal is gone\n",
+}
+
+
+@pytest.mark.parametrize("number", _ENDS)
+def test_a_signal_to_end_while_a_file_is_written_leaves_nothing(
+    server: FakeFlight, tmp_path: Path, number: signal.Signals
+) -> None:
     batch = pa.record_batch({"n": list(range(100_000))})
     server.answers[None] = Laid([batch] * 20, pause_s=0.1)
     running = program("SELECT 1", "-o", str(tmp_path / "big.parquet"))
@@ -398,15 +414,34 @@ def test_control_c_while_a_file_is_written_leaves_nothing(server: FakeFlight, tm
         time.sleep(0.02)
     time.sleep(0.5)
 
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     out, err = running.communicate(timeout=10)
 
-    assert (running.returncode, out, err) == (terminal.INTERRUPTED, "", "lakeflight query: interrupted\n")
+    assert (running.returncode, out, err) == (128 + number, "", _ENDS[number])
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_hangup_that_is_ignored_stops_nothing(server: FakeFlight, tmp_path: Path) -> None:
+    """As under ``nohup``."""
+    server.answers[None] = Laid([ROWS] * 20, pause_s=0.1)
+    path = tmp_path / "rows.csv"
+    running = subprocess.Popen(
+        ["sh", "-c", 'trap "" HUP; exec "$0" -m lakeflight query "SELECT 1" -o "$1"', sys.executable, str(path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+    running.send_signal(signal.SIGHUP)
+
+    assert running.wait(20) == terminal.OK
+    assert len(path.read_text().splitlines()) == 41
+
+
+@pytest.mark.parametrize("number", _ENDS)
 @pytest.mark.parametrize("command", ["lakeflight.__main__", "server.__main__"])
-def test_control_c_while_libraries_load_is_one_line(command: str) -> None:
+def test_a_signal_to_end_while_libraries_load_is_one_line(command: str, number: signal.Signals) -> None:
     """In the middle of an import it would be a traceback, or an ImportError of somebody who knows no interrupts."""
     starting = subprocess.Popen(
         [sys.executable, "-c", _SLOW_IMPORT, command],
@@ -418,10 +453,10 @@ def test_control_c_while_libraries_load_is_one_line(command: str) -> None:
     assert starting.stdout is not None
     assert starting.stdout.readline() == "loading\n"
 
-    starting.send_signal(signal.SIGINT)
+    starting.send_signal(number)
     _, err = starting.communicate(timeout=5)
 
-    assert (starting.returncode, err) == (terminal.INTERRUPTED, "lakeflight query: interrupted\n")
+    assert (starting.returncode, err) == (128 + number, _ENDS[number])
 
 
 _SLOW_IMPORT = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import warnings
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
 
+import grpc.aio
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
@@ -324,6 +326,21 @@ def test_what_happened_to_a_connection_is_said_in_words(transport: str, meaning:
     )
 
     assert (type(error), str(error), error.query_id) == (UnavailableError, meaning, None)
+
+
+def test_a_port_of_another_grpc_service_is_no_flight_port() -> None:
+    async def ask() -> str:
+        other = grpc.aio.server()
+        port = other.add_insecure_port("127.0.0.1:0")
+        await other.start()
+        try:
+            with connect(f"127.0.0.1:{port}") as lake, pytest.raises(UnavailableError) as caught:
+                await asyncio.to_thread(lake.query, "SELECT 1")
+            return str(caught.value)
+        finally:
+            await other.stop(None)
+
+    assert asyncio.run(ask()) == "cannot connect: this is not a Flight port; is it the one of OTLP over gRPC?"
 
 
 @pytest.mark.parametrize("midway", [False, True])

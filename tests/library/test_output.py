@@ -170,7 +170,7 @@ def test_columns_of_one_name_stay_apart_in_json() -> None:
     assert json.loads(written("jsonl", batch)) == {"a": 1, "a_2": 2, "a_2_2": 3}
 
 
-@pytest.mark.parametrize("name", ["parquet", "arrow"])
+@pytest.mark.parametrize("name", ["parquet", "arrow", "arrows"])
 def test_files_hold_the_batches_as_they_are(name: str) -> None:
     target = io.BytesIO()
     writer = binary_writer(name, BATCH.schema, target)
@@ -179,11 +179,12 @@ def test_files_hold_the_batches_as_they_are(name: str) -> None:
     writer.write(BATCH)
     writer.finish()
 
-    read = (
-        pq.read_table(pa.BufferReader(target.getvalue()))
-        if name == "parquet"
-        else pa.ipc.open_stream(target.getvalue()).read_all()
-    )
+    readers = {
+        "parquet": lambda file: pq.read_table(pa.BufferReader(file)),
+        "arrow": lambda file: pa.ipc.open_file(file).read_all(),
+        "arrows": lambda file: pa.ipc.open_stream(file).read_all(),
+    }
+    read = readers[name](target.getvalue())
     assert read.to_pylist() == [*BATCH.to_pylist(), *BATCH.to_pylist()]
 
 
