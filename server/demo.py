@@ -39,7 +39,7 @@ import adbc_driver_flightsql.dbapi as flight_sql
 
 with flight_sql.connect("{flight}", autocommit=True) as connection, connection.cursor() as cursor:
     cursor.execute("SELECT name, count(*) AS calls, sum(duration) / 1e6 AS total_ms"
-                   " FROM view_instance('thread_spans', '{stream}') GROUP BY name ORDER BY total_ms DESC")
+                   " FROM view_instance('thread_spans', '{stream}') WHERE depth > 0 GROUP BY name ORDER BY total_ms DESC")
     for row in cursor.fetchall():
         print(row)
 PY
@@ -88,13 +88,14 @@ def stop_demo(data_dir: Path) -> int:
     """End the demo's server; 0 also if none runs."""
     server = _running(data_dir)
     if server is None:
-        print("no demo server is running")
+        kept = f"; its data is still there: {data_dir}" if data_dir.exists() else ""
+        print(f"no demo server is running{kept}")
         return 0
     os.kill(server.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_S
     while time.monotonic() < deadline:
         if not (data_dir / "server.json").exists() and not _is_alive(server.pid):
-            print("the demo server has stopped; its data is still there")
+            print(f"the demo server has stopped; its data is still there: {data_dir}")
             return 0
         time.sleep(0.05)
     print(f"lakeflight: the demo server (process {server.pid}) did not stop within {STOP_S:g} s", file=sys.stderr)

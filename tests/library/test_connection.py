@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
+import lakeflight
 from lakeflight.connection import (
     AccessError,
     ClientError,
@@ -280,6 +281,11 @@ def test_what_pyarrow_says_of_data_loss_and_full_servers_is_told_apart() -> None
 
     assert (type(lost), str(lost)) == (IncompleteResultError, "missing 3")
     assert (type(full), str(full)) == (LimitReachedError, "rows: 5 > 4")
+
+
+def test_the_package_lists_what_it_offers() -> None:
+    assert set(lakeflight.__all__) <= set(dir(lakeflight))
+    assert lakeflight.connect is connect
 
 
 def test_nobody_there_is_one_short_sentence() -> None:
