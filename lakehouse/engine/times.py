@@ -338,6 +338,8 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
         if one.what == "offset":
             refuse_zone(one.source)
         part = parts.get(one.place) if one.place is not None else None
+        if part is not None and not one.function and part.is_argument_of_a_cast:  # in a lambda a cast has this place
+            part = _Part(part.around, {"": part.around}, "", part.around, ())
         if part is not None:
             twins = [
                 twin for twin in part.twins(alike, of_itself=_is_of_itself(part.node, one)) if id(twin.node) not in done
@@ -382,6 +384,10 @@ class _Part:
     key: Any
     around: Node
     way: tuple[Any, ...]
+
+    @property
+    def is_argument_of_a_cast(self) -> bool:
+        return self.key == "child" and _is_coarse_cast(self.around) and not _cast_target(self.node)
 
     def wrap(self, name: str) -> None:
         self.holder[self.key] = _around(self.node, name)

@@ -36,6 +36,11 @@ _OTHER_WAY: Final[dict[tuple[str, str], str]] = {
     ("INTERVAL", "BIGINT"): "use epoch_ns",
     ("INTERVAL", "DOUBLE"): "use epoch",
 }
+# Of a date or a coarser time that is compared with one in nanoseconds; the engine talks about the numbers that they are kept in.
+_BEYOND_NANOSECONDS: Final = re.compile(
+    r"Type INT(?:32|64) with value (\S+(?: [0-9:.]+)?) can't be cast .*the destination type INT64"
+    "|Could not convert Timestamp to higher precision"
+)
 _KIND: Final = re.compile(
     r"\s*(?:[A-Za-z_]+Exception:\s*)?((?:[A-Z][A-Za-z]*|INTERRUPT|INTERNAL)(?: [A-Za-z]+){0,3} Error): ?"
 )
@@ -114,6 +119,12 @@ def _curated(text: str, match: re.Match[str] | None, paths: Iterable[str]) -> st
     cast = _MISSING_CAST.search(line)
     if cast is not None and (way := _OTHER_WAY.get((cast.group(1), cast.group(2)))):
         line = f"{line}: {way}"
+    beyond = _BEYOND_NANOSECONDS.search(line)
+    if beyond is not None and ("higher precision" in line or beyond.group(1).count("-") >= 2):
+        line = (
+            f"the time {beyond.group(1) or 'of a subquery or a column'} lies beyond the years 1677 to 2262, "
+            "which nanoseconds do not reach: compare it with CAST(… AS TIMESTAMP)"
+        )
     for path in paths:
         line = line.replace(path, "a partition file")
     return without_our_names(line)[:_MESSAGE_CHARS_MAX]

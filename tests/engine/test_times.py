@@ -613,6 +613,45 @@ def test_a_text_without_a_zone_or_read_with_it_is_a_time(lake: EngineLake, expre
     assert str(lake.rows(f"SELECT CAST({expression} AS VARCHAR) AS v FROM log_entries", logs)[0]["v"]) == answer
 
 
+@pytest.mark.parametrize(
+    ("body", "exact"),
+    [
+        ("x::DATE::VARCHAR", "strftime(time::TIMESTAMP, '%Y-%m-%d')"),
+        ("epoch_us(x::TIMESTAMP)", "epoch_us(time)"),
+        ("epoch_ns(x::TIMESTAMP_S)", "epoch_ns(date_trunc('second', time))"),
+        ("epoch_ns(x::TIMESTAMP::TIMESTAMP_MS)", "epoch_ns(date_trunc('millisecond', time))"),
+        ("epoch_us(CAST(x + INTERVAL 1 SECOND AS TIMESTAMP))", "epoch_us(time) + 1000000"),
+        ("hour(x)", "hour(time)"),
+    ],
+)
+def test_casts_in_lambdas_are_exact(lake: EngineLake, moments: Any, body: str, exact: str) -> None:
+    where = "FROM log_entries WHERE time BETWEEN '1900-01-01' AND '2100-01-01'"
+
+    [found] = lake.rows(f"SELECT list_transform(list(time), lambda x: {body}) = list({exact}) AS v {where}", moments)
+    [said] = lake.rows(f"SELECT [{body} FOR x IN list(time)] = list({exact}) AS v {where}", moments)
+    assert (found, said) == ({"v": True}, {"v": True})
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "time < ALL (SELECT DATE '9999-12-31')",
+        "time IN (SELECT DATE '9999-12-31')",
+        "time < (SELECT TIMESTAMP '9999-12-31 10:00:00')",
+    ],
+)
+def test_a_time_that_nanoseconds_do_not_reach_is_named_with_a_way_out(lake: EngineLake, condition: str) -> None:
+    logs = lake.logs(lake.write(log_rows(1), "one"))
+
+    with pytest.raises(
+        QueryError, match=r"lies beyond the years 1677 to 2262, .*: compare it with CAST\(… AS TIMESTAMP\)"
+    ):
+        lake.rows(f"SELECT count(*) FROM log_entries WHERE {condition}", logs)
+    assert lake.rows(
+        f"SELECT count(*) AS n FROM log_entries WHERE {condition.replace('time', 'time::TIMESTAMP', 1)}", logs
+    )
+
+
 def test_a_time_of_another_type_in_another_select_is_left_alone(lake: EngineLake) -> None:
     logs = lake.logs(lake.write(log_rows(2), "two"))
     sql = """WITH texts AS (SELECT '2024-01-01' AS time) SELECT time::DATE AS d, (SELECT time::DATE FROM texts) AS e, count(*) AS n
