@@ -24,6 +24,7 @@ from lakehouse.engine.functions import (
     PLAIN_NAME,
     Verdict,
     function_rules,
+    own_functions,
     read_by,
     relation_functions,
     words,
@@ -48,6 +49,7 @@ from lakehouse.errors import (
     UnknownViewError,
 )
 
+_ENGINE_SCHEMAS: Final = ("system", "pg_catalog")
 _QUERY_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE", "VALUES_NODE"})
 _TABLE_REFERENCES: Final = frozenset(
     {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "SHOW_REF"}
@@ -431,11 +433,21 @@ class _Walk:
         if rule is None or not PLAIN_NAME.match(written) or rule.verdict not in (Verdict.ALLOW, Verdict.TABLE):
             reason = f": {rule.reason}" if rule is not None and rule.reason else ""
             raise ForbiddenSqlError(f"function {written!r} is not allowed{reason}")
+        self._engine_clock(node, written, name)
         if name in CALLS_BY_NAME:
             self._called_by_name(written, node.get("arguments") or [])
         if name in CALLS_BY_STRUCTURE:
             self._called_by_structure(written, node.get("arguments") or [])
         self._functions.add(name)
+
+    def _engine_clock(self, node: Node, written: str, name: str) -> None:
+        """What would reach the engine's own clock, or any function of the engine that one of ours stands before."""
+        schemas = [str(part).lower() for part in ((node.get("qualified_name") or {}).get("path") or [])[:-1]]
+        if schemas and schemas[0] in _ENGINE_SCHEMAS and name in _own_names():
+            raise ForbiddenSqlError(f"function {'.'.join(schemas)}.{written} is not allowed: write {written}")
+        is_method = bool(schemas) and schemas[-1] not in (*_ENGINE_SCHEMAS, SCHEMA_NAME)
+        if name == "age" and len(node.get("arguments") or []) + is_method == 1:
+            raise ForbiddenSqlError("age of one time follows the engine's own clock: write age(today(), …)")
 
     def _called_by_name(self, written: str, arguments: list[Node]) -> None:
         """``list_aggregate(list, 'sum')`` would reach every aggregate; as a method, the list is not an argument."""
@@ -540,6 +552,11 @@ def nearest(name: str, known: Collection[str]) -> str | None:
     """The known name that a misspelt one is likeliest to mean; ``None``: none is near."""
     found = get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.75)
     return found[0] if found else None
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    return frozenset(function.name for function in own_functions())
 
 
 @cache

@@ -36,10 +36,10 @@ CALLS_BY_STRUCTURE: Final = frozenset({"json_transform", "json_transform_strict"
 CLOCK_FUNCTIONS: Final = words(
     """
     now today ago current_date current_timestamp localtimestamp get_current_timestamp transaction_timestamp
-    current_localtimestamp
+    current_localtimestamp get_current_time current_localtime
     """
 )
-CLOCK_KEYWORDS: Final = frozenset({"current_timestamp", "current_date", "localtimestamp"})
+CLOCK_KEYWORDS: Final = frozenset({"current_timestamp", "current_date", "localtimestamp", "current_time", "localtime"})
 
 
 class Verdict(Enum):
