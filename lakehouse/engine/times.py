@@ -100,7 +100,7 @@ class _Place:
 class _Found:
     """Something in a bound plan that has to do with times, and where it came from."""
 
-    what: str  # lost, nested, rounded, far, zone, offset, text
+    what: str  # lost, nested, rounded, range, far, zone, offset, text
     place: _Place | None
     function: str = ""  # that the cast is an argument of
     types: tuple[str, ...] = ()  # of all of its arguments, as it takes them
@@ -224,8 +224,13 @@ def _findings(plans: Any) -> Iterator[_Found]:
             yield from _of_text(node)
     casts: list[_Found] = []
     arguments: set[int] = set()  # ids of casts that were met as somebody's argument, before themselves
+    ranges: set[int] = set()  # ids of what stands in the spans of windows
     for node in nodes(plans):
         kind = str(node.get("type"))
+        if id(node) in ranges:
+            continue
+        if (node.get("sql_range_order_type") or {}).get("id") in _FINE:
+            yield from _ranges(node, ranges)
         if kind == "OPERATOR_CAST":
             if id(node) not in arguments:
                 casts += _cast(node, "", (), False)
@@ -239,6 +244,18 @@ def _findings(plans: Any) -> Iterator[_Found]:
                     arguments.add(id(child))
                     yield from _cast(child, name, types, kind.startswith("COMPARE_"))
     yield from casts
+
+
+def _ranges(window: Node, seen: set[int]) -> Iterator[_Found]:
+    """The spans that a window reaches over from a time, which the engine subtracts and adds in microseconds."""
+    for key in ("start_expr", "end_expr"):
+        moved = window.get(key)
+        if moved is None:
+            continue
+        seen.update(map(id, nodes(moved)))
+        [sum_, *_] = moved.get("children") or [{}]
+        spans = [child for child in sum_.get("children") or [] if child.get("type") != "OPERATOR_CAST"]
+        yield _Found("range", _place(spans[0]) if len(spans) == 1 else None, "RANGE")
 
 
 def _cast(node: Node, function: str, types: tuple[str, ...], is_compared: bool) -> Iterator[_Found]:
@@ -358,6 +375,9 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
             changed |= _zoned(part)
         elif one.what == "text":
             _guard(part)
+            changed = True
+        elif one.what == "range":
+            _reach(part, one)
             changed = True
         elif one.what == "rounded":
             _round_down(part, one)
@@ -496,6 +516,17 @@ def _lost(part: _Part, one: _Found) -> None:
         part.wrap("lakeflight_whole_us")
     else:
         raise _loses(one)
+
+
+def _reach(part: _Part, one: _Found) -> None:
+    """A window over times reaches over the same rows as one over their nanoseconds, unless its span is of months."""
+    window = part.around
+    orders = window.get("orders") or []
+    if window.get("class") != "WINDOW" or len(orders) != 1 or _depends_on_rows(part.node):
+        raise _loses(one)
+    if function_name(orders[0]["expression"]) != "epoch_ns":
+        orders[0]["expression"] = _call("epoch_ns", orders[0]["expression"])
+    part.wrap("lakeflight_range")
 
 
 def _guard(part: _Part) -> None:

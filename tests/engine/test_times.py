@@ -220,7 +220,8 @@ def test_buckets_hold_what_belongs_to_them(lake: EngineLake, moments: Any) -> No
         "[time]::DATE[]",
         "{'a': time}::STRUCT(a TIMESTAMP)",
         "year(COLUMNS('time'))",
-        "sum(level) OVER (ORDER BY time RANGE BETWEEN INTERVAL 1 HOUR PRECEDING AND CURRENT ROW)",
+        "sum(level) OVER (ORDER BY time RANGE BETWEEN INTERVAL 1 MONTH PRECEDING AND CURRENT ROW)",
+        "sum(level) OVER (ORDER BY time RANGE BETWEEN to_seconds(level) PRECEDING AND CURRENT ROW)",
     ],
 )
 def test_what_would_lose_nanoseconds_is_refused_with_a_way_out(lake: EngineLake, moments: Any, expression: str) -> None:
@@ -650,6 +651,29 @@ def test_a_time_that_nanoseconds_do_not_reach_is_named_with_a_way_out(lake: Engi
     assert lake.rows(
         f"SELECT count(*) AS n FROM log_entries WHERE {condition.replace('time', 'time::TIMESTAMP', 1)}", logs
     )
+
+
+@pytest.mark.parametrize(
+    ("frame", "least", "most"),
+    [
+        ("time RANGE BETWEEN INTERVAL 2 SECOND PRECEDING AND CURRENT ROW", -2 * SECOND, 0),
+        ("time RANGE BETWEEN CURRENT ROW AND '2 seconds'::INTERVAL FOLLOWING", 0, 2 * SECOND),
+        ("time RANGE BETWEEN to_microseconds(1) PRECEDING AND INTERVAL 1 DAY FOLLOWING", -1_000, DAY),
+        ("time DESC RANGE BETWEEN INTERVAL 2 SECOND PRECEDING AND CURRENT ROW", 0, 2 * SECOND),
+        ("time RANGE BETWEEN UNBOUNDED PRECEDING AND INTERVAL '0 seconds' FOLLOWING", -DAY, 0),
+    ],
+)
+def test_a_window_reaches_over_a_span_to_the_nanosecond(lake: EngineLake, frame: str, least: int, most: int) -> None:
+    times = [
+        T0 + offset for offset in (0, 1, 999, 1_000, 1_001, 2 * SECOND - 1, 2 * SECOND, 2 * SECOND + 1, 4 * SECOND + 1)
+    ]
+    rows = log_rows(len(times)).set_column(LOGS.get_field_index("time"), LOGS.field("time"), pa.array(times, TIME))
+    logs = lake.logs(lake.write(rows, "spans of time"))
+    sql = f"SELECT count(*) OVER (ORDER BY {frame}) AS n, min(time) OVER w AS t FROM log_entries WINDOW w AS (ORDER BY {frame})"
+
+    found = sorted((row["t"], row["n"]) for row in lake.rows(sql, logs))
+    reached = [[other for other in times if least <= other - time <= most] for time in times]
+    assert found == sorted((min(others), len(others)) for others in reached)
 
 
 def test_a_time_of_another_type_in_another_select_is_left_alone(lake: EngineLake) -> None:
