@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, product
+from itertools import combinations, islice, product
 from typing import Any, Final
 
 import duckdb
@@ -33,6 +33,8 @@ from lakehouse.engine.values import UNTYPED, BoundType, BoundValue, bound_type
 
 _FIRST_SENTINEL: Final = 912_345_001
 _ATTEMPTS_MAX: Final = 48  # about a third of a millisecond each
+# Each attempt writes and binds the whole statement: a thousand nodes of its tree are some thirty milliseconds of it.
+_ATTEMPTED_NODES_MAX: Final = 20_000
 _TEXT: Final = pa.string()
 # What is tried where text does not bind, the likeliest first. A number declared as int64 is accepted from every client.
 _CANDIDATES: Final = (
@@ -199,7 +201,9 @@ class Parameters:
         ]
         open_numbers = [n for n, one in enumerate(types, 1) if one is None and n not in self._named]
         complaint: duckdb.Error | None = None
-        for guess in _guesses(open_numbers):
+        size = sum(1 for _ in nodes(self._checked.tree))
+        attempts = min(_ATTEMPTS_MAX, 1 + _ATTEMPTED_NODES_MAX // size)
+        for guess in islice(_guesses(open_numbers), attempts):
             tried = [guess.get(n, one) for n, one in enumerate(types, 1)]
             try:
                 contexts = self._contexts(tried)
@@ -293,13 +297,9 @@ def _sql_type(kind: Node) -> str:
 def _guesses(numbers: Sequence[int]) -> Iterator[dict[int, BoundType]]:
     """Types for some parameters while the others are text: the fewest first."""
     candidates = [bound_type(kind, 0) for kind in _CANDIDATES]
-    tried = 0
     for size in range(len(numbers) + 1):
         for chosen in combinations(numbers, size):
             for kind in product(candidates, repeat=size) if size < 2 else ((one,) * size for one in candidates):
-                tried += 1
-                if tried > _ATTEMPTS_MAX:
-                    return
                 yield dict(zip(chosen, kind, strict=True))
 
 
