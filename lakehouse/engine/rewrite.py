@@ -21,6 +21,7 @@ from lakehouse.errors import UnsupportedError
 _PARSE: Final = "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)"
 _WRITE: Final = "SELECT json_deserialize_sql(tree::JSON) FROM (SELECT unnest(?::VARCHAR[]) AS tree)"
 _EXPRESSIONS_MAX: Final = 256
+_NAMES_CHARS_MAX: Final = 4 << 20  # of columns without a name; four times what a statement has, so that they are nested
 _NAMED_BY_THEMSELVES: Final = frozenset({"COLUMN_REF", "STAR"})
 
 Substitute = Callable[[Node], Node]  # a parameter's node -> what stands in its place
@@ -67,15 +68,22 @@ def rewritten(
 
 
 def _name_items(connection: Any, tree: Node) -> None:
-    """Columns without a name get the one that the user's text gives them, before the text is another."""
+    """Columns without a name get the one that the user's text gives them, before the text is another.
+
+    That of a subquery in an expression is seen by nobody, and each would repeat all that is nested in it.
+    """
+    unseen = {id((node.get("subquery") or {}).get("node")) for node in nodes(tree) if node.get("class") == "SUBQUERY"}
     items = [
         item
         for node in nodes(tree)
-        if node.get("type") == "SELECT_NODE"
+        if node.get("type") == "SELECT_NODE" and id(node) not in unseen
         for item in node.get("select_list") or []
         if not item.get("alias") and item.get("class") not in _NAMED_BY_THEMSELVES and not may_widen(item)
     ]
-    for item, text in zip(items, _written(connection, [_select(item) for item in items]), strict=True):
+    texts = _written(connection, [_select(item) for item in items])
+    if sum(map(len, texts)) > _NAMES_CHARS_MAX:
+        raise UnsupportedError("columns of nested queries would be called by all of their text: name them with AS")
+    for item, text in zip(items, texts, strict=True):
         item["alias"] = text.removeprefix("SELECT ")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lakehouse.engine.engine import QueryEngine
-from tests.support.engine_lake import CATALOG, T0, EngineLake, log_rows
+from lakehouse.errors import UnsupportedError
+from tests.support.engine_lake import CATALOG, T0, EngineLake, log_rows, schema_of
 
 # Far apart, and with nanoseconds that a mixture of two of them would show.
 MOMENTS = ("2001-02-03 04:05:06.123456789", "2024-12-31 23:59:59.999999600", "1969-12-31 23:59:59.000000999")
@@ -82,3 +83,29 @@ def test_a_span_from_a_query_is_added(lake: EngineLake) -> None:
     logs = lake.logs(lake.write(log_rows(3), "logs"))
     sql = "SELECT epoch_ns(time + (SELECT INTERVAL 1 DAY)) - epoch_ns(time) AS d FROM log_entries"
     assert lake.rows(sql, logs) == [{"d": DAY_NS}] * 3
+
+
+def test_names_of_nested_columns_do_not_repeat_what_is_in_them(engine: QueryEngine) -> None:
+    """Each level was called by the text of all below it: twenty of them took a gigabyte."""
+    long = f"'{'x' * 400_000}'"
+    scalar = f"(SELECT {long} || time::DATE FROM log_entries LIMIT 1)"
+    for _ in range(15):
+        scalar = f"(SELECT {scalar} || time::DATE FROM log_entries LIMIT 1)"
+    table = f"SELECT {long} || time::DATE FROM log_entries"
+    for _ in range(15):
+        table = f"SELECT (SELECT 'a' FROM ({table}) LIMIT 1) || time::DATE FROM log_entries"
+
+    (field,) = schema_of(engine.inspect(f"SELECT {scalar} AS s", None, CATALOG).schema)
+    with pytest.raises(UnsupportedError, match="name them with AS"):
+        engine.inspect(table, None, CATALOG)
+
+    assert field.name == "s"
+
+
+def test_a_column_without_a_name_keeps_that_of_the_text_around_its_subqueries(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(1), "logs"))
+    plain = "SELECT (SELECT year(DATE '2020-01-01')) + 1 FROM log_entries"
+    made = "SELECT (SELECT year(time)) + 1 FROM log_entries"
+
+    assert lake.table(plain, logs).column_names == ["((SELECT \"year\"(CAST('2020-01-01' AS DATE))) + 1)"]
+    assert lake.table(made, logs).column_names == ['((SELECT "year"("time")) + 1)']
