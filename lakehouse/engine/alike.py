@@ -64,6 +64,8 @@ class Alike:
         names = [str(name).lower() for name in part.get("column_names") or []]
         if names and scopes and (scopes[0], names[-1]) in bare:
             return ("column", names[-1])
+        if len(names) > 1:
+            return ("column", *names[-2:])  # main.log_entries.time is log_entries.time
         return tuple(
             (key, self._said(value, fold=key in _NAMES or key == "column_names"))
             for key, value in sorted(part.items())

@@ -344,6 +344,21 @@ def _repair(tree: Node, found: list[_Found]) -> bool:
     if any(one.what == "lost" for one in found):  # what is far is another question once these are repaired
         found = [one for one in found if one.what != "far"]
     parts = _parts(tree, {one.place for one in found})
+    named = {
+        str(item["alias"]).lower() for node in nodes(tree) for item in node.get("select_list") or [] if "alias" in item
+    }
+    # What is found at the name of a column of the result was copied there, and is repaired where it comes from.
+    copies: list[_Found] = []
+    others: list[_Found] = []
+    for one in found:
+        names = parts[one.place].node.get("column_names") or [] if one.place in parts else []
+        (copies if len(names) == 1 and str(names[0]).lower() in named else others).append(one)
+    return _repair_parts(tree, others, parts) or _repair_parts(tree, copies, parts)
+
+
+def _repair_parts(tree: Node, found: list[_Found], parts: dict[_Place | None, _Part]) -> bool:
+    if not found:
+        return False
     alike = Alike(tree)
     changes: list[tuple[_Part, _Found]] = []
     done: set[int] = set()

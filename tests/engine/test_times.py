@@ -455,6 +455,18 @@ def text_rows(table: Any) -> list[list[str]]:
     return [[str(value) for value in row] for row in zip(*(column.to_pylist() for column in columns), strict=True)]
 
 
+def test_a_name_of_the_result_is_repaired_where_it_comes_from(lake: EngineLake, grouped: Any) -> None:
+    for sql in (
+        "SELECT time::DATE AS d, count(*) FROM log_entries WHERE d = '2023-11-14' GROUP BY d HAVING d > '2000-01-01' ORDER BY d",
+        "SELECT date_trunc('second', time) AS s, hour(s) FROM log_entries WHERE second(s) < 25 ORDER BY s",
+        "SELECT hour(time) AS time, count(*) FROM log_entries GROUP BY ALL",
+        "SELECT time::DATE AS d, msg FROM log_entries WHERE d < '9999-12-31' ORDER BY msg",
+        "SELECT date_trunc('second', main.log_entries.time), count(*) FROM log_entries "
+        "GROUP BY date_trunc('second', log_entries.time) ORDER BY 1",
+    ):
+        assert text_rows(lake.table(sql, grouped[0])) == text_rows(grouped[1].execute(sql).to_arrow_table()), sql
+
+
 def test_a_group_by_a_sum_of_a_time_keeps_its_nanoseconds(lake: EngineLake) -> None:
     logs = lake.logs(lake.write(log_rows(2, begin_ns=T0 + 7), "two"))
     sql = "SELECT time + INTERVAL 1 DAY AS t, count(*) AS n FROM log_entries GROUP BY time + INTERVAL 1 DAY ORDER BY t"
