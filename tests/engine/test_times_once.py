@@ -79,6 +79,15 @@ def test_a_long_sum_of_intervals_is_exact_and_its_bounds_are_read(lake: EngineLa
     assert reference.range.begin_ns is not None and T0 - 50_000 <= reference.range.begin_ns <= T0
 
 
+def test_a_sum_of_several_kinds_of_intervals_is_exact_of_a_constant_too(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(1), "logs"))
+    sql = (
+        "SELECT CAST(TIMESTAMP_NS '2026-01-31 00:00:00.123456789' + INTERVAL 1 YEAR + INTERVAL 1 MONTH "
+        "+ INTERVAL 1 DAY + INTERVAL 1 HOUR AS VARCHAR) AS t FROM log_entries"
+    )
+    assert lake.rows(sql, logs) == [{"t": "2027-03-01 01:00:00.123456789"}]
+
+
 def test_a_span_from_a_query_is_added(lake: EngineLake) -> None:
     logs = lake.logs(lake.write(log_rows(3), "logs"))
     sql = "SELECT epoch_ns(time + (SELECT INTERVAL 1 DAY)) - epoch_ns(time) AS d FROM log_entries"

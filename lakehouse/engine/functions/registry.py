@@ -95,12 +95,13 @@ def functions_in(text: str) -> list[OwnFunction]:
 def outlines() -> Iterator[str]:
     """What makes stand-ins of the macros over times: of their arguments and their type, and a fraction of their plan.
 
-    They are for looking at what is around them and in their arguments; each argument is in them once.
+    They are for looking at what is around them and in their arguments; each argument is in them once. Something random is
+    as well: of constants the binder would fold them, and the casts around them with them.
     """
     for function in _outlined():
         names = ", ".join(f"a{place}" for place in range(len(function.parameters)))
         shape = outlined(f"{function.name}({names})")
-        yield f"CREATE MACRO {shape} AS [CAST(NULL AS {function.result})][CAST(hash({names}) AS BIGINT)]"
+        yield f"CREATE MACRO {shape} AS [CAST(NULL AS {function.result})][CAST(hash({names}, random()) AS BIGINT)]"
 
 
 def outlined(text: str) -> str:
