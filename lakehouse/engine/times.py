@@ -87,6 +87,8 @@ BOUND_PLAN: Final = (
     "?::VARCHAR, optimize := false, skip_null := true, skip_empty := true, skip_default := true)"
 )
 
+_ERROR: Final = "SELECT json_serialize_plan(?::VARCHAR, optimize := false)->>'$.error'"
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -157,17 +159,20 @@ def repaired(connection: Any, text: str, tree: Node, parse: Parse, write: Write)
     """
     if _plans(connection, text) is None and any(map(_is_zoning, nodes(tree))):
         text, tree = _with_zones_turned(connection, tree, parse, write)
-    found: list[_Found] = []
+    reason = _Found("lost", None)
     for repairs in range(_ROUNDS_MAX):
         plans = _plans(connection, text)
         if plans is None and repairs:
-            raise _cannot_be_kept(found[0] if found else _Found("lost", None))
+            raise _cannot_be_kept(reason)
         if plans is None:  # whoever runs it will say so
             return text
         found = [*_findings(plans)]
+        reason = found[0] if found else reason
         # What is found has its place in this text, so it comes first.
         changed = bool(found) and _repair(tree, found)
         if not changed and not _repair_folded(connection, {"": tree}, parse, write):
+            if repairs and not _binds(connection, text):
+                raise _cannot_be_kept(reason)
             return text
         text = write(tree)
         tree = parse(text)
@@ -215,6 +220,12 @@ def _plans_of(connection: Any, text: str) -> Any:
     except (duckdb.Error, RecursionError, ValueError) as error:
         raise UnsupportedError("the engine does not tell how it would read the times of this statement") from error
     return None if answer["error"] else answer.get("plans")
+
+
+def _binds(connection: Any, text: str) -> bool:
+    """Whether a repaired text binds with our own functions in full, of which the plan shows the outlines."""
+    texts = dict.fromkeys((bound_marks_as(text, "random()"), text))
+    return any(connection.execute(_ERROR, [one]).fetchall()[0][0] == "false" for one in texts)
 
 
 def _findings(plans: Any) -> Iterator[_Found]:
