@@ -59,3 +59,27 @@ def test_a_time_and_a_bound_value_are_added_to_the_nanosecond(
     found = answer(engine, sql, value, kind)
 
     assert found == (value // SECOND * SECOND if moved_by is None else T0 + moved_by)
+
+
+@pytest.mark.parametrize(
+    "having",
+    [
+        "min(time) - INTERVAL 1 HOUR > '2020-01-01'",
+        "min(time) + INTERVAL 1 HOUR > '2020-01-01'",
+        "age(max(time), min(time)) < INTERVAL 1 DAY",
+        "date_sub('hour', min(time), max(time)) = 0",
+        "max(time) - min(time) < INTERVAL 1 DAY",
+        "lerp_color(1, 2, count(*)::DOUBLE) >= 0",
+        "unlerp(0, 2, count(*)::DOUBLE) > 0",
+    ],
+)
+def test_our_functions_may_stand_in_having(engine: QueryEngine, having: str) -> None:
+    """There a field of a struct that is named with a dot would be taken for a column of a table."""
+    rows = f"(SELECT make_timestamp_ns({T0} + i) AS time, i % 2 AS half FROM range(4) r(i))"
+    sql = f"SELECT half FROM {rows} GROUP BY half HAVING {having} ORDER BY half"
+    engine.inspect(sql, [], CATALOG)
+
+    with engine.run(sql, [], [], catalog=CATALOG, identity="somebody") as reader:
+        found = [row["half"] for batch in reader for row in batch.to_pylist()]
+
+    assert found == [0, 1]

@@ -6,16 +6,16 @@ CREATE MACRO lakeflight_age(a, b) AS
         list_transform(
             [struct_pack(a := a, b := b)],
             lambda given: struct_pack(
-                a := lakeflight_floor(given.a),
-                b := lakeflight_floor(given.b),
-                a_rest := lakeflight_rest(given.a),
-                b_rest := lakeflight_rest(given.b),
-                is_forward := given.a >= given.b
+                a := lakeflight_floor(struct_extract(given, 'a')),
+                b := lakeflight_floor(struct_extract(given, 'b')),
+                a_rest := lakeflight_rest(struct_extract(given, 'a')),
+                b_rest := lakeflight_rest(struct_extract(given, 'b')),
+                is_forward := struct_extract(given, 'a') >= struct_extract(given, 'b')
             )
         ),
         lambda of: CASE
-            WHEN of.is_forward
-            THEN age(of.a - to_microseconds(CAST(of.a_rest < of.b_rest AS BIGINT)), of.b)
-            ELSE age(of.a, of.b - to_microseconds(CAST(of.b_rest < of.a_rest AS BIGINT)))
+            WHEN struct_extract(of, 'is_forward')
+            THEN age(struct_extract(of, 'a') - to_microseconds(CAST(struct_extract(of, 'a_rest') < struct_extract(of, 'b_rest') AS BIGINT)), struct_extract(of, 'b'))
+            ELSE age(struct_extract(of, 'a'), struct_extract(of, 'b') - to_microseconds(CAST(struct_extract(of, 'b_rest') < struct_extract(of, 'a_rest') AS BIGINT)))
         END
     )[1];

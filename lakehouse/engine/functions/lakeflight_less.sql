@@ -6,11 +6,11 @@ CREATE MACRO lakeflight_less(t, i) AS
     list_transform(
         list_transform(
             [struct_pack(t := t, i := CAST(i AS INTERVAL))],
-            lambda given: struct_pack(us := lakeflight_floor(given.t) - given.i, rest := lakeflight_rest(given.t))
+            lambda given: struct_pack(us := lakeflight_floor(struct_extract(given, 't')) - struct_extract(given, 'i'), rest := lakeflight_rest(struct_extract(given, 't')))
         ),
         lambda moved: CASE
-            WHEN moved.us > TIMESTAMP '2262-04-11 23:47:16.854774' THEN TIMESTAMP_NS 'infinity'
-            WHEN moved.us < TIMESTAMP '1677-09-21 00:12:43.145226' THEN TIMESTAMP_NS '-infinity'
-            ELSE make_timestamp_ns(epoch_us(moved.us) * 1000 + moved.rest)
+            WHEN struct_extract(moved, 'us') > TIMESTAMP '2262-04-11 23:47:16.854774' THEN TIMESTAMP_NS 'infinity'
+            WHEN struct_extract(moved, 'us') < TIMESTAMP '1677-09-21 00:12:43.145226' THEN TIMESTAMP_NS '-infinity'
+            ELSE make_timestamp_ns(epoch_us(struct_extract(moved, 'us')) * 1000 + struct_extract(moved, 'rest'))
         END
     )[1];

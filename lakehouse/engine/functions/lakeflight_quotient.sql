@@ -6,8 +6,8 @@ CREATE MACRO lakeflight_quotient(a, b) AS
     list_transform(
         [{'a': CAST(a AS DOUBLE), 'b': CAST(b AS DOUBLE)}],
         lambda s: CASE
-            WHEN s.b <> 0 THEN s.a / s.b
-            WHEN s.b IS NULL THEN NULL
-            WHEN s.a = 0 THEN 'nan'::DOUBLE
-            ELSE s.a * 'inf'::DOUBLE
+            WHEN struct_extract(s, 'b') <> 0 THEN struct_extract(s, 'a') / struct_extract(s, 'b')
+            WHEN struct_extract(s, 'b') IS NULL THEN NULL
+            WHEN struct_extract(s, 'a') = 0 THEN 'nan'::DOUBLE
+            ELSE struct_extract(s, 'a') * 'inf'::DOUBLE
         END)[1];

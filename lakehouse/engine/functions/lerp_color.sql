@@ -5,5 +5,5 @@
 CREATE MACRO lerp_color(a, b, t) AS
     list_transform(
         [{'a': CAST(a AS UBIGINT), 'b': CAST(b AS UBIGINT), 't': CAST(t AS DOUBLE)}],
-        lambda s: CAST(lakeflight_between(s.a, s.b, s.t, 24) + lakeflight_between(s.a, s.b, s.t, 16)
-            + lakeflight_between(s.a, s.b, s.t, 8) + lakeflight_between(s.a, s.b, s.t, 0) AS UINTEGER))[1];
+        lambda s: CAST(lakeflight_between(struct_extract(s, 'a'), struct_extract(s, 'b'), struct_extract(s, 't'), 24) + lakeflight_between(struct_extract(s, 'a'), struct_extract(s, 'b'), struct_extract(s, 't'), 16)
+            + lakeflight_between(struct_extract(s, 'a'), struct_extract(s, 'b'), struct_extract(s, 't'), 8) + lakeflight_between(struct_extract(s, 'a'), struct_extract(s, 'b'), struct_extract(s, 't'), 0) AS UINTEGER))[1];

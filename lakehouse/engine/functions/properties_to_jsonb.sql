@@ -6,4 +6,4 @@
 CREATE MACRO properties_to_jsonb(p VARCHAR) AS CAST(json_normalize(p) AS VARCHAR),
 (p STRUCT("key" VARCHAR, "value" VARCHAR)[]) AS
     list_transform([p], lambda x: CASE WHEN x IS NOT NULL THEN '{' || array_to_string(list_transform(
-        lakeflight_last_of_each(x), lambda e: to_json(e.key) || ':' || coalesce(CAST(to_json(e.value) AS VARCHAR), 'null')), ',') || '}' END)[1];
+        lakeflight_last_of_each(x), lambda e: to_json(struct_extract(e, 'key')) || ':' || coalesce(CAST(to_json(struct_extract(e, 'value')) AS VARCHAR), 'null')), ',') || '}' END)[1];

@@ -10,6 +10,6 @@ CREATE MACRO property_get(p VARCHAR, k) AS
         CASE WHEN lakeflight_may_have(x, k) THEN lakeflight_text(jsonb_get(x, k)) END))[1],
 (p STRUCT("key" VARCHAR, "value" VARCHAR)[], k) AS
     list_transform([p], lambda x: coalesce(
-        list_filter(x, lambda e: e.key = CAST(k AS VARCHAR))[1],
-        list_filter(x, lambda e: e.key = lakeflight_alike(list_transform(x, lambda a: a.key), k))[1]
+        list_filter(x, lambda e: struct_extract(e, 'key') = CAST(k AS VARCHAR))[1],
+        list_filter(x, lambda e: struct_extract(e, 'key') = lakeflight_alike(list_transform(x, lambda a: struct_extract(a, 'key')), k))[1]
     ).value)[1];

@@ -6,4 +6,4 @@
 CREATE MACRO unlerp(a, b, x) AS
     list_transform(
         [{'a': CAST(a AS DOUBLE), 'b': CAST(b AS DOUBLE), 'x': CAST(x AS DOUBLE)}],
-        lambda s: lakeflight_quotient(s.x - s.a, s.b - s.a))[1];
+        lambda s: lakeflight_quotient(struct_extract(s, 'x') - struct_extract(s, 'a'), struct_extract(s, 'b') - struct_extract(s, 'a')))[1];

@@ -4,4 +4,4 @@
 -- example: (SELECT variance_from_histogram(make_histogram(0, 10, 5, v)) FROM (VALUES (1), (2), (3)) t(v)) = 1.0000000000000004
 CREATE MACRO variance_from_histogram(h) AS
     list_transform([{'n': CAST(struct_extract(h, 'count') AS DOUBLE), 'sum': struct_extract(h, 'sum'), 'squares': struct_extract(h, 'sum_sq')}],
-        lambda x: CASE WHEN x.n < 2 THEN 'nan'::DOUBLE ELSE (x.squares / x.n - (x.sum / x.n) * (x.sum / x.n)) * x.n / (x.n - 1) END)[1];
+        lambda x: CASE WHEN struct_extract(x, 'n') < 2 THEN 'nan'::DOUBLE ELSE (struct_extract(x, 'squares') / struct_extract(x, 'n') - (struct_extract(x, 'sum') / struct_extract(x, 'n')) * (struct_extract(x, 'sum') / struct_extract(x, 'n'))) * struct_extract(x, 'n') / (struct_extract(x, 'n') - 1) END)[1];
