@@ -200,16 +200,20 @@ def _plans(connection: Any, text: str) -> Any:
     """The bound plans of a text; ``None``: it does not bind.
 
     A value that is not there yet is NULL to the binder, which folds what is called with it, and its casts with that. So
-    it is shown something that nobody can fold, of the same length: places stay what they are.
+    it is shown something that nobody can fold, of the same length: places stay what they are. What has side effects may
+    not stand for a name of the result, nor a subquery everywhere, so there are several ways to say it, the short ones first.
     """
-    unfolded = bound_marks_as(text, "random()")
-    plans = _plans_of(connection, unfolded)
-    return plans if plans is not None or unfolded == text else _plans_of(connection, text)
+    unfolded = [bound_marks_as(text, shown) for shown in ("random()", "(SELECT NULL)", "1")]
+    for shown in dict.fromkeys((*map(outlined, unfolded), *unfolded, text)):
+        plans = _plans_of(connection, shown)
+        if plans is not None:
+            return plans
+    return None
 
 
 def _plans_of(connection: Any, text: str) -> Any:
     try:
-        plan = connection.execute(BOUND_PLAN, [outlined(text)]).fetchall()[0][0]
+        plan = connection.execute(BOUND_PLAN, [text]).fetchall()[0][0]
         if len(plan) > _PLAN_CHARS_MAX:
             raise UnsupportedError(
                 "the times of this statement are too many to look at: ask for fewer, or use subqueries"
@@ -527,17 +531,23 @@ def _parts(tree: Node, places: set[_Place | None]) -> dict[_Place | None, _Part]
     return found
 
 
+def _brought_down(node: Node) -> str:
+    """What brings a time down to its microsecond. A column may be named as often as one likes: then it needs no lambda,
+    which the engine does not take where a name of the result stands for all of it."""
+    return "lakeflight_floor" if node.get("class") == "COLUMN_REF" else "lakeflight_us"
+
+
 def _lost(part: _Part, one: _Found) -> None:
     node, around = part.node, part.around
     if _is_coarse_cast(node):
-        node["child"] = _truncated(_call("lakeflight_us", node["child"]), one.target)
+        node["child"] = _truncated(_call(_brought_down(node["child"]), node["child"]), one.target)
         return
     name = one.function
     own = OWN.get((name, len(one.types)))
     if own is not None and around.get("class") == "FUNCTION":
         _call_own(around, own, one)
     elif name in BY_MICROSECOND and not (name == "time_bucket" and _is_argument(around, node, 2)):
-        part.wrap("lakeflight_us")
+        part.wrap(_brought_down(node))
     elif name in WHOLE_MICROSECONDS or name == "time_bucket":
         part.wrap("lakeflight_whole_us")
     else:

@@ -28,7 +28,7 @@ def answer(engine: QueryEngine, sql: str, value: Any, kind: pa.DataType) -> Any:
     values = pa.record_batch([pa.array([value], kind)], names=["1"])
     engine.inspect(sql, values, CATALOG)
     with engine.run(sql, values, [], catalog=CATALOG, identity="somebody") as reader:
-        ((row,),) = (batch.to_pylist() for batch in reader)
+        ((row,),) = (batch.select(["ns"]).to_pylist() for batch in reader)
     return row["ns"]
 
 
@@ -59,6 +59,12 @@ def test_a_time_and_a_bound_value_are_added_to_the_nanosecond(
     found = answer(engine, sql, value, kind)
 
     assert found == (value // SECOND * SECOND if moved_by is None else T0 + moved_by)
+
+
+def test_a_name_of_the_result_that_has_a_value_in_it_keeps_its_nanoseconds_in_where(engine: QueryEngine) -> None:
+    sql = f"SELECT time + ? AS later, epoch_ns(later) AS ns FROM {ROW} WHERE later > '2020-01-01'"
+
+    assert answer(engine, sql, 1_000_000, DURATION) == T0 + SECOND
 
 
 @pytest.mark.parametrize(
