@@ -80,7 +80,7 @@ def latencies_s(server: Server, seconds: float) -> list[float]:
     return sorted(found)
 
 
-def wait_until(condition: Any, timeout_s: float = 60) -> None:
+def wait_until(condition: Any, timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -114,4 +114,4 @@ def test_paused_readers_that_go_away_leave_nothing_behind(server: Server) -> Non
     for thread in closing:
         thread.join()
 
-    wait_until(lambda: spool_bytes(server) == 0, 5)
+    wait_until(lambda: spool_bytes(server) == 0)
