@@ -14,9 +14,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.flight as flight
+import pytest
 
 from lakeflight.wire.flight_sql import encode_statement_ticket
-from tests.support.serving import Server
+from tests.support.serving import Server, serving
 
 READERS = 100
 ROWS = 700_000
@@ -26,6 +27,13 @@ SELECT_1_S_MAX = 0.1
 
 def ticket(sql: str) -> flight.Ticket:
     return flight.Ticket(encode_statement_ticket(sql.encode()))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One of their own: a hundred large results are no company for others."""
+    with serving(tmp_path_factory.mktemp("paused")) as running:
+        yield running
 
 
 class PausedReader:
