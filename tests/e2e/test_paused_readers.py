@@ -29,6 +29,9 @@ def ticket(sql: str) -> flight.Ticket:
     return flight.Ticket(encode_statement_ticket(sql.encode()))
 
 
+READ_NOTHING_AHEAD = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535)]
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One of their own: a hundred large results are no company for others."""
@@ -40,7 +43,8 @@ class PausedReader:
     """Takes a frame and pauses."""
 
     def __init__(self, server: Server) -> None:
-        self.client = flight.connect(server.flight)
+        # Nothing is read ahead: a fast connection would otherwise take whole results, and leave nothing to keep.
+        self.client = flight.connect(server.flight, generic_options=READ_NOTHING_AHEAD)
         self._reader = self.client.do_get(ticket(LARGE))
         self._taken = [self._reader.read_chunk().data]
 
