@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from lakeflight.connection import connect
-from lakeflight.wire.envelope import decode_process, encode_process
+from lakeflight.wire.envelope import decode_process, decode_stream, encode_process, encode_stream
 from tests.support.programs import Program
 from tests.support.serving import Server, serving
 
-PROPERTY_CHARACTERS = 20 << 20  # more than a block may come with, and more than a CSV reader takes at a time
+PROPERTY_CHARACTERS = 12 << 20  # one may be registered; with a process and a stream of these a block has too much
 
 
 def register_with_a_large_property(server: Server, program: Program) -> None:
-    process, *streams = program.registration()
-    described = decode_process(process.body)
-    large = replace(described, properties={**described.properties, "dump": "x" * PROPERTY_CHARACTERS})
-    server.replay([replace(process, body=encode_process(large)), *streams])
+    dump = {"dump": "x" * PROPERTY_CHARACTERS}
+    registration, *registrations = program.registration()
+    process = decode_process(registration.body)
+    process = replace(process, properties={**process.properties, **dump})
+    server.replay([replace(registration, body=encode_process(process))])
+    for registration in registrations:
+        stream = decode_stream(registration.body)
+        stream = replace(stream, properties={**stream.properties, **dump})
+        server.replay([replace(registration, body=encode_stream(stream))])
 
 
 def test_a_large_property_breaks_no_query_of_others(tmp_path: Path) -> None:
