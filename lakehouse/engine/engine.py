@@ -32,6 +32,7 @@ from lakehouse.engine.parameters import Declared, Executable, Parameters, Templa
 from lakehouse.engine.parse import Parser
 from lakehouse.engine.plan import may_reject_rows, plan_of
 from lakehouse.engine.relations import Call, EngineCatalog, Inspection, Reference, Relation
+from lakehouse.engine.times import cannot_be_kept
 from lakehouse.engine.translate import poisons, translate
 from lakehouse.engine.values import BoundValue, bound_values, python_column
 from lakehouse.errors import LakeflightError, QueryCancelledError, QueryError
@@ -232,10 +233,14 @@ class QueryEngine:
                 database.connection.sql(executable.text, params=list(executable.values))  # to find a mistake here
                 return _EXPLAIN_SCHEMA
             relation = _relation(database, checked, executable)
-        except duckdb.Error:
-            if must_bind:
-                raise
-            return pa.schema([])  # what the columns are, values decide
+        except duckdb.Error as error:
+            if not must_bind:
+                return pa.schema([])  # what the columns are, values decide
+            if executable.repaired_function is not None and isinstance(
+                error, (duckdb.BinderException, duckdb.CatalogException)
+            ):
+                raise cannot_be_kept(executable.repaired_function) from error
+            raise
         return edge_schema(relation.columns, relation.types, checked.tree if checked.kind == "query" else None)
 
     def _check(

@@ -25,9 +25,9 @@ from lakehouse.engine.functions import relation_functions
 from lakehouse.engine.gate import Checked
 from lakehouse.engine.names import BOUND_VARIABLE, NIL_INSTANCE, bound_mark
 from lakehouse.engine.output import EDGE_TIMESTAMP
-from lakehouse.engine.rewrite import expression, replaced, rewritten
+from lakehouse.engine.rewrite import Substitute, expression, replaced, rewritten
 from lakehouse.engine.sql_types import literal
-from lakehouse.engine.times import BOUND_PLAN
+from lakehouse.engine.times import BOUND_PLAN, Repaired
 from lakehouse.engine.tree import Node, function_name, nodes, parameter_number
 from lakehouse.engine.values import UNTYPED, BoundType, BoundValue, bound_type
 
@@ -94,6 +94,7 @@ class Executable:
 
     text: str
     values: tuple[Any, ...] = ()
+    repaired_function: str | None = None  # whose times were repaired, see Repaired
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +103,15 @@ class Template:
 
     text: str  # with a mark for each value that is no text
     numbers: tuple[int, ...]  # of the parameters that have marks
+    repaired_function: str | None = None  # whose times were repaired, see Repaired
 
     def bound(self, bound: Sequence[BoundValue]) -> Executable:
         """With the values to be bound."""
         text = self.text
         for place, number in enumerate(self.numbers, 1):
             text = text.replace(bound_mark(number), f"${place}")
-        return Executable(text, tuple(bound[number - 1].value for number in self.numbers))
+        values = tuple(bound[number - 1].value for number in self.numbers)
+        return Executable(text, values, self.repaired_function)
 
     def closed(self, connection: Any, bound: Sequence[BoundValue]) -> str:
         """With the values in it, for a plan, which has no open parameters."""
@@ -166,10 +169,8 @@ class Parameters:
             kind = declared.contexts.get(_place(node), "VARCHAR") if one.is_text else one.sql
             return expression(self._connection, f"CAST(NULL AS {kind})")
 
-        text = rewritten(
-            self._connection, self._checked, substitute if self._checked.parameters else None, repair=repair
-        )
-        return Executable(self._checked.text if text is None else text)
+        made = self._rewritten(substitute, repair=repair)
+        return Executable(made.text, repaired_function=made.function)
 
     def template(self, bound: Sequence[BoundValue]) -> Template:
         """With the types of the values, and with those that are text."""
@@ -188,9 +189,15 @@ class Parameters:
             decode = expression(self._connection, one.type.decode.format(f"CAST($1 AS {one.type.raw})"))
             return replaced(decode, lambda _: json.loads(json.dumps(mark)))
 
-        text = rewritten(self._connection, self._checked, substitute)
+        made = self._rewritten(substitute)
         numbers = tuple(number for number, one in enumerate(bound, 1) if not one.type.is_text)
-        return Template(text or self._checked.text, numbers)
+        return Template(made.text, numbers, made.function)
+
+    def _rewritten(self, substitute: Substitute, *, repair: bool = True) -> Repaired:
+        made = rewritten(
+            self._connection, self._checked, substitute if self._checked.parameters else None, repair=repair
+        )
+        return Repaired(self._checked.text) if made is None else made
 
     # --- inference
 
@@ -270,7 +277,7 @@ class Parameters:
             sentinels[place] = str(_FIRST_SENTINEL + len(sentinels))
             return _text_node(self._connection, sentinels[place])
 
-        text = rewritten(self._connection, self._checked, substitute, repair=False) or self._checked.text
+        text = self._rewritten(substitute, repair=False).text
         answer = json.loads(self._connection.execute(BOUND_PLAN, [text]).fetchall()[0][0])
         if answer["error"]:
             self._connection.sql(text)  # says it in the engine's words

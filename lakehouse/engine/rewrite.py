@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import duckdb
 
 from lakehouse.engine.gate import Checked
 from lakehouse.engine.names import INFORMATION_SCHEMA, INFORMATION_STAND_IN
-from lakehouse.engine.times import as_plain_calls, may_concern, needs_repair, repaired
+from lakehouse.engine.times import Repaired, Repairs, as_plain_calls, may_concern
 from lakehouse.engine.tree import Node, may_widen, nodes
 from lakehouse.errors import UnsupportedError
 
@@ -31,8 +32,8 @@ _expressions: dict[str, str] = {}
 
 def rewritten(
     connection: Any, checked: Checked, substitute: Substitute | None = None, *, repair: bool = True
-) -> str | None:
-    """The text of a statement with its times repaired, and with each parameter substituted; ``None``: nothing to do.
+) -> Repaired | None:
+    """A statement with its times repaired, and with each parameter substituted; ``None``: nothing to do.
 
     Args:
         substitute: Called once for each place of a parameter, in no promised order. It leaves none open.
@@ -47,24 +48,26 @@ def rewritten(
     def write(tree: Node) -> str:
         return _write(connection, tree)
 
-    concerned = repair and may_concern(checked.tree)
+    repairs = Repairs(connection, parse, write) if repair and may_concern(checked.tree) else None
+    is_new = substitute is not None or checked.reads_information
+    if not is_new and repairs is None:
+        return None
     prefix, text, tree = "", checked.text, checked.tree
-    if checked.kind == "describe" and (
-        concerned or substitute is not None
-    ):  # its plan tells nothing of what is described
-        prefix, tree = "DESCRIBE ", tree["from_table"]["query"]
-        text = _write(connection, tree)
-    if substitute is None and not (concerned and needs_repair(connection, text, tree, parse, write)):
+    if checked.kind == "describe":  # its plan tells nothing of what is described
+        prefix, text = "DESCRIBE ", write(tree["from_table"]["query"])
+        tree = parse(text)
+    if not is_new and repairs is not None and not repairs.needed(text, tree):
         return None
     holder: Node = {"tree": json.loads(json.dumps(tree))}
     _name_items(connection, holder["tree"])
     _prepare(holder, substitute)
-    if concerned:
-        as_plain_calls(holder["tree"])
-    text = _write(connection, holder["tree"])
-    if not concerned:
-        return prefix + text
-    return prefix + repaired(connection, text, parse(text), parse, write)
+    if repairs is None:
+        return Repaired(prefix + write(holder["tree"]))
+    if as_plain_calls(holder["tree"]) or is_new:
+        text = write(holder["tree"])
+        holder = {"tree": parse(text)}
+    made = repairs.made(text, holder["tree"])
+    return replace(made, text=prefix + made.text)
 
 
 def _name_items(connection: Any, tree: Node) -> None:

@@ -1,0 +1,115 @@
+"""Expressions of time as the parser has them: literals, casts and calls, told apart and made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lakehouse.engine.functions import CLOCK_KEYWORDS
+from lakehouse.engine.tree import Node, function_name, nodes, string_literal
+
+COARSE_CASTS: Final = frozenset(
+    {"date", "time", "timetz", "time with time zone", "timestamp", "timestamp_us", "timestamp_ms", "timestamp_s"}
+) | {"datetime", "timestamptz", "timestamp with time zone"}
+CASTS: Final = COARSE_CASTS | {"timestamp_ns", "list", "struct", "array", "map", "row", "tuple", "union"}
+# A moment in a year that nanoseconds have, well formed for sure.
+COMMON_MOMENT: Final = re.compile(
+    r"\s*(?:1[7-9]|2[01])\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+    r"(?:[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?)?Z?\s*"
+)
+# What is cast to these is rounded from whatever is finer, where it should be what a moment is in.
+UNITS: Final = {"TIMESTAMP_MS": "millisecond", "TIMESTAMP_S": "second"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A part of the text as the parser counts it."""
+
+    begin: int
+    size: int
+
+
+def place_of(node: Node) -> Place | None:
+    if "query_location" not in node:
+        return None
+    return Place(int(node["query_location"]), int(node.get("query_location_length", 0)))
+
+
+def is_plain_moment(cast: Node) -> bool:
+    """A literal moment as everybody writes it, cast to what it fits into."""
+    text = string_literal(cast.get("child") or {})
+    is_exact = cast_target(cast).upper() not in UNITS or "." not in (text or "")
+    return text is not None and is_exact and COMMON_MOMENT.fullmatch(text) is not None
+
+
+def is_coarse_cast(node: Node) -> bool:
+    return cast_target(node) in COARSE_CASTS
+
+
+def cast_target(node: Node) -> str:
+    """The lower-case name of the type that is cast to; empty for what is no cast."""
+    return str((node.get("type_expr") or {}).get("type_name", "")).lower() if node.get("class") == "CAST" else ""
+
+
+def is_zoning(node: Node) -> bool:
+    return (
+        node.get("class") == "FUNCTION" and function_name(node) == "timezone" and len(node.get("arguments") or []) == 2
+    )
+
+
+def where(holder: Any, wanted: Callable[[Node], bool]) -> list[tuple[Any, Any]]:
+    """Where such expressions hang, the inner ones first."""
+    found, todo = [], [holder]
+    while todo:
+        part = todo.pop()
+        for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+            if isinstance(value, (dict, list)):
+                todo.append(value)
+                if isinstance(value, dict) and wanted(value):
+                    found.append((part, key))
+    return found[::-1]
+
+
+def is_far(node: Any) -> bool:
+    """Whether a constant may be no moment, or one that nanoseconds do not reach."""
+    text = string_literal(node) if isinstance(node, dict) else None
+    return text is not None and not COMMON_MOMENT.fullmatch(text)
+
+
+def depends_on_rows(node: Node) -> bool:
+    for part in nodes(node):
+        kind = part.get("class")
+        if kind == "COLUMN_REF":
+            names = part.get("column_names") or []
+            if len(names) != 1 or str(names[0]).lower() not in CLOCK_KEYWORDS:
+                return True
+        elif kind in ("SUBQUERY", "STAR", "POSITIONAL_REFERENCE", "WINDOW", "LAMBDA"):
+            return True
+    return False
+
+
+def rename(node: Node, name: str) -> None:
+    for key in ("schema", "catalog", "is_operator"):
+        node.pop(key, None)
+    node["function_name"] = name
+    node["qualified_name"] = {"path": [name]}
+
+
+def around(node: Node, name: str) -> Node:
+    """A call of one argument, in the place and under the alias that the argument had."""
+    alias = node.pop("alias", None)
+    call = call_of(name, node)
+    return {**call, "alias": alias} if alias else call
+
+
+def call_of(name: str, *arguments: Node) -> Node:
+    return {
+        "class": "FUNCTION",
+        "type": "FUNCTION",
+        "function_name": name,
+        "qualified_name": {"path": [name]},
+        "order_bys": {"type": "ORDER_MODIFIER"},
+        "arguments": [{"expression": argument} for argument in arguments],
+    }
