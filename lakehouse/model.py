@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntFlag
 from typing import Final, NewType
 
 ProcessId = NewType("ProcessId", str)
@@ -183,6 +183,16 @@ class Caller:
     connection: str = field(default="", compare=False)
 
 
+class Spelling(IntFlag):
+    """How results differ from the engine's own types, for clients that ask for it or are known to need it."""
+
+    PLAIN = 0
+    JSONB = 1  # documents are JSONB bytes, and so are the properties of processes, streams and blocks
+    DICTIONARIES = 2  # columns that the original keeps as dictionaries are such
+    DOUBLES = 4  # decimals are doubles
+    OFFSETS = 8  # the zone of times is called +00:00
+
+
 @dataclass(frozen=True, slots=True)
 class QueryOptions:
     """What a request's headers say beside its SQL."""
@@ -192,4 +202,5 @@ class QueryOptions:
     row_limit: int | None = None
     strict: bool = False
     deadline_s: float | None = None
+    spelling: Spelling = Spelling.PLAIN
     client: Mapping[str, str] = field(default_factory=dict)

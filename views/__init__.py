@@ -24,6 +24,7 @@ from views.log_entries import LogEntries
 from views.log_stats import LOG_STATS
 from views.measures import Measures
 from views.net_spans import NetSpans
+from views.original import ORIGINS
 from views.otel_spans import OtelSpans
 from views.parse_block import ParseBlock
 from views.process_spans import ProcessSpans
@@ -57,7 +58,7 @@ def default_registry() -> SourceRegistry:
         CatalogFunction(LIST_PARTITIONS),
         ViewSetsSource(view_sets),
     ]
-    return SourceRegistry([*view_sets, *functions])
+    return SourceRegistry([*view_sets, *functions], ORIGINS)
 
 
 def warm_up() -> None:

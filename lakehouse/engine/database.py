@@ -6,7 +6,7 @@ executes a statement has passed it through the gate.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,8 +76,16 @@ class Database:
     One query at a time. Relations may be replaced between queries; files may not.
     """
 
-    def __init__(self, limits: EngineLimits, extra_settings: Iterable[str] = (), *, plans: bool = False) -> None:
-        """``plans``: it is asked for plans that hold for any rows, see ``lakehouse.engine.plan``."""
+    def __init__(
+        self,
+        limits: EngineLimits,
+        extra_settings: Iterable[str] = (),
+        *,
+        plans: bool = False,
+        stand_ins: Mapping[str, str] | None = None,
+    ) -> None:
+        """``plans``: it is asked for plans that hold for any rows, see ``lakehouse.engine.plan``. ``stand_ins``: what
+        makes our own functions, by name, where that is not their declaration."""
         self.connection: Any = duckdb.connect()
         self.locked = False
         self._views: dict[str, str] = {}
@@ -89,6 +97,7 @@ class Database:
         self._asked: list[str] | None = []
         self._sources: frozenset[str] = frozenset()  # that stand-ins were declared for
         self._functions: set[str] = set()
+        self._instead = stand_ins or {}
         try:
             planning = [planning_setting(self.connection)] if plans else []
             self._run("; ".join(f"SET {setting}" for setting in (*settings(limits), *extra_settings, *planning)))
@@ -103,7 +112,9 @@ class Database:
         for function in functions_in(text):
             if function.name in self._functions:
                 continue
-            if isinstance(function, Macro):
+            if function.name in self._instead:
+                self._run(self._instead[function.name])
+            elif isinstance(function, Macro):
                 self._run(function.text)
             elif isinstance(function, ArrowFunction):
                 self.connection.create_function(
@@ -181,12 +192,18 @@ class Database:
                 self._run(f"CREATE OR REPLACE VIEW {quoted(name)} AS {text}")
                 self._views[name] = text
 
-    def declare(self, catalog: EngineCatalog) -> None:
-        """Typed empty tables for everything a caller may name; ``stand_ins`` says which instance is which."""
-        for name, relation in catalog.tables.items():
-            self._run(f"CREATE TABLE {quoted(name)} AS {_empty_select(relation.schema)}")
-        for name, relation in catalog.view_sets.items():
-            self._run(f"CREATE TABLE {quoted(view_set_table(name))} AS {_empty_select(relation.schema)}")
+    def declare(
+        self, catalog: EngineCatalog, spelled: Callable[[Any, str | None], str] = lambda kind, _: sql_type(kind)
+    ) -> None:
+        """Typed empty tables for everything a caller may name; ``stand_ins`` says which instance is which.
+
+        ``spelled`` makes the type of a column from its Arrow type and its origin.
+        """
+        named = {quoted(name): relation for name, relation in catalog.tables.items()}
+        named |= {quoted(view_set_table(name)): relation for name, relation in catalog.view_sets.items()}
+        for name, relation in named.items():
+            kinds = [spelled(member.type, relation.origins.get(member.name)) for member in relation.schema]
+            self._run(f"CREATE TABLE {name} AS {_empty_select(relation.schema, kinds)}")
         self._sources = frozenset(catalog.view_sets)
         self._answer_calls([])
 
@@ -282,8 +299,11 @@ def _key(arguments: Sequence[str | None]) -> str:
     return "/".join(map(str, arguments))
 
 
-def _empty_select(schema: Any) -> str:
-    columns = ", ".join(f"CAST(NULL AS {sql_type(member.type)}) AS {quoted(member.name)}" for member in schema)
+def _empty_select(schema: Any, kinds: Iterable[str] | None = None) -> str:
+    kinds = map(sql_type, schema.types) if kinds is None else kinds
+    columns = ", ".join(
+        f"CAST(NULL AS {kind}) AS {quoted(name)}" for kind, name in zip(kinds, schema.names, strict=True)
+    )
     return f"SELECT {columns} WHERE false"
 
 

@@ -27,16 +27,24 @@ from lakehouse.engine.functions import own_functions, read_by
 from lakehouse.engine.gate import Checked, judge
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.names import INFORMATION_STAND_IN
-from lakehouse.engine.output import EdgeConverter, edge_schema, overflow_guard, shows_stored_columns, split_by_bytes
+from lakehouse.engine.origins import Origins
+from lakehouse.engine.output import (
+    PAIRS_AS_TEXT,
+    EdgeConverter,
+    edge_schema,
+    on_its_way_out,
+    shows_stored_columns,
+    split_by_bytes,
+)
 from lakehouse.engine.parameters import Declared, Executable, Parameters, Template
 from lakehouse.engine.parse import Parser
 from lakehouse.engine.plan import may_reject_rows, plan_of
-from lakehouse.engine.relations import Call, EngineCatalog, Inspection, Reference, Relation
+from lakehouse.engine.relations import Call, EngineCatalog, Inspection, Origin, Reference, Relation
 from lakehouse.engine.times import cannot_be_kept
 from lakehouse.engine.translate import poisons, translate
 from lakehouse.engine.values import BoundValue, bound_values, python_column
 from lakehouse.errors import LakeflightError, QueryCancelledError, QueryError
-from lakehouse.model import EVERYTHING
+from lakehouse.model import EVERYTHING, Spelling
 
 _T = TypeVar("_T")
 _INSPECTIONS_MAX: Final = 4
@@ -54,6 +62,11 @@ class _Inspector:
 
     database: Database
     parser: Parser
+    origins: Origins
+
+    def close(self) -> None:
+        self.database.close()
+        self.origins.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +127,15 @@ class QueryEngine:
 
     # --- inspect
 
-    def inspect(self, sql: str, parameters: Any, catalog: EngineCatalog, *, now_ns: int | None = None) -> Inspection:
+    def inspect(
+        self,
+        sql: str,
+        parameters: Any,
+        catalog: EngineCatalog,
+        *,
+        now_ns: int | None = None,
+        spelling: Spelling = Spelling.PLAIN,
+    ) -> Inspection:
         """Judge and bind a statement without touching a file.
 
         Args:
@@ -124,7 +145,7 @@ class QueryEngine:
             LakeflightError: The statement is refused, or does not bind; the message is for the user.
         """
         now_ns = time.time_ns() if now_ns is None else now_ns
-        key: _MemoryKey = (catalog.digest, sql, None if parameters is None else ())
+        key: _MemoryKey = (f"{catalog.digest}/{spelling.value}", sql, None if parameters is None else ())
         known = self._inspected.get(key) if not parameters else None
         if known is not None:
             return replace(known, now_ns=now_ns)
@@ -132,7 +153,7 @@ class QueryEngine:
         inspector: _Inspector | None = None
         try:
             inspector = self._inspector(catalog)
-            found = self._inspect(inspector, sql, parameters, catalog, now_ns)
+            found = self._inspect(inspector, sql, parameters, catalog, now_ns, spelling)
             if not parameters and not found.volatile:
                 self._inspected.put(key, found)
             return found
@@ -144,7 +165,13 @@ class QueryEngine:
             self._end()
 
     def _inspect(
-        self, inspector: _Inspector, sql: str, parameters: Any, catalog: EngineCatalog, now_ns: int
+        self,
+        inspector: _Inspector,
+        sql: str,
+        parameters: Any,
+        catalog: EngineCatalog,
+        now_ns: int,
+        spelling: Spelling,
     ) -> Inspection:
         database = inspector.database
         self._watch(database)
@@ -165,7 +192,8 @@ class QueryEngine:
             template = self._template(inspector, checked, sql, values, catalog)
             executable, closed = template.bound(values), template.closed(database.connection, values)
         database.use_functions(executable.text)
-        schema = self._schema(database, checked, executable, must_bind=bound is not None or declared.binds)
+        binds = bound is not None or declared.binds
+        schema = self._schema(inspector, checked, executable, spelling, catalog, must_bind=binds)
         references = self._references(database, checked, calls, catalog, closed) if reads else ()
         is_bounded = any(reference.range != EVERYTHING or reference.equals for reference in references)
         return Inspection(
@@ -227,7 +255,17 @@ class QueryEngine:
             for table, named in sorted(tables.items())
         )
 
-    def _schema(self, database: Database, checked: Checked, executable: Executable, *, must_bind: bool) -> Any:
+    def _schema(
+        self,
+        inspector: _Inspector,
+        checked: Checked,
+        executable: Executable,
+        spelling: Spelling,
+        catalog: EngineCatalog,
+        *,
+        must_bind: bool,
+    ) -> Any:
+        database = inspector.database
         try:
             if checked.kind == "explain":
                 database.connection.sql(executable.text, params=list(executable.values))  # to find a mistake here
@@ -241,7 +279,33 @@ class QueryEngine:
             ):
                 raise cannot_be_kept(executable.repaired_function) from error
             raise
-        return edge_schema(relation.columns, relation.types, checked.tree if checked.kind == "query" else None)
+        origins = self._origins(inspector, checked, executable, spelling, catalog)
+        tree = checked.tree if checked.kind == "query" else None
+        return edge_schema(relation.columns, relation.types, tree, spelling, origins)
+
+    def _origins(
+        self,
+        inspector: _Inspector,
+        checked: Checked,
+        executable: Executable,
+        spelling: Spelling,
+        catalog: EngineCatalog,
+    ) -> Sequence[Origin | None]:
+        """What the columns of a statement are to the original, if that matters to how they are spelled."""
+        if checked.kind != "query" or not spelling & (Spelling.JSONB | Spelling.DICTIONARIES):
+            return ()
+
+        def bind(database: Database) -> Any:
+            self._watch(database)
+            database.stand_ins(checked.calls)
+            if checked.reads_information:
+                database.describe(catalog)
+            if checked.reads_clock:
+                database.set_now(0)
+            database.use_functions(executable.text)
+            return _relation(database, checked, executable)
+
+        return inspector.origins.find(bind, spelling)
 
     def _check(
         self, inspector: _Inspector, sql: str, bound: Sequence[BoundValue] | None, catalog: EngineCatalog
@@ -285,16 +349,16 @@ class QueryEngine:
         database.use_functions(" ".join(function.name for function in own_functions() if function.is_private))
         database.outline_functions()
         database.lock([])
-        made = _Inspector(database, Parser(database.connection, self._limits))
+        made = _Inspector(database, Parser(database.connection, self._limits), Origins(self._limits, catalog))
         self._inspectors[catalog.digest] = made
         if len(self._inspectors) > _INSPECTIONS_MAX:
-            self._inspectors.popitem(last=False)[1].database.close()
+            self._inspectors.popitem(last=False)[1].close()
         return made
 
     def _drop_inspector(self, catalog: EngineCatalog) -> None:
         dropped = self._inspectors.pop(catalog.digest, None)
         if dropped is not None:
-            dropped.database.close()
+            dropped.close()
 
     # --- run
 
@@ -309,6 +373,7 @@ class QueryEngine:
         row_limit: int | None = None,
         now_ns: int | None = None,
         metadata: Mapping[str, Path | bytes] | None = None,
+        spelling: Spelling = Spelling.PLAIN,
     ) -> ResultReader:
         """Start a statement that ``inspect`` has let pass; rows are computed as the reader is pulled.
 
@@ -333,6 +398,7 @@ class QueryEngine:
                 row_limit,
                 time.time_ns() if now_ns is None else now_ns,
                 metadata or {},
+                spelling,
             )
         except Exception as error:
             self.finish(error)
@@ -348,6 +414,7 @@ class QueryEngine:
         row_limit: int | None,
         now_ns: int,
         metadata: Mapping[str, Path | bytes],
+        spelling: Spelling,
     ) -> ResultReader:
         inspector = self._inspector(catalog)
         self._watch(inspector.database)
@@ -374,11 +441,15 @@ class QueryEngine:
                 self, _EXPLAIN_SCHEMA, None, iter(rows[:row_limit].to_batches()), sorted(key.paths)
             )
             return self._reader
+        origins = self._origins(inspector, checked, executable, spelling, catalog)
+        self._watch(database)
         relation = _relation(database, checked, executable)
-        schema = edge_schema(relation.columns, relation.types, checked.tree if checked.kind == "query" else None)
-        guard = overflow_guard(relation.columns, relation.types)
-        if guard is not None:
-            relation = relation.project(guard)
+        tree = checked.tree if checked.kind == "query" else None
+        schema = edge_schema(relation.columns, relation.types, tree, spelling, origins)
+        projected = on_its_way_out(relation.columns, relation.types, schema)
+        if projected is not None:
+            database.use_functions(PAIRS_AS_TEXT)
+            relation = relation.project(projected)
         if row_limit is not None:
             relation = relation.limit(row_limit)
         batches = relation.to_arrow_reader(self._batch_rows(schema))
@@ -386,7 +457,7 @@ class QueryEngine:
         pieces = (
             piece
             for batch in batches
-            for piece in split_by_bytes(converter.convert(batch), self._limits.batch_bytes_max)
+            for piece in map(converter.convert, split_by_bytes(batch, self._limits.batch_bytes_max))
         )
         self._reader = ResultReader(self, schema, batches, pieces, sorted(key.paths))
         return self._reader
@@ -430,7 +501,7 @@ class QueryEngine:
             self._reader.close()
         self._discard()
         for inspector in self._inspectors.values():
-            inspector.database.close()
+            inspector.close()
         self._inspectors.clear()
         if self.spare is not None:
             self.spare.close()

@@ -13,12 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.engine import jsonb
 from lakehouse.engine.functions import relation_functions
+from lakehouse.engine.relations import Origin
 from lakehouse.engine.sql_types import literal
 from lakehouse.engine.tree import Node, may_widen
 from lakehouse.errors import QueryError, UnsupportedError
+from lakehouse.model import Spelling
 
 EDGE_TIMESTAMP: Final = pa.timestamp("ns", "UTC")
+_OFFSET_TIMESTAMP: Final = pa.timestamp("ns", "+00:00")
 NESTING_MAX: Final = 60  # lists in structs in lists …: Arrow's readers give up at 64
 _TYPE_CHARS_MAX: Final = 100  # of a type's name in a message
 _NS_PER_DAY: Final = 86_400_000_000_000
@@ -150,33 +154,87 @@ _NESTED: Final[dict[str, Callable[[Any, int], Any]]] = {
 }
 
 
-def edge_schema(names: Sequence[str], kinds: Sequence[Any], tree: Node | None) -> Any:
+_ORIGINAL: Final[Mapping[Origin, tuple[Spelling, Any, Any]]] = {
+    Origin.DOCUMENT: (Spelling.JSONB, pa.binary(), pa.int32()),
+    Origin.PAIRS: (Spelling.JSONB, pa.binary(), pa.int32()),
+    Origin.PLAIN_DOCUMENT: (Spelling.JSONB, pa.binary(), None),
+    Origin.TEXT: (Spelling.DICTIONARIES, pa.string(), pa.int32()),
+    Origin.FEW_TEXTS: (Spelling.DICTIONARIES, pa.string(), pa.int16()),
+}
+"""By origin: what has to be asked for, the type of a value, and that of its number in a dictionary."""
+
+
+def _spelled(kind: Any, origin: Origin | None, spelling: Spelling) -> Any:
+    """The type of a column as this client is to have it."""
+    if origin is not None:
+        asked, value, index = _ORIGINAL[origin]
+        if asked in spelling:
+            return pa.dictionary(index, value) if index is not None and Spelling.DICTIONARIES in spelling else value
+    return _plainly_spelled(kind, spelling) if spelling else kind
+
+
+def _plainly_spelled(kind: Any, spelling: Spelling) -> Any:
+    if kind == EDGE_TIMESTAMP and Spelling.OFFSETS in spelling:
+        return _OFFSET_TIMESTAMP
+    if pa.types.is_decimal(kind) and Spelling.DOUBLES in spelling:
+        return pa.float64()
+    if pa.types.is_list(kind):
+        return pa.list_(_field_spelled(kind.value_field, spelling))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_field_spelled(kind.value_field, spelling), kind.list_size)
+    if pa.types.is_map(kind):
+        return pa.map_(_plainly_spelled(kind.key_type, spelling), _plainly_spelled(kind.item_type, spelling))
+    if pa.types.is_struct(kind):
+        return pa.struct([_field_spelled(member, spelling) for member in kind])
+    return kind
+
+
+def _field_spelled(field: Any, spelling: Spelling) -> Any:
+    return field.with_type(_plainly_spelled(field.type, spelling))
+
+
+def edge_schema(
+    names: Sequence[str],
+    kinds: Sequence[Any],
+    tree: Node | None,
+    spelling: Spelling = Spelling.PLAIN,
+    origins: Sequence[Origin | None] = (),
+) -> Any:
     """The schema a client sees.
 
     Args:
         names, kinds: Columns of the bound statement.
         tree: The statement's query node; its counts are the only columns that are never null.
+        origins: What the columns are to the original; empty: nothing is known of them.
     Raises:
         UnsupportedError: A column has a type that clients cannot be given.
     """
     counts = never_null(tree, len(names)) if tree is not None else frozenset()
     fields = []
-    for position, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+    for position, (name, kind, origin) in enumerate(zip(names, kinds, origins or [None] * len(names), strict=True)):
         shown = name.replace("count_star()", "count(*)")
         try:
-            fields.append(pa.field(shown, edge_type(kind), nullable=position not in counts))
+            wanted = _spelled(edge_type(kind), origin, spelling)
+            fields.append(pa.field(shown, wanted, nullable=position not in counts))
         except _NoEdgeTypeError as error:
             raise UnsupportedError(f"column {shown!r} has {error}: cast it to VARCHAR") from None
     return pa.schema(fields)
 
 
-def overflow_guard(names: Sequence[str], kinds: Sequence[Any]) -> str | None:
-    """A select list that passes every column on and fails on values that would wrap around; ``None``: not needed."""
-    if all(str(kind.id) not in _WATCHED_BY_THE_ENGINE for kind in kinds):
+PAIRS_AS_TEXT: Final = "properties_to_jsonb"
+
+
+def on_its_way_out(names: Sequence[str], kinds: Sequence[Any], schema: Any) -> str | None:
+    """A select list that passes every column on, makes text of pairs that become documents, and fails on values that would
+    wrap around; ``None``: not needed."""
+    pairs = [str(kind.id) == "list" and not _is_list(wanted.type) for kind, wanted in zip(kinds, schema, strict=True)]
+    if not any(pairs) and all(str(kind.id) not in _WATCHED_BY_THE_ENGINE for kind in kinds):
         return None
     columns = []
     for position, (name, kind) in enumerate(zip(names, kinds, strict=True), 1):
         column = f"#{position}"
+        if pairs[position - 1]:
+            column = f"{PAIRS_AS_TEXT}({column})"
         condition = _WATCHED_BY_THE_ENGINE.get(str(kind.id))
         if condition is not None:
             complaint = literal(_misfit(name, edge_type(kind)))
@@ -246,12 +304,22 @@ class EdgeConverter:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
 def _conversion(given: Any, field: Any) -> Callable[[Any], Any] | None:
     wanted = field.type
     if given == wanted:
         return None
-    if given == pa.timestamp("ns") and wanted == EDGE_TIMESTAMP:
-        return lambda column: column.view(EDGE_TIMESTAMP)
+    if given == pa.timestamp("ns") and wanted in (EDGE_TIMESTAMP, _OFFSET_TIMESTAMP):
+        return lambda column: column.view(wanted)
+    if pa.types.is_string(given) and wanted == pa.binary():
+        return jsonb.encoded
+    if pa.types.is_string(given) and pa.types.is_dictionary(wanted):
+        if wanted.value_type == pa.binary():
+            return lambda column: jsonb.encoded_dictionary(column, wanted)
+        return lambda column: pc.dictionary_encode(column).cast(wanted)
     if pa.types.is_interval(given):
         return lambda column: _interval_to_duration(column, field.name)
     if pa.types.is_dictionary(given):

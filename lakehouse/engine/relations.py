@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,6 +13,16 @@ from lakehouse.engine.names import relation_name
 from lakehouse.model import EVERYTHING, TimeRange
 
 StatementKind = Literal["query", "explain", "describe", "show_tables"]
+
+
+class Origin(StrEnum):
+    """What a column is to the original."""
+
+    DOCUMENT = "document"  # JSONB in a dictionary; here JSON text
+    PAIRS = "pairs"  # the same; here keys and values
+    PLAIN_DOCUMENT = "plain document"  # JSONB, never in a dictionary
+    TEXT = "text"  # text in a dictionary
+    FEW_TEXTS = "few texts"  # text in a dictionary of 16 bit
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,7 @@ class DeclaredRelation:
     ordered: bool = False  # no row ends before it begins; lets a bound on one column hold for the other
     joins: Mapping[str, str] = field(default_factory=dict)  # id column -> the view set whose columns are here, dotted
     merge: str = ""  # SQL that makes rows of what files hold, ``{rows}``; empty: files hold rows
+    origins: Mapping[str, str] = field(default_factory=dict)  # column -> its ``Origin``
 
     @property
     def lasts(self) -> bool:
@@ -48,9 +60,9 @@ class EngineCatalog:
         for part in (self.tables, self.view_sets):
             for name, relation in sorted(part.items()):
                 times = f"{relation.begin_column}/{relation.end_column}/{relation.ordered}"
-                joins = sorted(relation.joins.items())
+                columns = sorted(relation.joins.items()), sorted(relation.origins.items())
                 content.update(
-                    f"\0{name}\0{times}\0{joins}\0{relation.merge}\0".encode()
+                    f"\0{name}\0{times}\0{columns}\0{relation.merge}\0".encode()
                     + relation.schema.serialize().to_pybytes()
                 )
             content.update(b"\1")

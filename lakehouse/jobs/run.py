@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 from lakehouse.catalog.tables import RowsNeed
 from lakehouse.engine import Inspection
-from lakehouse.model import EVERYTHING, Caller, TimeRange
+from lakehouse.model import EVERYTHING, Caller, Spelling, TimeRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class RunJob:
     row_limit: int | None = None
     now_ns: int | None = None  # what the clock says, where the inspection was told so
     timeout_s: float | None = None  # of engine time, if less than the executor's own limit
+    spelling: Spelling = Spelling.PLAIN
 
 
 # Serialized ``FlightData`` messages, the schema first. Nothing runs before the first is asked for; closing it stops the job.
@@ -57,7 +58,7 @@ Frames: TypeAlias = AsyncGenerator[bytes, None]
 class QueryExecutor(Protocol):
     """Judges and runs statements. Errors are of the ``LakeflightError`` tree."""
 
-    async def inspect(self, sql: str, values: bytes | None, caller: Caller) -> Planned:
+    async def inspect(self, sql: str, values: bytes | None, caller: Caller, spelling: Spelling) -> Planned:
         """What a statement needs and yields, or why it is refused. Runs nothing."""
         ...
 

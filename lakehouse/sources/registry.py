@@ -6,6 +6,7 @@ Knows none by name and asks none of what kind it is; whoever starts the server s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from lakehouse.engine import DeclaredRelation
 from lakehouse.errors import UnknownViewError, UnsupportedError
@@ -16,13 +17,20 @@ from lakehouse.sources.port import RelationSource
 class SourceRegistry:
     """The offer of one server, in the order it was given."""
 
-    def __init__(self, sources: Iterable[RelationSource]) -> None:
+    def __init__(
+        self, sources: Iterable[RelationSource], origins: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
+        """``origins``: what columns are to the original, by source."""
         self._sources: dict[str, RelationSource] = {}
         for source in sources:
             if source.name in self._sources:
                 raise ValueError(f"two views are called {source.name}")
             self._check(source)
             self._sources[source.name] = source
+        self._declarations = {
+            name: replace(source.declaration, origins=(origins or {}).get(name, {}))
+            for name, source in self._sources.items()
+        }
 
     def _check(self, source: RelationSource) -> None:
         declared = source.declaration
@@ -47,7 +55,7 @@ class SourceRegistry:
     @property
     def declarations(self) -> Mapping[str, DeclaredRelation]:
         """What the engine is told, by name."""
-        return {name: source.declaration for name, source in self._sources.items()}
+        return self._declarations
 
     @property
     def views(self) -> tuple[View, ...]:

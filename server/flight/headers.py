@@ -12,7 +12,7 @@ from typing import Final
 from lakeflight.wire.errors import MalformedRequestError
 from lakeflight.wire.times import INT64_MAX, INT64_MIN, parse_instant_ns
 from lakehouse.errors import QueryError
-from lakehouse.model import EVERYTHING, QueryOptions, TimeRange
+from lakehouse.model import EVERYTHING, QueryOptions, Spelling, TimeRange
 
 RANGE_BEGIN: Final = "query_range_begin"
 RANGE_END: Final = "query_range_end"
@@ -21,7 +21,11 @@ STRICT: Final = "x-lakeflight-strict"
 OUTPUT_PROFILE: Final = "x-output-profile"
 CLIENT_TYPE: Final = "x-client-type"
 PRESERVE_DICTIONARY: Final = "preserve_dictionary"
-PROFILES: Final = ("default", "grafana", "micromegas")
+PROFILES: Final[Mapping[str, Spelling]] = {
+    "default": Spelling.PLAIN,
+    "grafana": Spelling.DOUBLES,
+    "micromegas": Spelling.JSONB | Spelling.DOUBLES | Spelling.OFFSETS,
+}
 
 DESCRIPTION_CHARS_MAX: Final = 256  # of each header that only describes the client
 _DESCRIPTIONS: Final = (
@@ -100,13 +104,17 @@ def query_options(metadata: Mapping[str, str], query_id: str, deadline_s: float 
     """
     client = {name: metadata[name][:DESCRIPTION_CHARS_MAX] for name in _DESCRIPTIONS if metadata.get(name)}
     client["profile"] = output_profile(metadata)
+    spelling = PROFILES[client["profile"]]
     # The micromegas server reads anything but "true" as false, and its clients rely on that.
     client[PRESERVE_DICTIONARY] = "true" if metadata.get(PRESERVE_DICTIONARY, "").lower() == "true" else "false"
+    if client[PRESERVE_DICTIONARY] == "true":
+        spelling |= Spelling.DICTIONARIES
     return QueryOptions(
         query_id=query_id,
         time_range=time_range(metadata.get(RANGE_BEGIN), metadata.get(RANGE_END)),
         row_limit=row_limit(metadata.get(LIMIT)),
         strict=_flag(STRICT, metadata.get(STRICT)),
         deadline_s=deadline_s,
+        spelling=spelling,
         client=client,
     )

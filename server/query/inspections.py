@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from lakehouse.engine import DEFAULT_LIMITS, Inspection
 from lakehouse.errors import LimitExceededError
 from lakehouse.jobs.run import QueryExecutor
-from lakehouse.model import Caller
+from lakehouse.model import Caller, Spelling
 from server.query.statement import BoundValues
 
 REMEMBERED_BYTES_MAX: Final = 32 << 20  # of texts, values and schemas: a text of 37 KB may have a schema of 6 MB
@@ -17,7 +17,7 @@ REMEMBERED_BYTES_EACH_MAX: Final = 2 << 20  # a few large ones must not push out
 VALUES_REMEMBERED_BYTES_MAX: Final = 4 << 10  # of bound values; more are inspected again
 _OVERHEAD_BYTES: Final = 1_000  # of an entry, and of each reference in it: objects, dictionaries, short strings
 
-_Key: TypeAlias = tuple[str, str, bytes | None]  # caller, text, values
+_Key: TypeAlias = tuple[str, str, bytes | None, Spelling]  # caller, text, values, how its result is spelled
 
 
 class Inspections:
@@ -33,18 +33,20 @@ class Inspections:
         """What the memory takes."""
         return self._bytes
 
-    async def inspect(self, sql: str, values: BoundValues | None, caller: Caller) -> tuple[Inspection, float]:
+    async def inspect(
+        self, sql: str, values: BoundValues | None, caller: Caller, spelling: Spelling = Spelling.PLAIN
+    ) -> tuple[Inspection, float]:
         """The gate's verdict on a text and its values, and the engine time it took just now, in seconds.
 
         Raises:
             LakeflightError: The statement is refused, or does not bind.
         """
-        key = (caller.name, sql, None if values is None else values.encoded)
+        key = (caller.name, sql, None if values is None else values.encoded, spelling)
         if (known := self._known.get(key)) is not None:
             self._known.move_to_end(key)
             return known[0], 0.0
         _refuse_long(sql)
-        planned = await self._executor.inspect(sql, key[2], caller)
+        planned = await self._executor.inspect(sql, key[2], caller, spelling)
         if not planned.inspection.volatile and len(key[2] or b"") <= VALUES_REMEMBERED_BYTES_MAX:
             self._remember(key, planned.inspection)
         return planned.inspection, planned.engine_s

@@ -87,7 +87,9 @@ class Query:
         try:
             self.stage = "inspecting"
             statement, means = self.statement, self._means
-            inspection, planned_s = await means.inspections.inspect(statement.sql, statement.values, statement.caller)
+            inspection, planned_s = await means.inspections.inspect(
+                statement.sql, statement.values, statement.caller, statement.options.spelling
+            )
             declared = schema_frame(inspection.schema)
             if inspection.needs_relations:
                 yield declared  # before the partitions are made: a client that has the schema can watch the progress
@@ -176,6 +178,7 @@ class Query:
                 inspection.now_ns if inspection.volatile else None,
                 # What planning took of the engine is part of its time, of which half stays in any case.
                 max(limit_s / 2, limit_s - planned_s),
+                statement.options.spelling,
             )
         )
 

@@ -62,7 +62,7 @@ class LakeQueryService:
         self, sql: str, caller: Caller, options: QueryOptions, values: BoundValues | None = None
     ) -> Prepared:
         """Bind without running."""
-        inspection, _ = await self._inspections.inspect(sql, values, caller)
+        inspection, _ = await self._inspections.inspect(sql, values, caller, options.spelling)
         self._relations.check(inspection)
         return Prepared(
             inspection.schema,

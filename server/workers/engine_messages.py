@@ -30,6 +30,7 @@ def catalog_message(
                 relation.ordered,
                 dict(relation.joins),
                 relation.merge,
+                dict(relation.origins),
             ]
             for name, relation in declared.items()
         }

@@ -17,7 +17,7 @@ from lakehouse.catalog.metadata import MetadataExport
 from lakehouse.catalog.tables import RowsNeed
 from lakehouse.engine import DeclaredRelation
 from lakehouse.jobs.run import Frames, JobRelation, Planned, RunJob
-from lakehouse.model import Caller
+from lakehouse.model import Caller, Spelling
 from lakehouse.ports import ObjectStore
 from server.workers.engine_messages import catalog_message, inspection_of, relation_message
 from server.workers.pool import QueryWorkerPool, Statement
@@ -41,8 +41,8 @@ class LocalQueryExecutor:
         self._releasing: set[asyncio.Task[None]] = set()
         pool.describe(catalog_message(tables, sources))
 
-    async def inspect(self, sql: str, values: bytes | None, caller: Caller) -> Planned:
-        planned = await self._pool.inspect(Statement(sql, values), caller)
+    async def inspect(self, sql: str, values: bytes | None, caller: Caller, spelling: Spelling) -> Planned:
+        planned = await self._pool.inspect(Statement(sql, values, {"spelling": int(spelling)}), caller)
         return Planned(inspection_of(planned.inspection), planned.engine_s)
 
     async def run(self, job: RunJob) -> Frames:
@@ -61,6 +61,7 @@ class LocalQueryExecutor:
                         "identity": job.caller.name,
                         "row_limit": job.row_limit,
                         "now_ns": job.now_ns,
+                        "spelling": int(job.spelling),
                         "metadata": {
                             name: rows if isinstance(rows, bytes) else str(rows) for name, rows in snapshot.items()
                         },

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakehouse.engine import EngineCatalog, EngineLimits, Relation
 from lakehouse.engine.engine import QueryEngine, ResultReader
-from lakehouse.model import TimeRange
+from lakehouse.model import Spelling, TimeRange
 from server.workers.engine_messages import declarations_of, inspection_message
 
 NS_PER_S: Final = 1_000_000_000
@@ -34,7 +34,8 @@ class LakeEngine:
         self._catalog = EngineCatalog(*(declarations_of(catalog[part]) for part in ("tables", "view_sets")))
 
     def inspect(self, sql: str, parameters: pa.RecordBatch | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        return inspection_message(self._engine.inspect(sql, parameters, self._catalog))
+        spelling = Spelling(options.get("spelling", 0))
+        return inspection_message(self._engine.inspect(sql, parameters, self._catalog, spelling=spelling))
 
     def run(
         self, sql: str, parameters: pa.RecordBatch | None, relations: Sequence[Any], options: Mapping[str, Any]
@@ -47,6 +48,7 @@ class LakeEngine:
             identity=options["identity"],
             row_limit=options["row_limit"],
             now_ns=options["now_ns"],
+            spelling=Spelling(options.get("spelling", 0)),
             metadata={
                 name: rows if isinstance(rows, bytes) else Path(rows) for name, rows in options["metadata"].items()
             },

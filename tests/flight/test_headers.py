@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.errors import QueryError
-from lakehouse.model import EVERYTHING, TimeRange
+from lakehouse.model import EVERYTHING, Spelling, TimeRange
 from server.flight.headers import DESCRIPTION_CHARS_MAX, query_options, time_range
 
 
@@ -124,3 +124,23 @@ def test_descriptions_are_cut_short_and_identity_is_not_the_clients_to_set() -> 
 
     assert len(client["x-client-agent"]) == DESCRIPTION_CHARS_MAX
     assert set(client) == {"x-client-agent", "profile", "preserve_dictionary"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "spelling"),
+    [
+        ({}, Spelling.PLAIN),
+        ({"preserve_dictionary": "true"}, Spelling.DICTIONARIES),
+        ({"x-client-type": "grafana"}, Spelling.DOUBLES),
+        ({"x-client-type": "python"}, Spelling.JSONB | Spelling.DOUBLES | Spelling.OFFSETS),
+        ({"x-client-type": "python", "x-output-profile": "default"}, Spelling.PLAIN),
+        (
+            {"x-output-profile": "micromegas", "preserve_dictionary": "TRUE"},
+            Spelling.JSONB | Spelling.DOUBLES | Spelling.OFFSETS | Spelling.DICTIONARIES,
+        ),
+    ],
+)
+def test_a_client_is_sent_the_types_that_it_asks_for_or_is_known_to_need(
+    headers: dict[str, str], spelling: Spelling
+) -> None:
+    assert query_options(headers, "q", None).spelling == spelling

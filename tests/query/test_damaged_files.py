@@ -15,7 +15,7 @@ from lakehouse.buckets.materialize import Materializer
 from lakehouse.engine import Inspection, Reference
 from lakehouse.errors import BackendUnavailableError, InternalError, LakeflightError, UnreadableFileError
 from lakehouse.jobs.run import Frames, Planned, RunJob
-from lakehouse.model import Caller, QueryOptions
+from lakehouse.model import Caller, QueryOptions, Spelling
 from server.query.inspections import Inspections
 from server.query.query import Means, Query
 from server.query.relations import Relations
@@ -37,7 +37,7 @@ class Executor:
         self.frames_before, self.failures = frames_before, failures
         self.jobs: list[RunJob] = []
 
-    async def inspect(self, sql: str, values: bytes | None, caller: Caller) -> Planned:
+    async def inspect(self, sql: str, values: bytes | None, caller: Caller, spelling: Spelling) -> Planned:
         reference = Reference("view_instance", "log_entries", (self.process_id,), is_call=True)
         return Planned(Inspection("query", (reference,), 0, False, SCHEMA, SCHEMA, 0, True), 0.0)
 

@@ -10,7 +10,7 @@ import pytest
 from lakehouse.engine import DEFAULT_LIMITS, Inspection, Reference
 from lakehouse.errors import BackendUnavailableError, LimitExceededError
 from lakehouse.jobs.run import Frames, Planned, RunJob
-from lakehouse.model import Caller
+from lakehouse.model import Caller, Spelling
 from server.flight.streams import ReadyFrames
 from server.query.inspections import REMEMBERED_BYTES_EACH_MAX, REMEMBERED_BYTES_MAX, Inspections
 from server.query.running import RUNNING_BYTES_MAX, RunningStatements
@@ -26,7 +26,7 @@ class Engine:
         self.schema_bytes, self.volatile = schema_bytes, volatile
         self.asked = 0
 
-    async def inspect(self, sql: str, values: bytes | None, caller: Caller) -> Planned:
+    async def inspect(self, sql: str, values: bytes | None, caller: Caller, spelling: Spelling) -> Planned:
         self.asked += 1
         reference = Reference("t", "t", ("global",), columns=frozenset({"a", "b"}))
         schema = b"x" * self.schema_bytes
