@@ -57,6 +57,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INFINITE: Final[Mapping[str, int]] = {"infinity": INT64_MAX, "-infinity": -INT64_MAX}
 _UP: Final = frozenset({"COMPARE_GREATERTHAN", "COMPARE_GREATERTHANOREQUALTO"})
 _DOWN: Final = frozenset({"COMPARE_LESSTHAN", "COMPARE_LESSTHANOREQUALTO"})
+_STRICT: Final = frozenset({"COMPARE_GREATERTHAN", "COMPARE_LESSTHAN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +244,16 @@ def _clamped(expression: Node, places: Sequence[_Said]) -> Reading | None:
             return None
         limit_ns = limit * _STEP_NS[_type(when["children"][1])]
         # Infinity compares as true with every moment: what makes it must lie no further from them than the reading does.
+        # A moment that is infinite itself no bound leaves out.
+        is_infinite = tested.is_exact and abs(limit_ns) + (when.get("type") in _STRICT) >= INT64_MAX
         if when.get("type") in _UP and then == INT64_MAX:
-            above = max(inner.above, INT64_MAX - limit_ns + tested.above)
-            inner = Reading(inner.column, inner.step_ns, inner.below, above)
+            if not (is_infinite and limit_ns > 0):
+                above = max(inner.above, INT64_MAX - limit_ns + tested.above)
+                inner = Reading(inner.column, inner.step_ns, inner.below, above)
         elif when.get("type") in _DOWN and then == -INT64_MAX:
-            below = max(inner.below, INT64_MAX + limit_ns + tested.below)
-            inner = Reading(inner.column, inner.step_ns, below, inner.above)
+            if not (is_infinite and limit_ns < 0):
+                below = max(inner.below, INT64_MAX + limit_ns + tested.below)
+                inner = Reading(inner.column, inner.step_ns, below, inner.above)
         else:
             return None
     return inner if isinstance(inner, Reading) else None

@@ -59,7 +59,7 @@ def rewritten(
     if not is_new and repairs is not None and not repairs.needed(text, tree):
         return None
     holder: Node = {"tree": json.loads(json.dumps(tree))}
-    _name_items(connection, holder["tree"])
+    _name_items(connection, holder["tree"], all_of_them=checked.reads_information)
     _prepare(holder, substitute)
     if repairs is None:
         return Repaired(prefix + write(holder["tree"]))
@@ -70,10 +70,11 @@ def rewritten(
     return replace(made, text=prefix + made.text)
 
 
-def _name_items(connection: Any, tree: Node) -> None:
+def _name_items(connection: Any, tree: Node, *, all_of_them: bool) -> None:
     """Columns without a name get the one that the user's text gives them, before the text is another.
 
-    That of a subquery in an expression is seen by nobody, and each would repeat all that is nested in it.
+    That of a subquery in an expression is seen by nobody, and each would repeat all that is nested in it. Nor does one need
+    a name that has no time and no parameter to be changed.
     """
     unseen = {id((node.get("subquery") or {}).get("node")) for node in nodes(tree) if node.get("class") == "SUBQUERY"}
     items = [
@@ -81,7 +82,10 @@ def _name_items(connection: Any, tree: Node) -> None:
         for node in nodes(tree)
         if node.get("type") == "SELECT_NODE" and id(node) not in unseen
         for item in node.get("select_list") or []
-        if not item.get("alias") and item.get("class") not in _NAMED_BY_THEMSELVES and not may_widen(item)
+        if not item.get("alias")
+        and item.get("class") not in _NAMED_BY_THEMSELVES
+        and not may_widen(item)
+        and (all_of_them or may_concern(item))
     ]
     texts = _written(connection, [_select(item) for item in items])
     if sum(map(len, texts)) > _NAMES_CHARS_MAX:

@@ -5,7 +5,7 @@ The tree is plain JSON. Its depth is the user's, so nothing here recurses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +28,14 @@ def nodes(part: Any, *, without: str | None = None) -> Iterator[Node]:
     todo = [part]
     while todo:
         node = todo.pop()
-        if isinstance(node, list):
-            todo.extend(node)
-        elif isinstance(node, dict):
+        if isinstance(node, dict):
             yield node
-            todo.extend(node.values() if without is None else (v for k, v in node.items() if k != without))
+            values: Iterable[Any] = node.values() if without is None else (v for k, v in node.items() if k != without)
+        elif isinstance(node, list):
+            values = node
+        else:
+            continue
+        todo += [value for value in values if value.__class__ is dict or value.__class__ is list]
 
 
 def string_literal(node: Node) -> str | None:

@@ -84,14 +84,15 @@ def _plans_of(connection: Any, text: str) -> Any:
 def findings(plans: Any) -> Iterator[Found]:
     """All that concerns times, in the order in which it is to be looked at."""
     # First of all, as the others would hide it: these are about the text that a time is read from.
-    for node in nodes(plans):
-        if node.get("type") == "OPERATOR_CAST":
+    every = [node for node in nodes(plans) if "type" in node]
+    for node in every:
+        if node["type"] == "OPERATOR_CAST":
             yield from _of_text(node)
     casts: list[Found] = []
     arguments: set[int] = set()  # ids of casts that were met as somebody's argument, before themselves
     ranges: set[int] = set()  # ids of what stands in the spans of windows
-    for node in nodes(plans):
-        kind = str(node.get("type"))
+    for node in every:
+        kind = str(node["type"])
         if id(node) in ranges:
             continue
         if (node.get("sql_range_order_type") or {}).get("id") in _FINE:

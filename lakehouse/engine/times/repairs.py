@@ -21,7 +21,9 @@ from lakehouse.engine.times.syntax import (
     around,
     call_of,
     cast_target,
+    constant_span,
     depends_on_rows,
+    integer_literal,
     is_coarse_cast,
     place_of,
     rename,
@@ -72,11 +74,12 @@ class Outcome(Enum):
 
 def repair(tree: Node, found: list[Found]) -> Outcome:
     """Change the tree in place."""
+    parts = _parts(tree, {one.place for one in found})
+    found = [one for one in found if one.what != "far" or (one.place in parts and not _is_near(parts[one.place].node))]
     postponed: list[Found] = []
     if any(one.what == "lost" for one in found):  # what is far is another question once these are repaired
         postponed = [one for one in found if one.what == "far"]
         found = [one for one in found if one.what != "far"]
-    parts = _parts(tree, {one.place for one in found})
     named = {
         str(item["alias"]).lower() for node in nodes(tree) for item in node.get("select_list") or [] if "alias" in item
     }
@@ -294,7 +297,21 @@ def _call_own(call: Node, own: str, one: Found) -> None:
             raise _loses(one)
         elif first == "INTERVAL":
             call["arguments"] = call["arguments"][::-1]
+    arguments = [argument["expression"] for argument in call["arguments"]]
+    if own == _DIFFERENCE and all(map(_is_name, arguments)):
+        own = "lakeflight_apart"
+    elif own in _NEW_TIMES and _is_name(arguments[0]):
+        span = constant_span(arguments[1])
+        if span is not None:
+            nanoseconds = integer_literal(span if own == "lakeflight_plus" else -span)
+            own = "lakeflight_moved"
+            call["arguments"] = [call["arguments"][0], {"expression": nanoseconds}]
     rename(call, own)
+
+
+def _is_name(node: Node) -> bool:
+    """Whether an expression may stand in another as often as one likes: a column, or the clock."""
+    return node.get("class") == "COLUMN_REF" or (function_name(node) == "now" and not node.get("arguments"))
 
 
 def _is_argument(call: Node, node: Node, place: int) -> bool:
@@ -322,6 +339,11 @@ def cannot_be_kept(function: str) -> UnsupportedError:
     )
 
 
+def _is_near(constant: Node) -> bool:
+    text = string_literal(constant if constant.get("class") == "CONSTANT" else constant.get("child") or {})
+    return text is not None and COMMON_MOMENT.fullmatch(text) is not None
+
+
 def _bound(part: _Part, one: Found) -> bool:
     """A constant that is compared with a time: beyond what nanoseconds reach it bounds nothing."""
     node = part.node
@@ -331,9 +353,6 @@ def _bound(part: _Part, one: Found) -> bool:
     if node.get("class") == "CAST" and one.source == "VARCHAR":  # TIMESTAMP_NS '9999-12-31'
         part.holder[part.key] = around({**node["child"], "alias": node.get("alias")}, "lakeflight_moment")
         return True
-    text = string_literal(node if node.get("class") == "CONSTANT" else node.get("child") or {})
-    if text is not None and COMMON_MOMENT.fullmatch(text):
-        return False
     part.wrap("lakeflight_moment" if one.source == "VARCHAR" else "lakeflight_ns")
     return True
 

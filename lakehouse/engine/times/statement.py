@@ -75,14 +75,14 @@ class Repairs:
         self._connection = connection
         self._parse = parse
         self._write = write
-        self._planned: tuple[str, Any] | None = None  # the last text, and what it binds to
+        self._looked_at: tuple[str, list[Found] | None] | None = None  # the last text, and what was found in it
 
     def needed(self, text: str, tree: Node) -> bool:
         """Whether the engine would lose something of a time in a text without open parameters."""
-        plans = self._plans(text)
-        if plans is None:  # it might bind once AT TIME ZONE answers in times that the engine has functions for
+        found = self._findings(text)
+        if found is None:  # it might bind once AT TIME ZONE answers in times that the engine has functions for
             return any(map(is_zoning, nodes(tree)))
-        return any(True for _ in findings(plans)) or self._repair_folded({"": tree}, try_only=True)
+        return bool(found) or self._repair_folded({"": tree}, try_only=True)
 
     def made(self, text: str, tree: Node) -> Repaired:
         """The same one if there is nothing to repair.
@@ -93,16 +93,15 @@ class Repairs:
             UnsupportedError: It would lose nanoseconds, in a way that there is no repair for.
             ForbiddenSqlError: A literal time is moved to a zone: it is not clear which way.
         """
-        if any(map(is_zoning, nodes(tree))) and self._plans(text) is None:
+        if any(map(is_zoning, nodes(tree))) and self._findings(text) is None:
             text, tree = self._with_zones_turned(tree)
         reason = Found("lost", None)
         for repairs in range(_ROUNDS_MAX):
-            plans = self._plans(text)
-            if plans is None:
+            found = self._findings(text)
+            if found is None:
                 if repairs:
                     raise cannot_be_kept(reason.function)
                 return Repaired(text)  # whoever runs it will say so
-            found = [*findings(plans)]
             reason = found[0] if found else reason
             # What is found has its place in this text, so it comes first.
             outcome = repair(tree, found) if found else Outcome.NOTHING
@@ -115,10 +114,12 @@ class Repairs:
             tree = self._parse(text)
         raise UnsupportedError("times are added up too deep in each other to keep their nanoseconds: use subqueries")
 
-    def _plans(self, text: str) -> Any:
-        if self._planned is None or self._planned[0] != text:
-            self._planned = text, bound_plans(self._connection, text)
-        return self._planned[1]
+    def _findings(self, text: str) -> list[Found] | None:
+        """``None``: it does not bind."""
+        if self._looked_at is None or self._looked_at[0] != text:
+            plans = bound_plans(self._connection, text)
+            self._looked_at = text, None if plans is None else [*findings(plans)]
+        return self._looked_at[1]
 
     def _repair_folded(self, holder: Node, *, try_only: bool = False) -> bool:
         """Repair constant arguments of calls, which the engine has worked out before it tells its plan; whether there are any.
@@ -133,8 +134,7 @@ class Repairs:
         written = self._write(
             {**select, "select_list": [at[key] for at, key in places], "aggregate_handling": "STANDARD_HANDLING"}
         )
-        plans = self._plans(written)
-        found = [] if plans is None else [*findings(plans)]
+        found = self._findings(written)
         if not found or try_only:
             return bool(found)
         tree = self._parse(written)
@@ -156,10 +156,10 @@ class Repairs:
             at[key] = around(at[key], "lakeflight_zoned")
         text = self._write(holder[""])
         holder = {"": self._parse(text)}
-        plans = self._plans(text)
-        if plans is None:
+        found = self._findings(text)
+        if found is None:
             return self._write(original), original
-        repair(holder[""], [one for one in findings(plans) if one.what == "zone"])
+        repair(holder[""], [one for one in found if one.what == "zone"])
         for at, key in where(holder, lambda node: function_name(node) == "lakeflight_zoned"):
             inner: Node = at[key]["arguments"][0]["expression"]
             at[key] = {**inner, "alias": at[key]["alias"]} if "alias" in at[key] else inner

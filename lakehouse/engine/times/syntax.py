@@ -22,6 +22,17 @@ COMMON_MOMENT: Final = re.compile(
 # What is cast to these is rounded from whatever is finer, where it should be what a moment is in.
 UNITS: Final = {"TIMESTAMP_MS": "millisecond", "TIMESTAMP_S": "second"}
 
+_SPAN: Final = re.compile(r"\s*([+-]?\d{1,4})\s*([a-z]+?)s?\s*", re.IGNORECASE)
+_NANOSECONDS: Final = {  # of the units that are always as long, in UTC
+    "microsecond": 1_000,
+    "millisecond": 1_000_000,
+    "second": 1_000_000_000,
+    "minute": 60_000_000_000,
+    "hour": 3_600_000_000_000,
+    "day": 86_400_000_000_000,
+    "week": 604_800_000_000_000,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -51,6 +62,35 @@ def is_coarse_cast(node: Node) -> bool:
 def cast_target(node: Node) -> str:
     """The lower-case name of the type that is cast to; empty for what is no cast."""
     return str((node.get("type_expr") or {}).get("type_name", "")).lower() if node.get("class") == "CAST" else ""
+
+
+def constant_span(node: Node) -> int | None:
+    """The nanoseconds of ``INTERVAL '90 seconds'`` and ``INTERVAL 90 SECOND``; ``None`` for any other expression."""
+    if node.get("class") == "CAST" and cast_target(node) == "interval":
+        said = _SPAN.fullmatch(string_literal(node.get("child") or {}) or "")
+        return int(said[1]) * _NANOSECONDS[said[2].lower()] if said and said[2].lower() in _NANOSECONDS else None
+    name = function_name(node)
+    unit = name.removeprefix("to_").removesuffix("s")
+    if unit not in _NANOSECONDS or name != f"to_{unit}s":
+        return None
+    [number] = [argument["expression"] for argument in node.get("arguments") or []]
+    for wrapped in (
+        "bigint",
+        "",
+        "double",
+    ):  # what the parser makes of INTERVAL 90 SECOND: CAST(trunc(CAST(90 AS DOUBLE)) …)
+        if wrapped and cast_target(number) == wrapped:
+            number = number["child"]
+        elif not wrapped and function_name(number) == "trunc":
+            number = number["arguments"][0]["expression"]
+    literal = number.get("literal") or {}
+    digits = str(literal.get("text", ""))
+    is_integer = literal.get("kind") in ("INTEGER", "STRING") and re.fullmatch(r"\d{1,4}", digits) is not None
+    return int(digits) * _NANOSECONDS[unit] if is_integer else None
+
+
+def integer_literal(number: int) -> Node:
+    return {"class": "CONSTANT", "type": "VALUE_CONSTANT", "literal": {"kind": "INTEGER", "text": str(number)}}
 
 
 def is_zoning(node: Node) -> bool:
