@@ -17,6 +17,7 @@ from lakehouse.catalog.connect import database_errors
 from lakehouse.errors import LakeflightError
 from lakehouse.storage import BlobStore
 from server.access import Authenticate, anonymous
+from server.ingestion.deliveries import delivery_routes
 from server.ingestion.exchange import Answer, Request, Route, text_answer
 from server.ingestion.group_commit import GroupCommit
 from server.ingestion.limits import (
@@ -67,6 +68,7 @@ def create_app(services: IngestionServices) -> App:
         "/health": Route("GET", health.is_alive),
         "/ready": Route("GET", health.is_ready),
         **services.otlp.routes(),
+        **delivery_routes(services.otlp),
     }
     return application(routes, services.limits)
 
@@ -94,42 +96,44 @@ class _Application:
             answer = text_answer(405, f"this path takes {route.method}", {"allow": ", ".join(route.methods)})
         elif route.method == "GET":
             answer = await route.endpoint(Request(method, path, {}, b"", await anonymous({})))
-        elif scope.get(OVER_LIMIT):
-            answer = _closing(answer_to(RequestRefusedError(503, "too many connections are open")))
         else:
+            headers = _texts(scope["headers"])
             try:
-                answer = await self._serve(route, scope, receive)
+                if scope.get(OVER_LIMIT):
+                    answer = _refusal(route, headers, RequestRefusedError(503, "too many connections are open"))
+                else:
+                    answer = await self._serve(route, scope, headers, receive)
             except ClientGoneError:
                 return
             except asyncio.CancelledError:  # the server is stopping and has waited for this one long enough
-                await _send(send, _closing(answer_to(RequestRefusedError(503, "the server is stopping"))))
+                await _send(send, _refusal(route, headers, RequestRefusedError(503, "the server is stopping")))
                 raise
         await _send(send, answer)
 
-    async def _serve(self, route: Route, scope: Scope, receive: Receive) -> Answer:
+    async def _serve(self, route: Route, scope: Scope, headers: Mapping[str, str], receive: Receive) -> Answer:
         """The endpoint's answer, or the one to whatever kept it from answering."""
         is_read = False
         try:
             check_framing(scope["headers"], self._limits)
-            headers = _texts(scope["headers"])
             async with asyncio.timeout(self._limits.caller_timeout_s):
-                caller = await self._authenticate(headers)
+                caller = await self._authenticate(route.credentials(headers))
             with Share(self._budget, _peer(scope)) as share:
                 content = await share.read(receive, self._limits)
                 is_read = True
                 async with asyncio.timeout(self._limits.answer_timeout_s):
-                    request = Request(scope["method"], scope["path"], headers, content, caller, share)
-                    return await route.endpoint(request)
+                    return await route.endpoint(
+                        Request(scope["method"], scope["path"], headers, content, caller, share, scope["headers"])
+                    )
         except ClientGoneError:
             raise
         except TimeoutError:
             log.error("ingestion.too_slow", path=scope["path"])
-            answer = answer_to(RequestRefusedError(503, "the request took too long"))
+            refused: Exception = RequestRefusedError(503, "the request took too long")
         except Exception as error:
             if not is_foreseen(error):
                 log.error("ingestion.failed", path=scope["path"], exc_info=error)
-            answer = answer_to(error)
-        return answer if is_read else _closing(answer)  # the rest of the body is not worth reading
+            refused = error
+        return _refusal(route, headers, refused, closing=not is_read)  # the rest of the body is not worth reading
 
 
 class _Health:
@@ -183,7 +187,10 @@ def _peer(scope: Scope) -> str:
     return client[0] if client else ""
 
 
-def _closing(answer: Answer) -> Answer:
+def _refusal(route: Route, headers: Mapping[str, str], error: Exception, *, closing: bool = True) -> Answer:
+    answer = answer_to(error) if route.refuse is None else route.refuse(headers, error)
+    if not closing:
+        return answer
     return Answer(answer.status, {**answer.headers, "connection": "close"}, answer.body)
 
 

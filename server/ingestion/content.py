@@ -67,7 +67,13 @@ def _inflate(data: bytes, limit_bytes: int, window: int) -> bytes:
     return b"".join(parts)
 
 
-def _gunzip(data: bytes, limit_bytes: int) -> bytes:
+def gunzip(data: bytes, limit_bytes: int) -> bytes:
+    """What a gzip file has.
+
+    Raises:
+        MalformedRequestError: It is none, or cut short.
+        DecompressedTooLargeError: There is more than the limit.
+    """
     return _inflate(data, limit_bytes, _GZIP)
 
 
@@ -94,4 +100,4 @@ def _too_large(limit_bytes: int) -> DecompressedTooLargeError:
     return DecompressedTooLargeError(413, f"the body has more than {limit_bytes} bytes when it is decompressed")
 
 
-_DECOMPRESSORS: Final[Mapping[str, Decompress]] = {"gzip": _gunzip, "deflate": _deflate, "zstd": _unzstd}
+_DECOMPRESSORS: Final[Mapping[str, Decompress]] = {"gzip": gunzip, "deflate": _deflate, "zstd": _unzstd}

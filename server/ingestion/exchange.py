@@ -5,7 +5,7 @@ Knows no server: an endpoint is tested by calling it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -23,6 +23,7 @@ class Request:
     body: bytes
     caller: Caller
     share: Share = field(default_factory=unshared)  # of the memory for all requests: the body, and what is made of it
+    raw_headers: Sequence[tuple[bytes, bytes]] = ()  # as they came, names in lower case
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ def text_answer(status: int, sentence: str, headers: Mapping[str, str] | None = 
 
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Answer]]
+Headers: TypeAlias = Mapping[str, str]  # as ``Request`` has them
+
+
+def _unchanged(headers: Headers) -> Headers:
+    return headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,10 @@ class Route:
 
     method: str
     endpoint: Endpoint
+    refuse: Callable[[Headers, Exception], Answer] | None = None  # how it says what went wrong; ``None``: as all do
+    credentials: Callable[[Headers], Headers] = (
+        _unchanged  # headers of senders that have a place of their own for a key
+    )
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -24,7 +24,7 @@ from server.ingestion.decode_threads import DecodeThreads
 from server.ingestion.exchange import Answer, Endpoint, Request, Route
 from server.ingestion.group_commit import GroupCommit
 from server.ingestion.limits import RequestRefusedError, Share
-from server.ingestion.status import answer_to, is_foreseen
+from server.ingestion.status import answer_to
 
 RECEIVED_BYTES_MAX: Final = 20 << 20  # of a body as it comes; exporters send batches of some 100 KB
 # Of a body when it is decompressed. In memory as messages it would take ten times as much, and if they are empty ninety
@@ -72,7 +72,7 @@ class OtlpIngestion:
     def routes(self) -> dict[str, Route]:
         """The paths of all signals."""
         return {
-            f"{prefix}/{signal.name}": Route("POST", self._endpoint(signal))
+            f"{prefix}/{signal.name}": Route("POST", self._endpoint(signal), _refuse)
             for prefix in PREFIXES
             for signal in SIGNALS
         }
@@ -102,7 +102,20 @@ class OtlpIngestion:
                 raise RequestRefusedError(413, f"the body is larger than {bytes_max} bytes")
             resources = await self._decode(lambda: decode(body), len(body), share)
         else:
-            resources = await self._decompress(decompress, decode, body, share, bytes_max)
+
+            def decompressed(limit_bytes: int) -> tuple[int, list[ResourceBlock]]:
+                content = decompress(body, limit_bytes)
+                return len(content), decode(content)
+
+            resources = await self.decode_growing(decompressed, len(body), share, bytes_max)
+        await self.store_resources(signal, resources)
+
+    async def store_resources(self, signal: Signal, resources: Sequence[ResourceBlock]) -> None:
+        """The same of what has been decoded.
+
+        Raises:
+            BackendUnavailableError: Not known to be durable; some of it may be.
+        """
         for resource in resources:
             await self._register(signal, resource)
         puts = [asyncio.ensure_future(self._blocks.put(resource.block)) for resource in resources]
@@ -128,25 +141,28 @@ class OtlpIngestion:
             return decode()
         return await self._threads.run(decode, share, more_bytes=more_bytes, is_large=size_bytes > LARGE_BYTES)
 
-    async def _decompress(
-        self, decompress: Decompress, decode: Callable[[bytes], T], body: bytes, share: Share, bytes_max: int
+    async def decode_growing(
+        self, work: Callable[[int], tuple[int, T]], size_bytes: int, share: Share, bytes_max: int
     ) -> T:
         """Tried as a small one first: nobody knows how large a body is before it is decompressed.
 
         The most that it may become is taken of the share beforehand, and what it has become is kept.
+
+        Args:
+            work: Under a limit of bytes, which it is given: how many it has made, and what.
+            size_bytes: Of the body.
+            bytes_max: The last limit.
+
+        Raises:
+            DecompressedTooLargeError: It becomes more.
         """
-
-        def within(limit_bytes: int) -> tuple[int, T]:
-            content = decompress(body, limit_bytes)
-            return len(content), decode(content)
-
         bounds = [LARGE_BYTES, bytes_max]
-        if len(body) * _EXPANSION <= DECODE_INLINE_BYTES_MAX:
+        if size_bytes * _EXPANSION <= DECODE_INLINE_BYTES_MAX:
             bounds.insert(0, DECODE_INLINE_BYTES_MAX)
         for bound in bounds:
             more_bytes = bound if bound > DECODE_INLINE_BYTES_MAX else 0
             try:
-                size, decoded = await self._decode(partial(within, bound), bound, share, more_bytes=more_bytes)
+                size, decoded = await self._decode(partial(work, bound), bound, share, more_bytes=more_bytes)
             except DecompressedTooLargeError:
                 if bound == bytes_max:
                     raise
@@ -158,20 +174,22 @@ class OtlpIngestion:
 
     def _endpoint(self, signal: Signal) -> Endpoint:
         async def export(request: Request) -> Answer:
-            is_json = False
-            try:
-                is_json = _is_json(request)
-                if len(request.body) > RECEIVED_BYTES_MAX:
-                    raise RequestRefusedError(413, f"the body is larger than {RECEIVED_BYTES_MAX} bytes")
-                decompress = decompressor_of(request.headers.get("content-encoding", ""))
-                await self.store(signal, request.body, request.share, decompress=decompress, is_json=is_json)
-            except Exception as error:
-                if not is_foreseen(error):
-                    raise
-                return _refusal(error, is_json=is_json)
+            is_json = _is_json(request)
+            await self.store(signal, request.body, request.share, decompress=received(request), is_json=is_json)
             return _ACCEPTED_JSON if is_json else _ACCEPTED
 
         return export
+
+
+def received(request: Request) -> Decompress | None:
+    """What undoes the encoding of a body, which is not too large as it came.
+
+    Raises:
+        RequestRefusedError: It is, or it has another encoding.
+    """
+    if len(request.body) > RECEIVED_BYTES_MAX:
+        raise RequestRefusedError(413, f"the body is larger than {RECEIVED_BYTES_MAX} bytes")
+    return decompressor_of(request.headers.get("content-encoding", ""))
 
 
 async def _settled(puts: Sequence[Awaitable[None]]) -> None:
@@ -195,15 +213,20 @@ class _Registered:
             self._until.popitem(last=False)
 
 
+def _content_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def _is_json(request: Request) -> bool:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _content_type(request.headers)
     if kind not in (PROTOBUF, JSON):
         raise RequestRefusedError(415, f"Content-Type must be {PROTOBUF} or {JSON}")
     return kind == JSON
 
 
-def _refusal(error: Exception, *, is_json: bool) -> Answer:
+def _refuse(asked: Mapping[str, str], error: Exception) -> Answer:
     """What any request would be answered, with a body that exporters read."""
+    is_json = _content_type(asked) == JSON
     plain = answer_to(error)
     sentence = plain.body.decode().rstrip("\n")
     code = _CODES.get(plain.status, _UNAVAILABLE)

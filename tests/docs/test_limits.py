@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 
 from lakeflight.wire import cbor
+from lakeflight.wire.otlp import firehose
 from lakeflight.wire.otlp.json_mapping import JSON_ARRAYS_MAX
+from lakeflight.wire.otlp.resources import RESOURCES_MAX
 from lakehouse.buckets.decoding import JobLimits
 from lakehouse.buckets.freshen import MaterializerLimits
 from lakehouse.engine import output
 from lakehouse.engine.limits import EngineLimits
 from server.flight import handles
 from server.flight.server import FlightLimits
-from server.ingestion import content, otlp, otlp_grpc, protocol
+from server.ingestion import content, deliveries, otlp, otlp_grpc, protocol
 from server.ingestion.limits import BodyLimits
 from server.workers.pool import QueryPoolLimits
 from server.workers.protocol import WIDE_FRAME_BYTES_MAX
@@ -42,6 +44,11 @@ IN_PROSE = {  # where the sentence that explains it has the number, and a table 
     "RECEIVED_BYTES_MAX": ("sending.md", "413 over {}, or over"),
     "DECODED_BYTES_MAX": ("sending.md", "or over {} when decompressed"),
     "JSON_BYTES_MAX": ("sending.md", "or over {} of JSON"),
+    "RESOURCES_MAX": ("sending.md", "A request may have {} resources"),
+    "WEBHOOK_BYTES_MAX": ("sending.md", "413 over {} of text"),
+    "LOGS_RECORD_BYTES_MAX": ("sending.md", "a record of logs over {} when decompressed"),
+    "METRICS_RECORD_BYTES_MAX": ("sending.md", "A record of metrics may have {}"),
+    "UNPACKED_BYTES_MAX": ("sending.md", "all of it over {} when it is unpacked"),
     "block_metadata_bytes_max": ("sending.md", "so this may take {}:"),
     "lease_s": ("operating.md", "cut off for {} loses it to the next"),
     "held_elsewhere_s_max": ("operating.md", "A query that waits for {} for a server"),
@@ -51,7 +58,14 @@ NOT_MET = {  # by any user: what is remembered, how results are cut, how workers
     *("async_threads", "batch_rows_max", "batch_bytes_max", "repairs_max", "plan_chars_max", "inspect_timeout_s"),
     *("statements_remembered_max", "text_remembered_max", "bound_text_remembered_max", "kill_grace_s"),
     *("address_space_extra_bytes", "jobs_per_worker_max", "REMEMBERED_HANDLES_MAX", "REMEMBERED_BYTES_MAX"),
-    *("KEY_BYTES_MIN", "FRAMING_BYTES_PER_BODY_BYTE_MAX", "DECODE_INLINE_BYTES_MAX", "REGISTERED_MAX", "REGISTERED_S"),
+    *(
+        "KEY_BYTES_MIN",
+        "FRAMING_BYTES_PER_BODY_BYTE_MAX",
+        "DECODE_INLINE_BYTES_MAX",
+        "ERROR_CHARS_MAX",
+        "REGISTERED_MAX",
+        "REGISTERED_S",
+    ),
     *(
         "RETRY_AFTER_S",
         "CONNECTION_AGE_S",
@@ -79,8 +93,8 @@ def all_limits() -> Mapping[str, Any]:
         for name, value in of_class(limits):
             assert found.setdefault(name, value) == value, f"two limits are called {name}"
     found["block_metadata_bytes_max"] = JobLimits().block_metadata_bytes_max
-    found["JSON_ARRAYS_MAX"] = JSON_ARRAYS_MAX
-    for module in (cbor, handles, protocol, content, otlp, otlp_grpc):
+    found |= {"JSON_ARRAYS_MAX": JSON_ARRAYS_MAX, "RESOURCES_MAX": RESOURCES_MAX}
+    for module in (cbor, handles, protocol, content, otlp, otlp_grpc, firehose, deliveries):
         found |= of_module(module)
     return found
 

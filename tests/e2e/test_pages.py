@@ -37,6 +37,8 @@ def program(server: Server) -> Program:
     server.replay([*sent.async_requests(), *sent.net_requests(), *sent.image_requests()])
     for case in otlp_cases():
         server.replay(case.requests)
+    names = {"X-Micromegas-Service-Name": "gitlab", "X-Micromegas-Service-Namespace": "ci"}
+    assert server.post("/ingestion/webhook", b'{"action":"opened"}', names) == 200
     return sent
 
 

@@ -265,7 +265,12 @@ def endpoint_of(ingestion: OtlpIngestion, budget: ByteBudget) -> Any:
         with Share(budget, "") as share:
             share.take(len(body))
             request = Request("POST", "/v1/logs", headers, body, Caller(), share)
-            return await ingestion.routes()["/v1/logs"].endpoint(request)
+            route = ingestion.routes()["/v1/logs"]
+            assert route.refuse is not None
+            try:
+                return await route.endpoint(request)
+            except RequestRefusedError as error:
+                return route.refuse(headers, error)
 
     return export
 

@@ -57,7 +57,7 @@ _PROCESS_KEY: Final[tuple[tuple[str, ...], ...]] = (  # of each, the first attri
     ("process.runtime.description",),
 )
 _SEPARATOR: Final = "\x1f"
-_ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 def uuid5(namespace: uuid.UUID, name: bytes) -> str:
@@ -71,7 +71,7 @@ def process_id(attributes: Mapping[str, str]) -> str:
     fields = []
     for names in _PROCESS_KEY:
         name, text = first_of(attributes, names)
-        fields.append(text if name in _VERBATIM else text.strip().translate(_ASCII_LOWER))
+        fields.append(text if name in _VERBATIM else text.strip().translate(ASCII_LOWER))
     return uuid5(PROCESS_NAMESPACE, _SEPARATOR.join(fields).encode())
 
 
@@ -81,7 +81,7 @@ def stream_id(of_process: str, signal: str) -> str:
 
 
 def block_id(resource: bytes) -> str:
-    """The id of one encoded ``ResourceLogs``, ``ResourceMetrics`` or ``ResourceSpans``."""
+    """The id of one encoded ``ResourceLogs``, ``ResourceMetrics`` or ``ResourceSpans``, behind what else tells it apart."""
     return uuid5(BLOCK_NAMESPACE, resource)
 
 

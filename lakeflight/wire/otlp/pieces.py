@@ -28,14 +28,14 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
     at, end = 0, len(data)
     while at < end:
         begin = at
-        tag, at = _varint(data, at)
+        tag, at = varint(data, at)
         wire = tag & 7
         value = at
         if wire == _LENGTH_DELIMITED:
-            length, value = _varint(data, at)
+            length, value = varint(data, at)
             at = value + length
         elif wire == 0:
-            _, at = _varint(data, at)
+            _, at = varint(data, at)
         elif wire in _SIZES:
             at += _SIZES[wire]
         else:
@@ -92,7 +92,12 @@ def length_head(length: int) -> bytes:
     return bytes(head)
 
 
-def _varint(data: Any, at: int) -> tuple[int, int]:
+def varint(data: Any, at: int) -> tuple[int, int]:
+    """The number that begins here, and where it ends.
+
+    Raises:
+        MalformedRequestError: It does not end.
+    """
     value = shift = 0
     while at < len(data) and shift < 70:
         byte = data[at]

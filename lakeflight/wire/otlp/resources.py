@@ -24,6 +24,9 @@ PROPERTY_PREFIX: Final = "otel.resource."
 RESERVED_PREFIX: Final = "micromegas."  # of attributes that only servers may set
 WHOLE_BYTES_MAX: Final = 1 << 20  # of a request that is read at once; larger ones are read in pieces
 RECORDS_MAX: Final = (1 << 31) - 1  # of one block: a row has 32 bits for their number
+RESOURCES_MAX: Final = (
+    16_384  # of a request; two bytes are one, and each becomes a block, an object in the store and rows
+)
 
 _NO_TYPES: Final = encode_types([])
 
@@ -69,10 +72,30 @@ def decode_request(signal: Signal, body: bytes, now_ns: int, *, is_json: bool = 
             looked = _in_pieces(signal, body)
         else:
             request = from_json(signal.request, body) if is_json else parse(signal.request, body)
-            looked = [_whole(signal, resource) for resource in getattr(request, signal.resources)]
+            resources = getattr(request, signal.resources)
+            check_number(len(resources))
+            looked = [_whole(signal, resource) for resource in resources]
     except MalformedRequestError as error:
         raise MalformedRequestError(f"parse error ({signal.name}): {error}") from error
     return [_block_of(signal, resource, now_ns) for resource in looked]
+
+
+def block_of(signal: Signal, resource: Any, now_ns: int, *, seed: bytes = b"") -> ResourceBlock:
+    """The same of one resource's message. What is in ``seed`` tells blocks apart whose resources are equal.
+
+    Raises:
+        MalformedRequestError: It has more records than a block may have.
+    """
+    return _block_of(signal, _whole(signal, resource), now_ns, seed)
+
+
+def check_number(resources: int) -> None:
+    """
+    Raises:
+        MalformedRequestError: There are more than a request may have.
+    """
+    if resources > RESOURCES_MAX:
+        raise MalformedRequestError(f"more than {RESOURCES_MAX} resources in one request")
 
 
 class _Looked(NamedTuple):
@@ -101,6 +124,7 @@ def _in_pieces(signal: Signal, body: bytes) -> list[_Looked]:
     for number, wire, _, value, end in pieces.fields(memoryview(body)):
         if number != 1 or wire != 2:
             continue
+        check_number(len(found) + 1)
         around, scopes = pieces.apart(memoryview(body)[value:end])
         resource = parse(message, around)
         head, tail = _around(message, resource)
@@ -145,7 +169,7 @@ def _inner_length(objects: bytes) -> int:
     return 0
 
 
-def _block_of(signal: Signal, resource: _Looked, now_ns: int) -> ResourceBlock:
+def _block_of(signal: Signal, resource: _Looked, now_ns: int, seed: bytes = b"") -> ResourceBlock:
     if resource.number > RECORDS_MAX:
         raise MalformedRequestError(f"one resource has {resource.number} records, the limit is {RECORDS_MAX}")
     begin_ns = now_ns if resource.begin_ns is None else resource.begin_ns
@@ -161,7 +185,7 @@ def _block_of(signal: Signal, resource: _Looked, now_ns: int) -> ResourceBlock:
         properties={},
     )
     block = BlockRequest(
-        block_id=identity.block_id(objects),
+        block_id=identity.block_id(seed + objects),
         stream_id=stream.stream_id,
         process_id=process.process_id,
         begin_time_ns=begin_ns,
