@@ -12,6 +12,7 @@ import asyncio
 import math
 import os
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -106,6 +107,7 @@ class Spool:
     def __init__(self, folder: str, threads: ThreadPoolExecutor) -> None:
         self._folder, self._threads = folder, threads
         self._fd = -1
+        self._opening = threading.Lock()  # writes overlap, and the first of them opens the file
         self._end = 0
         self._under_way = 0
         self._closing = False
@@ -162,8 +164,9 @@ class Spool:
                 os.close(fd)
 
     def _write(self, frame: bytes, offset: int) -> None:
-        if self._fd < 0:
-            self._fd = _nameless(self._folder)
+        with self._opening:
+            if self._fd < 0:
+                self._fd = _nameless(self._folder)
         written = memoryview(frame)
         while written:
             count = os.pwrite(self._fd, written, offset)
