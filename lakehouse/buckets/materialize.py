@@ -39,7 +39,7 @@ from lakehouse.buckets.sharing import Allowance, Progress
 from lakehouse.buckets.single_block import BlockView, SingleBlocks
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.jobs.executor import Executor
-from lakehouse.model import GLOBAL_INSTANCE, TimeRange, ViewKey
+from lakehouse.model import GLOBAL_INSTANCE, InstanceKind, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore, View
 
 log = structlog.get_logger(__name__)
@@ -247,12 +247,28 @@ class Materializer:
         found = await self._catalog.find_instance(key, version)
         if found is None:
             if instance != GLOBAL_INSTANCE and not await self._catalog.find_entity(view.instance_kind, instance):
-                raise UnknownViewError(f"{view.instance_kind.value} {instance} not found")
+                raise UnknownViewError(
+                    f"{view.instance_kind.value} {instance} not found{await self._hint(view, instance)}"
+                )
             found = await self._catalog.add_instance(key, version)
         if len(self._instances) >= INSTANCES_REMEMBERED_MAX:
             self._instances.clear()
         self._instances[(key, version)] = found
         return found
+
+    async def _hint(self, view: View, instance: str) -> str:
+        """What an id names instead."""
+        if view.instance_kind is InstanceKind.STREAM and await self._catalog.find_entity(
+            InstanceKind.PROCESS, instance
+        ):
+            return (
+                f": this is a process; its streams: SELECT stream_id, tags FROM streams WHERE process_id = '{instance}'"
+            )
+        if view.instance_kind is InstanceKind.PROCESS and await self._catalog.find_entity(
+            InstanceKind.STREAM, instance
+        ):
+            return f": this is a stream; its process: SELECT process_id FROM streams WHERE stream_id = '{instance}'"
+        return ""
 
     async def _look(self, stored: InstanceId, scope: InstanceScope, wanted: TimeRange) -> list[StoredBucket]:
         return await self._catalog.look(stored, scope, self._pruned(wanted), self._limits.margin_s)

@@ -41,6 +41,11 @@ _BEYOND_NANOSECONDS: Final = re.compile(
     r"Type INT(?:32|64) with value (\S+(?: [0-9:.]+)?) can't be cast .*the destination type INT64"
     "|Could not convert Timestamp to higher precision"
 )
+# Of a time with a zone, beside one in nanoseconds, which has none and is UTC.
+_ZONED_BESIDE: Final = re.compile(
+    "(?:Cannot compare values of type|No function matches).*"
+    "(?:TIMESTAMP_NS.*TIMESTAMP WITH TIME ZONE|TIMESTAMP WITH TIME ZONE.*TIMESTAMP_NS)"
+)
 _KIND: Final = re.compile(
     r"\s*(?:[A-Za-z_]+Exception:\s*)?((?:[A-Z][A-Za-z]*|INTERRUPT|INTERNAL)(?: [A-Za-z]+){0,3} Error): ?"
 )
@@ -119,6 +124,8 @@ def _curated(text: str, match: re.Match[str] | None, paths: Iterable[str]) -> st
     cast = _MISSING_CAST.search(line)
     if cast is not None and (way := _OTHER_WAY.get((cast.group(1), cast.group(2)))):
         line = f"{line}: {way}"
+    if _ZONED_BESIDE.search(line):
+        line = f"{line.partition(' - an explicit cast')[0].partition('. You might')[0]}: give the one with a zone AT TIME ZONE 'UTC'"
     beyond = _BEYOND_NANOSECONDS.search(line)
     if beyond is not None and ("higher precision" in line or beyond.group(1).count("-") >= 2):
         line = (

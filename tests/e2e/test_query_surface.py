@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -556,6 +557,8 @@ def _assert_all_slots_are_free(asked: Asked) -> None:
         ("DELETE FROM log_entries", r"SELECT"),
         ("SELECT 'x'::INTEGER", "Conversion Error"),
         ("SELECT msg FROM log_entries WHERE time > '2024-01-01T00:00:00+02:00'", "offset"),
+        ("SELECT msg FROM log_entries WHERE time > TIMESTAMPTZ '2024-01-01 00:00:00+02'", "AT TIME ZONE 'UTC'"),
+        ("SELECT TIMESTAMPTZ '2024-01-01' - time FROM log_entries", "AT TIME ZONE 'UTC'"),
     ],
 )
 def test_a_refusal_says_what_and_where(asked: Asked, sql: str, sentence: str) -> None:
@@ -567,6 +570,19 @@ def test_a_refusal_says_what_and_where(asked: Asked, sql: str, sentence: str) ->
     assert "query_id=" in text
     for sign in ("vi_", "Traceback", "/tmp", ".parquet"):
         assert sign not in text
+
+
+def test_an_id_of_another_kind_is_said_to_be_one(asked: Asked) -> None:
+    process, stream = asked.one.process_id, asked.one.streams["cpu"]
+    for sql, advised in (
+        (f"SELECT * FROM view_instance('thread_spans', '{process}')", {"stream_id": stream}),
+        (f"SELECT * FROM view_instance('log_entries', '{stream}')", {"process_id": process}),
+    ):
+        with pytest.raises(adbc_driver_flightsql.dbapi.ProgrammingError, match="not found: this is a") as caught:
+            asked.rows(sql)
+        advice = re.search(r"SELECT .* = '[-0-9a-f]+'", str(caught.value))
+        assert advice is not None
+        assert any(row.items() >= advised.items() for row in asked.rows(advice[0]))
 
 
 def test_the_client_library_raises_its_own_errors(asked: Asked) -> None:
