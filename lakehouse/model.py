@@ -83,6 +83,13 @@ class Stream:
     insert_time_ns: int
 
 
+def thread_name(stream_id: str, properties: Mapping[str, str]) -> str:
+    """What a thread is called, by its stream: its name, and what tells it from others of that name."""
+    thread_id = properties.get("thread-id", stream_id)
+    name = properties.get("thread-name")
+    return thread_id if name is None else f"{name}-{thread_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """The envelope of one payload. Native ticks are relative to the process's ``start_ticks``."""

@@ -14,6 +14,7 @@ from lakehouse.sources import (
     ProcessSpansSource,
     RelationSource,
     SourceRegistry,
+    TraceChunksSource,
     ViewSetsSource,
 )
 from views.async_events import AsyncEvents
@@ -54,6 +55,7 @@ def default_registry() -> SourceRegistry:
     ]
     functions: list[RelationSource] = [
         ProcessSpansSource(ProcessSpans()),
+        TraceChunksSource(ProcessSpans(), PROCESSES, STREAMS),
         ParsedBlockSource(ParseBlock()),
         CatalogFunction(LIST_PARTITIONS),
         ViewSetsSource(view_sets),
@@ -62,10 +64,14 @@ def default_registry() -> SourceRegistry:
 
 
 def warm_up() -> None:
-    """Compile every kernel that building a view may need, or load it from numba's cache."""
+    """Compile every kernel that building a view may need, or load it from numba's cache.
+
+    Those of traces as well: query workers load them from there when somebody asks for one.
+    """
     from lakeflight.wire.otlp import kernels as otlp_kernels
+    from lakeflight.wire.perfetto import trace
     from lakeflight.wire.transit import event_kernels, kernels, text_kernels
     from views import call_tree, net_tree
 
-    for module in (kernels, text_kernels, event_kernels, otlp_kernels, call_tree, net_tree):
+    for module in (kernels, text_kernels, event_kernels, otlp_kernels, call_tree, net_tree, trace):
         module.warm_up()

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.model import Block, LastTiming, Process, Stream, StreamId
+from lakehouse.model import Block, LastTiming, Process, Stream, StreamId, thread_name
 from lakehouse.ports import BucketSource
 from views.async_events import AsyncEvents
 from views.columns import BATCH_ROWS, dictionary_of
 from views.process_spans import ASYNC_THREAD
 from views.span_rows import build_rows as rows_of_thread
-from views.span_rows import thread_name
 from views.thread_spans import ThreadSpans
 
 
@@ -26,7 +25,7 @@ def build_rows(source: BucketSource, schema: pa.Schema) -> Iterator[pa.RecordBat
     waiting: list[pa.RecordBatch] = []
     for stream_id in sorted(streams):
         blocks = streams[stream_id]
-        name = thread_name(source.stream_of(blocks[0]))
+        name = thread_name(stream_id, source.stream_of(blocks[0]).properties)
         for spans in rows_of_thread(_OneThread(source, blocks), ThreadSpans.schema):
             waiting.append(_batch(schema, _all(stream_id, spans), _all(name, spans), spans.columns))
             if sum(batch.num_rows for batch in waiting) >= BATCH_ROWS:

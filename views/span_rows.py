@@ -16,7 +16,7 @@ from lakeflight.wire.errors import CorruptPayloadError
 from lakeflight.wire.ticks import TickClock
 from lakeflight.wire.transit.layout import StreamLayout
 from lakeflight.wire.transit.spans import Scope, read_spans, scope_hash
-from lakehouse.model import Block, Stream
+from lakehouse.model import Block, thread_name
 from lakehouse.ports import BucketSource
 from views.call_tree import CallTree, Int32s, Int64s, SpanRows, UInt32s, gather, used_scopes
 from views.columns import BATCH_ROWS, BlockReader, Decode, array_of, clock_of, dictionary_of
@@ -40,7 +40,7 @@ def build_rows(source: BucketSource, schema: pa.Schema) -> Iterator[pa.RecordBat
         for block in source.blocks:
             source.quarantine(block, error)
         return
-    sites = CallSites(thread_name(stream))
+    sites = CallSites(thread_name(stream.stream_id, stream.properties))
     batches = _Batches(sites, schema)
     reader = BlockReader(source)
     for chain in chains(source.blocks):
@@ -56,13 +56,6 @@ def build_rows(source: BucketSource, schema: pa.Schema) -> Iterator[pa.RecordBat
         for rows in tree.read(BATCH_ROWS):
             yield from batches.add(rows)
     yield from batches.finish()
-
-
-def thread_name(stream: Stream) -> str:
-    """What a thread is called: its name, and what tells it from others of that name."""
-    thread_id = stream.properties.get("thread-id", stream.stream_id)
-    name = stream.properties.get("thread-name")
-    return thread_id if name is None else f"{name}-{thread_id}"
 
 
 def chains(blocks: Sequence[Block]) -> Iterator[list[Block]]:

@@ -17,6 +17,7 @@ from lakehouse.engine.functions import (
     CLOCK_FUNCTIONS,
     ArrowFunction,
     Macro,
+    MadeRows,
     RelationFunction,
     functions_in,
     outlines,
@@ -25,6 +26,7 @@ from lakehouse.engine.functions import (
     relation_functions,
 )
 from lakehouse.engine.limits import EngineLimits
+from lakehouse.engine.made_rows import MadeRelation
 from lakehouse.engine.metadata_relations import columns_of, read_csv, select_of
 from lakehouse.engine.names import (
     CATALOG_NAME,
@@ -90,6 +92,7 @@ class Database:
         self.locked = False
         self._views: dict[str, str] = {}
         self._given: set[str] = set()  # relations whose rows came with a statement
+        self._made: dict[str, MadeRelation] = {}  # relations whose rows are made while they are read
         self._snapshots: dict[
             str, bytes
         ] = {}  # of the catalog, as they were loaded; few bytes each, or they were a file
@@ -187,10 +190,30 @@ class Database:
             if name in self._given:
                 self._run(f"DROP TABLE {quoted(raw_table(name))}")
                 self._given.remove(name)
+            if self._made.pop(name, None) is not None:
+                self.connection.unregister(raw_table(name))
+        for relation in relations:
+            if relation.made_by:
+                self._made[relation.name] = self._maker(relation, catalog)
+                self.connection.register(raw_table(relation.name), self._made[relation.name])
         for name, text in wanted.items():
             if self._views.get(name) != text:
                 self._run(f"CREATE OR REPLACE VIEW {quoted(name)} AS {text}")
                 self._views[name] = text
+
+    def _maker(self, relation: Relation, catalog: EngineCatalog) -> MadeRelation:
+        """What makes the rows of a relation, with what it reads of the catalog."""
+        made = _made_rows(relation)
+        tables = {
+            name: self.connection.sql(_columns_select(name, columns, catalog)).to_arrow_table()
+            for name, columns in made.catalog.items()
+        }
+        scan = _scan((*relation.files, *relation.files_inside)) if relation.files or relation.files_inside else ""
+        return MadeRelation(relation, made.make, self.connection, scan, tables)
+
+    def fault(self, error: Exception) -> Exception:
+        """Why a statement failed: what the maker of its rows has met, which the engine tells in words of its own."""
+        return next((made.fault for made in self._made.values() if made.fault is not None), error)
 
     def declare(
         self, catalog: EngineCatalog, spelled: Callable[[Any, str | None], str] = lambda kind, _: sql_type(kind)
@@ -277,11 +300,15 @@ def _relation_macro(function: RelationFunction) -> str:
 def _stand_in_macro(function: RelationFunction, keys: Sequence[str]) -> str:
     """The same over stand-ins: what is asked with the n-th of the keys has the n-th table of its source, else the first."""
     source, arguments = _in_sql(function)
+    if function.moments:
+        arguments = arguments[: len(function.texts)]
     place = "''"
     if keys:
         listed, spelled = ", ".join(literal(key) for key in keys), " || '/' || ".join(arguments) or "''"
         place = f"coalesce(nullif(list_position([{listed}], {spelled}), 1) || '_', '')"
-    return _table_macro(function, f"{literal(view_set_table(''))} || {place} || {source}")
+    text = _table_macro(function, f"{literal(view_set_table(''))} || {place} || {source}")
+    read = " AND ".join(f"CAST({moment.name} AS TIMESTAMP_NS) IS NOT NULL" for moment in function.moments)
+    return f"{text} WHERE {read}" if read else text  # so that the binder gives them a type
 
 
 def _in_sql(function: RelationFunction) -> tuple[str, list[str]]:
@@ -311,6 +338,8 @@ def _snapshot_columns(
     relation: Relation, catalog: EngineCatalog, read: frozenset[str] | None
 ) -> Mapping[str, set[str]]:
     """The columns of the catalog's files that a relation is made of; none for one of Parquet files."""
+    if relation.made_by:
+        return {name: set(columns) for name, columns in _made_rows(relation).catalog.items()}
     if not relation.metadata:
         return {}
     declared = catalog.view_sets[relation.metadata]
@@ -325,7 +354,7 @@ def _view_text(relation: Relation, catalog: EngineCatalog, columns: Mapping[str,
         source = select_of(relation.metadata, catalog, columns)
         return f"SELECT * FROM ({source}){row_filter}" if row_filter else source
     listed = ", ".join(quoted(name) for name in relation.schema.names)
-    if relation.table is not None:
+    if relation.table is not None or relation.made_by:
         return f"SELECT {listed} FROM {quoted(raw_table(relation.name))}{row_filter}"
     parts = []
     if relation.files:
@@ -336,6 +365,18 @@ def _view_text(relation: Relation, catalog: EngineCatalog, columns: Mapping[str,
         return _empty_select(relation.schema)
     rows = " UNION ALL ".join(parts)
     return relation.merge.format(rows=f"({rows})") if relation.merge else rows
+
+
+def _made_rows(relation: Relation) -> MadeRows:
+    made = relation_functions()[relation.made_by].made
+    if made is None:
+        raise InternalError(f"{relation.made_by} makes no rows")
+    return made
+
+
+def _columns_select(name: str, columns: Collection[str], catalog: EngineCatalog) -> str:
+    listed = ", ".join(quoted(column) for column in columns)
+    return f"SELECT {listed} FROM ({select_of(name, catalog, {name: set(columns)})})"
 
 
 def _scan(paths: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ from lakehouse.engine.database import Database
 from lakehouse.engine.functions import own_functions, read_by
 from lakehouse.engine.gate import Checked, judge
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.moments import has_moments, references_with_moments
 from lakehouse.engine.names import INFORMATION_STAND_IN
 from lakehouse.engine.origins import Origins
 from lakehouse.engine.output import (
@@ -192,9 +193,12 @@ class QueryEngine:
             template = self._template(inspector, checked, sql, values, catalog)
             executable, closed = template.bound(values), template.closed(database.connection, values)
         database.use_functions(executable.text)
+        timed = tuple(references_with_moments(database.connection, closed)) if closed and _has_moments(checked) else ()
         binds = bound is not None or declared.binds
         schema = self._schema(inspector, checked, executable, spelling, catalog, must_bind=binds)
         references = self._references(database, checked, calls, catalog, closed) if reads else ()
+        if reads and timed:
+            references = (*(one for one in references if not (one.is_call and has_moments(one.relation))), *timed)
         is_bounded = any(reference.range != EVERYTHING or reference.equals for reference in references)
         return Inspection(
             kind=checked.kind,
@@ -401,8 +405,9 @@ class QueryEngine:
                 spelling,
             )
         except Exception as error:
+            cause = self.cause(error)
             self.finish(error)
-            raise translate(error, paths) from error
+            raise translate(cause, paths) from error
 
     def _run(
         self,
@@ -420,6 +425,8 @@ class QueryEngine:
         self._watch(inspector.database)
         bound = _bound(parameters)
         checked = self._check(inspector, sql, bound, catalog)
+        if checked.reads_clock:  # what is repaired follows from what constants and the clock fold to
+            inspector.database.set_now(now_ns)
         executable = self._template(inspector, checked, sql, bound, catalog).bound(bound)
         if checked.kind in ("describe", "show_tables"):  # answered from the declarations: no file is opened
             database = inspector.database
@@ -452,7 +459,8 @@ class QueryEngine:
             relation = relation.project(projected)
         if row_limit is not None:
             relation = relation.limit(row_limit)
-        batches = relation.to_arrow_reader(self._batch_rows(schema))
+        one_by_one = any(read.made_by for read in relations)  # a row may be as large as a batch
+        batches = relation.to_arrow_reader(1 if one_by_one else self._batch_rows(schema))
         converter = EdgeConverter(batches.schema, schema, stored=shows_stored_columns(checked.tree))
         pieces = (
             piece
@@ -520,6 +528,10 @@ class QueryEngine:
         with self._lock:
             self._busy = None
 
+    def cause(self, error: Exception) -> Exception:
+        """Why a statement failed."""
+        return error if self.current is None else self.current.fault(error)
+
     def check_interrupt(self) -> None:
         if self._interrupted:
             raise QueryCancelledError("the statement was interrupted")
@@ -562,8 +574,9 @@ class ResultReader:
             self._shut(None, exhausted=True)
             raise
         except Exception as error:
+            cause = self._engine.cause(error)
             self._shut(error)
-            raise translate(error, self._paths) from error
+            raise translate(cause, self._paths) from error
 
     def close(self) -> None:
         """Give up the rest."""
@@ -588,6 +601,10 @@ class ResultReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _has_moments(checked: Checked) -> bool:
+    return any(has_moments(call.name) for call in checked.calls)
 
 
 def _bound(parameters: Any) -> list[BoundValue]:

@@ -332,10 +332,13 @@ def _row_counts(tree: Node) -> frozenset[int]:
 
 
 def _relation_arguments(tree: Node) -> frozenset[int]:
-    """Parameters that are arguments of a relation function."""
+    """Parameters that are texts among the arguments of a relation function."""
     calls = [node["function"] for node in nodes(tree) if node.get("type") == "TABLE_FUNCTION"]
     arguments = [
-        a for call in calls if function_name(call) in relation_functions() for a in call.get("arguments") or []
+        argument
+        for call in calls
+        if (function := relation_functions().get(function_name(call))) is not None
+        for argument in (call.get("arguments") or [])[: len(function.texts)]
     ]
     numbers = [parameter_number(argument.get("expression")) for argument in arguments]
     return frozenset(number for number in numbers if number is not None)

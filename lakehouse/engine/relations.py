@@ -35,6 +35,7 @@ class DeclaredRelation:
     ordered: bool = False  # no row ends before it begins; lets a bound on one column hold for the other
     joins: Mapping[str, str] = field(default_factory=dict)  # id column -> the view set whose columns are here, dotted
     merge: str = ""  # SQL that makes rows of what files hold, ``{rows}``; empty: files hold rows
+    made_by: str = ""  # the relation function that makes rows of what files hold, while they are asked for
     origins: Mapping[str, str] = field(default_factory=dict)  # column -> its ``Origin``
 
     @property
@@ -62,7 +63,7 @@ class EngineCatalog:
                 times = f"{relation.begin_column}/{relation.end_column}/{relation.ordered}"
                 columns = sorted(relation.joins.items()), sorted(relation.origins.items())
                 content.update(
-                    f"\0{name}\0{times}\0{columns}\0{relation.merge}\0".encode()
+                    f"\0{name}\0{times}\0{columns}\0{relation.merge}\0{relation.made_by}\0".encode()
                     + relation.schema.serialize().to_pybytes()
                 )
             content.update(b"\1")
@@ -104,6 +105,8 @@ class Relation:
     metadata: str | None = None
     merge: str = ""
     table: bytes | None = None
+    made_by: str = ""  # the relation function that makes rows of those of the files, with these arguments
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

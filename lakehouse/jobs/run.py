@@ -34,6 +34,7 @@ class JobRelation:
     range: TimeRange = EVERYTHING
     from_catalog: bool = False  # its rows are among those that the job's ``needs`` choose
     table: bytes | None = None  # or are these, an Arrow IPC stream or a Parquet file with the declared columns
+    arguments: tuple[str, ...] = ()  # of the source, for whoever makes its rows of what the files hold
 
 
 @dataclass(frozen=True, slots=True)

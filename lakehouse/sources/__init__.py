@@ -15,6 +15,7 @@ from lakehouse.sources.port import (
 )
 from lakehouse.sources.process_spans import ProcessSpansSource
 from lakehouse.sources.registry import SourceRegistry
+from lakehouse.sources.trace_chunks import TraceChunksSource
 from lakehouse.sources.view_sets import ViewSetsSource
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "RelationSource",
     "Rows",
     "SourceRegistry",
+    "TraceChunksSource",
     "Use",
     "ViewSetsSource",
 ]

@@ -123,7 +123,10 @@ class Relations:
 
 
 def _relations(found: Iterable[tuple[_Named, Rows]], headers: TimeRange) -> Iterable[JobRelation]:
-    """Each source under each of its names. Files that the header range covers whole need no filter of their own."""
+    """Each source under each of its names. Files that the header range covers whole need no filter of their own.
+
+    Where rows are made of those of the files, these stay in their order.
+    """
     for named, rows in found:
         inside: list[str] = []
         crossing: list[str] = []
@@ -131,8 +134,15 @@ def _relations(found: Iterable[tuple[_Named, Rows]], headers: TimeRange) -> Iter
             covered = (headers.begin_ns is None or headers.begin_ns <= partition.min_event_ns) and (
                 headers.end_ns is None or partition.max_event_ns <= headers.end_ns
             )
-            (inside if covered else crossing).append(partition.key)
+            (inside if covered and not named.source.declaration.made_by else crossing).append(partition.key)
         for name in sorted(named.names):
             yield JobRelation(
-                name, named.source.name, tuple(crossing), tuple(inside), headers, bool(rows.needs), rows.table
+                name,
+                named.source.name,
+                tuple(crossing),
+                tuple(inside),
+                headers,
+                bool(rows.needs),
+                rows.table,
+                named.arguments,
             )

@@ -30,6 +30,7 @@ def catalog_message(
                 relation.ordered,
                 dict(relation.joins),
                 relation.merge,
+                relation.made_by,
                 dict(relation.origins),
             ]
             for name, relation in declared.items()
@@ -57,6 +58,7 @@ def relation_message(relation: JobRelation, files: Sequence[str], files_inside: 
         "end_ns": relation.range.end_ns,
         "metadata": relation.from_catalog,
         "table": relation.table,
+        "arguments": list(relation.arguments),
     }
 
 

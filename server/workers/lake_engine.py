@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from lakehouse.model import Spelling, TimeRange
 from server.workers.engine_messages import declarations_of, inspection_message
 
 NS_PER_S: Final = 1_000_000_000
+_KERNELS: Final = "NUMBA_CACHE_DIR"  # where compiled code is kept: asked of numba when it is loaded …
+_KEPT: Final = os.environ.get(_KERNELS)  # … which is after the worker has given its environment up
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 the engine's times have no zone and mean UTC
 
 
@@ -40,10 +43,13 @@ class LakeEngine:
     def run(
         self, sql: str, parameters: pa.RecordBatch | None, relations: Sequence[Any], options: Mapping[str, Any]
     ) -> BatchReader:
+        read = [self._relation(message) for message in relations]
+        if _KEPT is not None and any(relation.made_by for relation in read):
+            os.environ[_KERNELS] = _KEPT
         reader = self._engine.run(
             sql,
             () if parameters is None else parameters,
-            [self._relation(message) for message in relations],
+            read,
             catalog=self._catalog,
             identity=options["identity"],
             row_limit=options["row_limit"],
@@ -71,9 +77,11 @@ class LakeEngine:
             begin_column=declared.begin_column,
             end_column=declared.end_column,
             range=TimeRange(message["begin_ns"], message["end_ns"]),
-            metadata=message["view_set"] if message["metadata"] else None,
+            metadata=message["view_set"] if message["metadata"] and not declared.made_by else None,
             merge=declared.merge,
             table=message["table"],
+            made_by=declared.made_by,
+            arguments=tuple(message["arguments"]),
         )
 
 

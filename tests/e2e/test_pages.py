@@ -58,13 +58,16 @@ def test_every_statement_of_the_pages_runs(server: Server, program: Program, pag
 
 
 @pytest.mark.parametrize(("page", "source"), _blocks("python"))
-def test_every_program_of_the_pages_runs(server: Server, program: Program, page: str, source: str) -> None:
+def test_every_program_of_the_pages_runs(
+    server: Server, program: Program, page: str, source: str, tmp_path: Path
+) -> None:
     for shown, attribute in ROUTES.items():
         source = source.replace(shown, getattr(server, attribute))
 
-    ran = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
     assert ran.returncode == 0, ran.stderr
+    assert all(path.stat().st_size for path in tmp_path.iterdir())
     assert "rror" not in ran.stderr
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from lakehouse.engine.engine import QueryEngine
@@ -79,3 +80,15 @@ def test_what_ours_stands_before_is_not_reached_by_a_schema(engine: QueryEngine,
         with pytest.raises(ForbiddenSqlError, match=rf"function {schema.lower()}.{name} is not allowed: write {name}"):
             engine.inspect(f"SELECT {schema}.{name}()", None, CATALOG)
     assert engine.inspect("SELECT main.now() AS n", None, CATALOG, now_ns=T0).schema
+
+
+def test_a_time_is_the_same_in_an_engine_that_has_seen_no_statement_before() -> None:
+    sql = "SELECT now() - INTERVAL '1 hour' AS c"
+    fresh = QueryEngine()
+    try:
+        ran = fresh.run(sql, (), [], catalog=CATALOG, identity="somebody", now_ns=T0 + 123)
+        rows = [told for batch in ran for told in batch.column("c").cast(pa.int64()).to_pylist()]
+    finally:
+        fresh.close()
+
+    assert rows == [T0 + 123 - AN_HOUR_NS]

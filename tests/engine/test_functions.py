@@ -121,7 +121,7 @@ def test_what_a_call_reads_is_bound_under_a_name_that_nobody_writes_by_accident(
     )
     assert reference.bound_name == relation_name("log_entries", "global")
     assert set(relation_functions()) == {
-        *("view_instance", "process_spans", "parse_block", "list_partitions", "list_view_sets")
+        *("view_instance", "process_spans", "perfetto_trace_chunks", "parse_block", "list_partitions", "list_view_sets")
     }
 
 

@@ -21,7 +21,7 @@ def test_the_offer() -> None:
     assert REGISTRY.names == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "thread_spans",
         "async_events", "net_spans", "images", "otel_spans", "log_stats", "process_spans",
-        "parse_block", "list_partitions", "list_view_sets",
+        "perfetto_trace_chunks", "parse_block", "list_partitions", "list_view_sets",
     )  # fmt: skip
     assert REGISTRY.tables == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "log_stats",
@@ -133,6 +133,7 @@ COLUMNS = {
         "begin timestamp[ns]", "end timestamp[ns]", "duration int64", "name string", "target string",
         "filename string", "line uint32",
     ],
+    "perfetto_trace_chunks": ["chunk_id int32", "chunk_data binary"],
     "parse_block": ["object_index int64", "type_name string", "value string"],
     "list_view_sets": [
         "view_set_name string", "current_schema_hash binary", "schema string", "has_view_maker bool",
@@ -208,6 +209,7 @@ def test_rows_are_in_a_range_by_the_time_columns_of_their_view() -> None:
         "otel_spans": ("start_time", "end_time"),
         "log_stats": ("time_bin", "time_bin"),
         "process_spans": ("begin", "end"),
+        "perfetto_trace_chunks": (None, None),
         "parse_block": (None, None),
         "list_partitions": (None, None),
         "list_view_sets": (None, None),

@@ -22,7 +22,7 @@ from lakeflight.wire.transit.writer import (
     SpanMetadata,
 )
 from lakehouse.jobs.build import BuildResult
-from lakehouse.model import Block, BlockId, ProcessId, Stream, StreamId
+from lakehouse.model import Block, BlockId, ProcessId, Stream, StreamId, thread_name
 from lakehouse.ports import View
 from tests.support.buckets import (
     LOG_STREAM_ID,
@@ -40,7 +40,7 @@ from views import columns
 from views.columns import BATCH_ROWS
 from views.log_entries import LogEntries
 from views.measures import Measures
-from views.span_rows import CHAIN_OBJECTS_MAX, chains, thread_name
+from views.span_rows import CHAIN_OBJECTS_MAX, chains
 from views.thread_spans import ThreadSpans
 
 INFO = LogMetadata("game", 4, "static text")
@@ -239,13 +239,10 @@ def test_spans_that_cross_are_repaired_and_counted(lake: Lake) -> None:
 
 
 def test_a_thread_is_called_by_its_name_and_number() -> None:
-    def stream(properties: dict[str, str]) -> Stream:
-        return Stream(StreamId("s"), ProcessId("p"), b"", b"", ("cpu",), properties, "", 0)
-
-    assert thread_name(stream({"thread-name": "Game", "thread-id": "7"})) == "Game-7"
-    assert thread_name(stream({"thread-name": "Game"})) == "Game-s"
-    assert thread_name(stream({"thread-id": "7"})) == "7"
-    assert thread_name(stream({})) == "s"
+    assert thread_name("s", {"thread-name": "Game", "thread-id": "7"}) == "Game-7"
+    assert thread_name("s", {"thread-name": "Game"}) == "Game-s"
+    assert thread_name("s", {"thread-id": "7"}) == "7"
+    assert thread_name("s", {}) == "s"
 
 
 @pytest.mark.parametrize(

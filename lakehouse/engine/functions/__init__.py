@@ -3,7 +3,16 @@
 Importing this loads no DuckDB: the Flight edge lists functions and has no engine.
 """
 
-from lakehouse.engine.functions.declare import Argument, ArrowFunction, Macro, OwnFunction, RelationFunction
+from lakehouse.engine.functions.declare import (
+    Argument,
+    ArrowFunction,
+    Macro,
+    MadeRows,
+    Moment,
+    OwnFunction,
+    RelationFunction,
+    StoredRows,
+)
 from lakehouse.engine.functions.registry import (
     functions_in,
     listed_functions,
@@ -37,8 +46,11 @@ __all__ = [
     "ArrowFunction",
     "FunctionRule",
     "Macro",
+    "MadeRows",
+    "Moment",
     "OwnFunction",
     "RelationFunction",
+    "StoredRows",
     "Verdict",
     "engine_rules",
     "function_rules",

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from lakehouse.engine.relations import Call
 from lakehouse.engine.tree import Node, bound_value, parameter_number, string_literal
 from lakehouse.errors import ForbiddenSqlError
+from lakehouse.model import TimeRange
 
 OUR_PREFIX: Final = "lakeflight_"  # of helpers of other functions: no statement may call them
 Listing = Literal["numeric", "string", "system", "datetime"]
@@ -100,23 +101,93 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
-class RelationFunction:
-    """A table function whose rows a source of the lake has. Its arguments are literals or bound text, never computed."""
+class Moment:
+    """An argument that is a moment: a constant of any type of time, text, or computed of constants and the clock.
+
+    The engine evaluates it before the statement runs. A source is asked with its nanoseconds since 1970, as text.
+    """
 
     name: str
-    arguments: tuple[Argument, ...]
+    noun: str
+    what: str  # in messages: start time
+    canonical_sql: str = "CAST(epoch_ns(CAST({0} AS TIMESTAMPTZ_NS)) AS VARCHAR)"
+
+
+class StoredRows(Protocol):
+    """What a function reads that makes its rows while they are asked for."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Of the call, as the source was asked."""
+        ...
+
+    @property
+    def range(self) -> TimeRange:
+        """That of the headers."""
+        ...
+
+    def table(self, name: str) -> Any:
+        """A table of the catalog, those of its columns that the function declares, as a ``pa.Table``."""
+        ...
+
+    def query(self, sql: str) -> Iterator[Any]:
+        """Record batches in the order of the files, whose rows are ``{rows}`` in the text; none if there are no files."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MadeRows:
+    """How rows are made of other rows, a record batch at a time, by who has arguments and files at hand."""
+
+    make: Callable[[StoredRows], Iterator[Any]]
+    catalog: Mapping[str, tuple[str, ...]]  # tables of the catalog that it reads, and which of their columns
+
+
+@dataclass(frozen=True, slots=True)
+class RelationFunction:
+    """A table function whose rows a source of the lake has. Its arguments are literals or bound text, never computed.
+
+    Moments alone may be computed; they come last.
+    """
+
+    name: str
+    arguments: tuple[Argument | Moment, ...]
     documentation: str
     source: str | None = None  # the source that has its rows; ``None``: the first argument names it
     select: str = "SELECT * FROM {table}"  # of the rows that the source has, by the arguments' names
+    made: MadeRows | None = None  # of what the source has, while they are asked for; ``None``: the source has its rows
+
+    @property
+    def texts(self) -> tuple[Argument, ...]:
+        """The arguments that are text."""
+        return tuple(argument for argument in self.arguments if isinstance(argument, Argument))
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """Those that are moments."""
+        return tuple(argument for argument in self.arguments if isinstance(argument, Moment))
+
+    def not_a_moment(self, place: int) -> ForbiddenSqlError:
+        """What is wrong with the argument at a place, counted from 0."""
+        argument = self.arguments[place]
+        assert isinstance(argument, Moment)
+        return ForbiddenSqlError(
+            f"{_ORDINALS[place].capitalize()} argument to {self.name} must be a timestamp ({argument.what}): a literal, a"
+            " parameter, or computed of constants and now()"
+        )
 
     def call(self, given: Sequence[Node], parameters: Sequence[Any] | None) -> Call:
         """What a call in a statement means.
 
         Args:
             given: Argument nodes of the parse tree.  parameters: Bound values; ``None`` at prepare.
+        Returns:
+            The call with its texts; its moments are evaluated later.
         Raises:
             ForbiddenSqlError: It has other arguments, or one that is not known before the statement runs.
         """
+        if self.moments and len(self.texts) <= len(given) < len(self.arguments):
+            raise self.not_a_moment(len(given))
         if len(given) != len(self.arguments):
             takes = " and ".join(argument.noun for argument in self.arguments) or "nothing"
             raise ForbiddenSqlError(f"{self.name} takes {takes}, not {len(given)} arguments")
@@ -126,7 +197,7 @@ class RelationFunction:
             self.name,
             tuple(
                 self._literal(argument, _ORDINALS[position], node.get("expression") or {}, parameters)
-                for position, (argument, node) in enumerate(zip(self.arguments, given, strict=True))
+                for position, (argument, node) in enumerate(zip(self.texts, given, strict=False))
             ),
         )
 

@@ -25,6 +25,8 @@ def _types(text: str) -> str:
     return text
 
 
+SPAN_TYPES_ARGUMENT: Final = Argument("span_types", "a type of spans", canonical=_types)
+
 FUNCTION: Final = RelationFunction(
     name="process_spans",
     arguments=(
@@ -34,7 +36,7 @@ FUNCTION: Final = RelationFunction(
             canonical=_process,
             canonical_sql="coalesce(CAST(try_cast({0} AS UUID) AS VARCHAR), {0})",
         ),
-        Argument("span_types", "a type of spans", canonical=_types),
+        SPAN_TYPES_ARGUMENT,
     ),
     documentation="Spans of all threads of a process ('thread'), its async spans, each a row ('async'), or both ('both').",
     source="process_spans",

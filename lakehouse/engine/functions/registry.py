@@ -148,8 +148,9 @@ def read_by(call: Call) -> tuple[str, tuple[str | None, ...]]:
 
 
 def reference_of(call: Call, **read: Any) -> Reference:
-    """A call as whoever resolves relations is told of it; ``read`` is what its predicates say."""
+    """A call as whoever resolves relations is told of it; ``read`` is what its predicates say. Moments are open."""
     source, arguments = read_by(call)
+    arguments += (None,) * len(relation_functions()[call.name].moments)
     return Reference(call.name, source, arguments, is_call=True, **read)
 
 
