@@ -21,7 +21,7 @@ from lakeflight.wire.otlp.resources import LOGS, METRICS, SIGNALS, TRACES, Signa
 from lakeflight.wire.otlp.scan import DamagedBlocksError
 from tests.support import otlp
 from tests.support.corruption import damaged_bytes
-from tests.support.sizes import SEED
+from tests.support.sizes import SEED, size
 
 READ: dict[Signal, Read] = {LOGS: read_logs, METRICS: read_points, TRACES: read_spans}
 JSON_COLUMNS = ("properties", "events", "links")
@@ -125,7 +125,7 @@ def test_every_strict_prefix_is_refused_or_decoded(signal: Signal) -> None:
 def test_damaged_bodies_are_refused_or_decoded(signal: Signal) -> None:
     chance = random.Random(f"{SEED}/damage/{signal.name}")
     bodies = [otlp.random_request(chance, signal) for _ in range(20)]
-    for number in range(700):
+    for number in range(size(250, 2_000)):
         request = bodies[number % len(bodies)]
         is_json = number % 3 == 0
         body = otlp.as_json(request) if is_json else request.SerializeToString()
