@@ -18,6 +18,7 @@ from lakehouse.engine.functions import (
     ArrowFunction,
     Macro,
     MadeRows,
+    PayloadFunction,
     RelationFunction,
     functions_in,
     outlines,
@@ -39,6 +40,7 @@ from lakehouse.engine.names import (
     relation_name_sql,
     view_set_table,
 )
+from lakehouse.engine.payloads import Payloads
 from lakehouse.engine.plan import planning_setting
 from lakehouse.engine.relations import Call, EngineCatalog, Relation
 from lakehouse.engine.sql_types import literal, quoted, sql_type
@@ -90,6 +92,7 @@ class Database:
         makes our own functions, by name, where that is not their declaration."""
         self.connection: Any = duckdb.connect()
         self.locked = False
+        self.payloads = Payloads()
         self._views: dict[str, str] = {}
         self._given: set[str] = set()  # relations whose rows came with a statement
         self._made: dict[str, MadeRelation] = {}  # relations whose rows are made while they are read
@@ -122,6 +125,15 @@ class Database:
             elif isinstance(function, ArrowFunction):
                 self.connection.create_function(
                     function.name, function, list(function.types), function.result, type="arrow"
+                )
+            elif isinstance(function, PayloadFunction):
+                self.connection.create_function(  # with side effects: nothing calls it but a statement that runs
+                    function.name,
+                    self.payloads.read,
+                    list(function.types),
+                    function.result,
+                    type="arrow",
+                    side_effects=True,
                 )
             self._functions.add(function.name)
 
@@ -212,8 +224,10 @@ class Database:
         return MadeRelation(relation, made.make, self.connection, scan, tables)
 
     def fault(self, error: Exception) -> Exception:
-        """Why a statement failed: what the maker of its rows has met, which the engine tells in words of its own."""
-        return next((made.fault for made in self._made.values() if made.fault is not None), error)
+        """Why a statement failed: what those who make its rows or fetch its payloads have met, which the engine tells in
+        words of its own."""
+        faults = (self.payloads.fault, *(made.fault for made in self._made.values()))
+        return next((fault for fault in faults if fault is not None), error)
 
     def declare(
         self, catalog: EngineCatalog, spelled: Callable[[Any, str | None], str] = lambda kind, _: sql_type(kind)

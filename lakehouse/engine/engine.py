@@ -39,6 +39,7 @@ from lakehouse.engine.output import (
 )
 from lakehouse.engine.parameters import Declared, Executable, Parameters, Template
 from lakehouse.engine.parse import Parser
+from lakehouse.engine.payloads import Fetch
 from lakehouse.engine.plan import may_reject_rows, plan_of
 from lakehouse.engine.relations import Call, EngineCatalog, Inspection, Origin, Reference, Relation
 from lakehouse.engine.times import cannot_be_kept
@@ -378,6 +379,7 @@ class QueryEngine:
         now_ns: int | None = None,
         metadata: Mapping[str, Path | bytes] | None = None,
         spelling: Spelling = Spelling.PLAIN,
+        fetch: Fetch | None = None,
     ) -> ResultReader:
         """Start a statement that ``inspect`` has let pass; rows are computed as the reader is pulled.
 
@@ -387,6 +389,7 @@ class QueryEngine:
             row_limit: At most this many rows, on top of the statement's own limit.
             now_ns: ``Inspection.now_ns``, so that bounds and rows follow the same clock.
             metadata: CSV by view set, of one snapshot, in a file or as it is, for relations whose rows come from the catalog.
+            spelling: As in the inspection.  fetch: Has the payloads of blocks.
         """
         if self._reader is not None:
             raise RuntimeError("the previous result is still open")
@@ -403,6 +406,7 @@ class QueryEngine:
                 time.time_ns() if now_ns is None else now_ns,
                 metadata or {},
                 spelling,
+                fetch,
             )
         except Exception as error:
             cause = self.cause(error)
@@ -420,6 +424,7 @@ class QueryEngine:
         now_ns: int,
         metadata: Mapping[str, Path | bytes],
         spelling: Spelling,
+        fetch: Fetch | None,
     ) -> ResultReader:
         inspector = self._inspector(catalog)
         self._watch(inspector.database)
@@ -433,6 +438,7 @@ class QueryEngine:
         else:
             database = self._database(key)
             self._watch(database)
+            database.payloads.begin(fetch)
             database.bind(
                 relations, catalog, metadata, columns_read(checked.tree, checked.tables) if metadata else None
             )

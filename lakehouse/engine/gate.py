@@ -16,6 +16,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any, Final
 
+from lakehouse.engine.elsewhere import function_elsewhere
 from lakehouse.engine.functions import (
     CALLS_BY_NAME,
     CALLS_BY_STRUCTURE,
@@ -374,6 +375,8 @@ class _Walk:
             return
         rule = self._rules.get(name)
         if rule is None or rule.verdict is not Verdict.TABLE:
+            if (instead := function_elsewhere(name)) is not None:
+                raise ForbiddenSqlError(f"there is no {name}: {instead}")
             if name.isascii() and rule is None:
                 near = nearest(name, {*relation_functions(), *_named_functions(Verdict.TABLE)})
                 raise ForbiddenSqlError(
@@ -427,6 +430,8 @@ class _Walk:
             if rule is None or rule.verdict is not Verdict.OPERATOR:
                 raise ForbiddenSqlError(f"operator {written!r} is not allowed")
             return
+        if rule is None and (instead := function_elsewhere(name)) is not None:
+            raise ForbiddenSqlError(f"there is no {name}: {instead}")
         if rule is None and PLAIN_NAME.match(written):
             near = nearest(name, _named_functions(Verdict.ALLOW))
             raise ForbiddenSqlError(f"unknown function {written!r}" + (f": did you mean {near}?" if near else ""))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import duckdb
 
+from lakehouse.engine.elsewhere import statement_elsewhere
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.translate import without_settings_advice
 from lakehouse.engine.tree import Node, Parsed
@@ -84,7 +85,9 @@ class Parser:
             text = repaired
             answer = self._serialize(text)
         if answer["error"]:
-            raise _parse_error(text, answer)
+            noise = _LEADING_NOISE.match(text)
+            instead = statement_elsewhere(text[noise.end() :] if noise else text)
+            raise ForbiddenSqlError(instead) if instead else _parse_error(text, answer)
         statements = answer.get("statements") or []
         if not statements:
             raise SqlSyntaxError("the statement is empty")

@@ -102,7 +102,9 @@ def refusal(command: Command) -> Exception:
         case StatementUpdate() | PreparedStatementUpdate():
             return UnsupportedError("statements that change data or tables are not supported: run a query instead")
         case StatementIngest():
-            return UnsupportedError("bulk ingestion is not supported")
+            return UnsupportedError(
+                "bulk ingestion is not supported: programs send processes, streams and blocks over HTTP, see docs/sending.md"
+            )
         case UnknownCommand(name):
             return UnsupportedError(f"{name} is not supported")
         case _:

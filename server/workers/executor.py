@@ -20,6 +20,7 @@ from lakehouse.jobs.run import Frames, JobRelation, Planned, RunJob
 from lakehouse.model import Caller, Spelling
 from lakehouse.ports import ObjectStore
 from server.workers.engine_messages import catalog_message, inspection_of, relation_message
+from server.workers.payloads import Payloads
 from server.workers.pool import QueryWorkerPool, Statement
 
 
@@ -73,6 +74,7 @@ class LocalQueryExecutor:
                 timeout_s=job.timeout_s,
             )
             held.push_async_callback(stream.aclose)
+            stream.on_fetch = Payloads(self._store, await read.enter_async_context(AsyncExitStack())).fetch
             if keys or job.needs:
                 stream.on_read = lambda: self._release(read)  # a reader may pause for long after that
             async for frame in stream:

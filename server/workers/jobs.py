@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from server.workers.processes import WorkerLostError, error_of
+from server.workers.errors import error_of
+from server.workers.processes import WorkerLostError
 from server.workers.protocol import (
     Built,
     Done,
@@ -36,7 +37,7 @@ class Exchange:
             raise ProtocolError(f"{type(message).__name__} is no answer")
         if not self.answer.done():
             if isinstance(message, Failed):
-                self.answer.set_exception(error_of(message))
+                self.answer.set_exception(error_of(message.error, message.message))
             else:
                 self.answer.set_result(message)
         return True

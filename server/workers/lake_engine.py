@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lakehouse.engine import EngineCatalog, EngineLimits, Relation
 from lakehouse.engine.engine import QueryEngine, ResultReader
+from lakehouse.engine.payloads import Fetch
 from lakehouse.model import Spelling, TimeRange
 from server.workers.engine_messages import declarations_of, inspection_message
 
@@ -41,7 +42,12 @@ class LakeEngine:
         return inspection_message(self._engine.inspect(sql, parameters, self._catalog, spelling=spelling))
 
     def run(
-        self, sql: str, parameters: pa.RecordBatch | None, relations: Sequence[Any], options: Mapping[str, Any]
+        self,
+        sql: str,
+        parameters: pa.RecordBatch | None,
+        relations: Sequence[Any],
+        options: Mapping[str, Any],
+        fetch: Fetch,
     ) -> BatchReader:
         read = [self._relation(message) for message in relations]
         if _KEPT is not None and any(relation.made_by for relation in read):
@@ -53,6 +59,7 @@ class LakeEngine:
             catalog=self._catalog,
             identity=options["identity"],
             row_limit=options["row_limit"],
+            fetch=fetch,
             now_ns=options["now_ns"],
             spelling=Spelling(options.get("spelling", 0)),
             metadata={

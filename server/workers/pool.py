@@ -31,6 +31,7 @@ from server.workers.protocol import (
     Cancel,
     Describe,
     Done,
+    Fetch,
     Frames,
     InRing,
     Inspect,
@@ -116,7 +117,7 @@ class QueryWorkerPool(Workforce):
             "file_bytes_max": 0,  # it writes no file, whatever the statement says
         }
         zygote = Zygote("query", settings, worker_environment(environment))
-        kinds: frozenset[type[Any]] = frozenset({Inspected, Frames, InRing, Done})
+        kinds: frozenset[type[Any]] = frozenset({Inspected, Frames, InRing, Fetch, Done})
         schedule = Schedule(limits.slots, limits.short_slots, limits.queued_per_slot_max * limits.slots)
         super().__init__(zygote, kinds, schedule, limits.jobs_per_worker_max, ring=True)
         self.spools = SpoolBudget(limits.spool)

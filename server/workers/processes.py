@@ -20,12 +20,10 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from lakehouse import errors
-from lakehouse.errors import InternalError, LakeflightError, LimitExceededError
+from lakehouse.errors import InternalError, LimitExceededError
 from server.python_programs import import_path, own_program
 from server.workers.protocol import (
     ANSWER_BYTES_MAX,
-    ERROR_TEXT_MAX,
     REQUEST_BYTES_MAX,
     Exited,
     Failed,
@@ -77,9 +75,6 @@ BUILDING_HEAP: Final = {
     "MALLOC_TOP_PAD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
 }
-_ERRORS: Final[dict[str, type[LakeflightError]]] = {
-    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, LakeflightError)
-}
 
 
 class WorkerLostError(Exception):
@@ -102,14 +97,6 @@ def worker_environment(environment: Mapping[str, str], heap: Mapping[str, str] =
     """The whole environment of a zygote, and with it what ``/proc`` shows of its workers."""
     inherited = {name: environment[name] for name in _INHERITED if name in environment}
     return {**import_path(environment), **inherited, **_FIXED, **heap}
-
-
-def error_of(failed: Failed) -> LakeflightError:
-    """A worker's failure as an error of ours. Only the tree's own names count; the detail is not in it."""
-    kind = _ERRORS.get(failed.error, InternalError)
-    if kind is LakeflightError:
-        kind = InternalError
-    return kind(failed.message[:ERROR_TEXT_MAX])
 
 
 class WorkerProcess(asyncio.Protocol):

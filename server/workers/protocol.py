@@ -8,8 +8,8 @@ The edge trusts no worker: ``decode`` accepts only the kinds the caller names, c
 tags and deep nesting. Whether a slot or an offset makes sense is for ``ring`` and ``jobs`` to say. No transport, no
 clock and no policy here: another executor would speak these messages over something else.
 
-    edge → query worker    Describe · Inspect · Run · Credit · Cancel
-    query worker → edge    Ready · Inspected · Frames · InRing · Done · Failed
+    edge → query worker    Describe · Inspect · Run · Credit · Fetched · Cancel
+    query worker → edge    Ready · Inspected · Frames · InRing · Fetch · Done · Failed
     edge → build worker    Build
     build worker → edge    Ready · Built · Failed
     edge → zygote          Spawn
@@ -155,6 +155,24 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """The statement needs the payloads of blocks: process, stream and block of each. One answer at a time."""
+
+    job: int
+    blocks: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The files that they are in, in order; they stay until the next ``Fetch``. Or an error, as of ``Failed``."""
+
+    job: int
+    files: list[Any]
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Warm:
     """The zygote can fork. More than one thread would make that unsafe; an empty ``problem`` means all is well."""
 
@@ -187,7 +205,7 @@ class Exited:
 
 Message = (
     Describe | Inspect | Run | Credit | Cancel | Build | Ready | Inspected | Frames | InRing | Done | Built | Failed
-    | Warm | Spawn | Spawned | Exited
+    | Fetch | Fetched | Warm | Spawn | Spawned | Exited
 )  # fmt: skip
 _KINDS: Final[tuple[type[Any], ...]] = Message.__args__
 _CODES: Final = {kind: code for code, kind in enumerate(_KINDS)}

@@ -16,12 +16,13 @@ import select
 import socket
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
 from lakehouse.errors import InternalError, LakeflightError, LimitExceededError, QueryCancelledError
+from server.workers.errors import error_of
 from server.workers.frames import FrameEncoder
 from server.workers.protocol import (
     DETAIL_TEXT_MAX,
@@ -34,6 +35,8 @@ from server.workers.protocol import (
     Describe,
     Done,
     Failed,
+    Fetch,
+    Fetched,
     Frames,
     InRing,
     Inspect,
@@ -52,7 +55,7 @@ IDLE_BEFORE_PREMAKE_S: Final = 0.02  # a client's next statement often comes at 
 IDLE_BEFORE_TRIM_S: Final = 5.0  # after this long without a job, memory goes back to the system
 RECEIVE_BYTES: Final = 64 << 10
 _LIBC: Final = ctypes.CDLL(None)
-_EXPECTED: Final = frozenset({Describe, Inspect, Run, Credit, Cancel})
+_EXPECTED: Final = frozenset({Describe, Inspect, Run, Credit, Cancel, Fetched})
 
 
 class Reader(Protocol):
@@ -75,8 +78,15 @@ class Engine(Protocol):
         """What the statement needs and yields, in plain values."""
 
     def run(
-        self, sql: str, parameters: pa.RecordBatch | None, relations: list[Any], options: dict[str, Any]
-    ) -> Reader: ...
+        self,
+        sql: str,
+        parameters: pa.RecordBatch | None,
+        relations: list[Any],
+        options: dict[str, Any],
+        fetch: Callable[[Sequence[Any]], Sequence[str]],
+    ) -> Reader:
+        """``fetch`` has the payloads of blocks, and may be called from any thread, one at a time."""
+        ...
 
     def interrupt(self) -> None:
         """Stop what runs now; nothing to stop is no error."""
@@ -105,6 +115,8 @@ class QueryWorker:
         self._connection, self._ring, self._engine = connection, RingWriter(ring), engine
         self._requests: queue.SimpleQueue[Describe | Inspect | Run] = queue.SimpleQueue()
         self._credits: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()  # (job, slot); slot -1 is a cancel
+        self._fetched: queue.SimpleQueue[tuple[int, Fetched | None]] = queue.SimpleQueue()  # by job; None is a cancel
+        self._sending = threading.Lock()
         self._lock = threading.Lock()  # guards the three below
         self._job = 0  # the one in hand, 0 between jobs
         self._finished = 0  # the last one answered; a cancel may come too late
@@ -163,7 +175,13 @@ class QueryWorker:
 
     def _run(self, request: Run) -> Done:
         job = request.job
-        reader = self._engine.run(request.sql, _parameters(request.parameters), request.relations, request.options)
+        reader = self._engine.run(
+            request.sql,
+            _parameters(request.parameters),
+            request.relations,
+            request.options,
+            lambda blocks: self._fetch(job, blocks),
+        )
         try:
             free = list(range(SLOTS))
 
@@ -206,6 +224,17 @@ class QueryWorker:
         finally:
             reader.close()
 
+    def _fetch(self, job: int, blocks: Sequence[Any]) -> Sequence[str]:
+        """Files with the payloads of blocks, from the edge."""
+        self._send(Fetch(job, [list(block) for block in blocks]))
+        while True:
+            owner, answer = self._fetched.get()
+            self._check_cancelled(job)
+            if owner == job and answer is not None:
+                if answer.error:
+                    raise error_of(answer.error, answer.message)
+                return answer.files
+
     def _check_cancelled(self, job: int) -> None:
         with self._lock:
             if job in self._cancelled:
@@ -238,16 +267,20 @@ class QueryWorker:
     def _take_note(self, message: Any) -> None:
         if isinstance(message, Credit):
             self._credits.put((message.job, message.slot))
+        elif isinstance(message, Fetched):
+            self._fetched.put((message.job, message))
         elif isinstance(message, Cancel):
             with self._lock:
                 if message.job > self._finished:
                     self._cancelled.add(message.job)
             self._credits.put((message.job, -1))
+            self._fetched.put((message.job, None))
         else:
             self._requests.put(message)
 
     def _send(self, message: Message) -> None:
-        self._connection.sendall(pack(message))
+        with self._sending:  # payloads are asked for from the engine's threads
+            self._connection.sendall(pack(message))
 
 
 def _parameters(data: bytes | None) -> pa.RecordBatch | None:

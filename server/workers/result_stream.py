@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -23,7 +23,8 @@ from lakehouse.errors import (
     QueryCancelledError,
     QueryTimeoutError,
 )
-from server.workers.processes import WorkerLostError, WorkerProcess, error_of
+from server.workers.errors import error_of
+from server.workers.processes import WorkerLostError, WorkerProcess
 from server.workers.protocol import (
     INLINE_BYTES_MAX,
     SLOTS,
@@ -31,6 +32,8 @@ from server.workers.protocol import (
     Credit,
     Done,
     Failed,
+    Fetch,
+    Fetched,
     Frames,
     InRing,
     ProtocolError,
@@ -106,6 +109,8 @@ class WorkerStream:
         self.rows = 0  # known at the end
         self.bytes_read = 0
         self.on_read: Callable[[], None] | None = None  # called when no worker needs what the statement reads any more
+        self.on_fetch: Callable[[Sequence[Any]], Awaitable[Sequence[str]]] | None = None  # has the files of payloads
+        self._fetching: asyncio.Task[None] | None = None
         self._pool, self._timeout_s, self._result_bytes_max = pool, timeout_s, result_bytes_max
         self._loop = asyncio.get_running_loop()
         self._worker: WorkerProcess | None = None
@@ -193,11 +198,14 @@ class WorkerStream:
         if isinstance(message, Frames):
             self._note_small(message.frames)
             return False
+        if isinstance(message, Fetch):
+            self._start_fetching(message)
+            return False
         self._stop_clock(now)
         self.withheld = False
         if isinstance(message, Failed):
             self._drop()
-            self._end(error_of(message))
+            self._end(error_of(message.error, message.message))
         elif isinstance(message, Done):
             if message.rows < 0:
                 raise ProtocolError("a negative number of rows")
@@ -224,6 +232,7 @@ class WorkerStream:
     def start_over(self) -> None:
         """Forget all that came from the first worker, of which nothing was handed out, and ask for another."""
         self._stop_clock(time.monotonic())
+        self._stop_fetching()
         self._frames.clear()
         self._unspooled.clear()
         self._held.clear()
@@ -275,6 +284,30 @@ class WorkerStream:
         self._drop()
         self.withheld = False
         self._end(error)
+
+    def _start_fetching(self, message: Fetch) -> None:
+        if self.on_fetch is None or self._worker is None or (self._fetching and not self._fetching.done()):
+            raise ProtocolError("payloads are asked for out of turn")
+        if not self._ended and self.kill_at is None:
+            self._fetching = self._loop.create_task(self._fetch(message, self.on_fetch, self._worker))
+
+    async def _fetch(
+        self, message: Fetch, fetch: Callable[[Sequence[Any]], Awaitable[Sequence[str]]], worker: WorkerProcess
+    ) -> None:
+        try:
+            answer = Fetched(message.job, list(await fetch(message.blocks)), "", "")
+        except LakeflightError as error:
+            answer = Fetched(message.job, [], type(error).__name__, str(error))
+        except Exception as error:
+            log.error("query.fetch_failed", exc_info=error)
+            answer = Fetched(message.job, [], InternalError.__name__, "the payloads could not be fetched")
+        if worker.job is self and self.kill_at is None:
+            worker.send(answer)
+
+    def _stop_fetching(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+            self._fetching = None
 
     def _note_small(self, frames: list[Any]) -> None:
         for frame in frames:
@@ -505,6 +538,7 @@ class WorkerStream:
 
     def _let_go(self) -> None:
         """What the statement reads may go, though its reader may take long yet."""
+        self._stop_fetching()
         if self.on_read is not None:
             self.on_read()
             self.on_read = None

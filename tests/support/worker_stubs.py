@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class StubEngine:
         self._cursor = self._database.cursor()
         self._catalog: dict[str, Any] = {}
         self._interrupted = False
+        self._fetch: Callable[[Sequence[Any]], Sequence[str]] = lambda _: []
 
     def describe(self, catalog: dict[str, Any]) -> None:
         self._catalog = catalog
@@ -56,9 +57,14 @@ class StubEngine:
         return {"columns": relation.columns, "catalog": self._catalog, "options": options}
 
     def run(
-        self, sql: str, parameters: pa.RecordBatch | None, relations: list[Any], options: dict[str, Any]
+        self,
+        sql: str,
+        parameters: pa.RecordBatch | None,
+        relations: list[Any],
+        options: dict[str, Any],
+        fetch: Callable[[Sequence[Any]], Sequence[str]],
     ) -> pa.RecordBatchReader:
-        self._interrupted = False
+        self._interrupted, self._fetch = False, fetch
         values = [] if parameters is None else [column[0].as_py() for column in parameters.columns]
         if sql.startswith("!"):
             result = getattr(self, sql[1:])()
@@ -82,7 +88,19 @@ class StubEngine:
     def premake(self) -> None:
         pass
 
+    def payloads(self) -> list[Sequence[str]]:
+        """Ask twice, one after the other."""
+        return [self._fetch([("p", "s", "b")]), self._fetch([("p", "s", "c"), ("p", "s", "d")])]
+
     # statements that misbehave
+
+    def impatient(self) -> Any:
+        """Ask for payloads again before there is an answer."""
+        from server.workers.protocol import Fetch, pack
+
+        for _ in range(2):
+            os.write(3, pack(Fetch(1, [])))
+        time.sleep(5)
 
     def pid(self) -> int:
         return os.getpid()

@@ -10,6 +10,7 @@ from lakehouse.engine.functions.declare import (
     MadeRows,
     Moment,
     OwnFunction,
+    PayloadFunction,
     RelationFunction,
     StoredRows,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "MadeRows",
     "Moment",
     "OwnFunction",
+    "PayloadFunction",
     "RelationFunction",
     "StoredRows",
     "Verdict",

@@ -89,6 +89,15 @@ class ArrowFunction(OwnFunction):
         return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names])
 
 
+@dataclass(frozen=True, kw_only=True)
+class PayloadFunction(OwnFunction):
+    """Payloads by the ids of their blocks, fetched while the statement runs (``lakehouse.engine.payloads``)."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return tuple(parameter.partition(" ")[2] for parameter in self.parameters)
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
     """One argument of a relation function: text that is known before anything runs."""

@@ -1,0 +1,66 @@
+"""Payloads of blocks for a statement that runs: which ones it needs shows only then, and others fetch them.
+
+The engine has no store. It names blocks, a vector of rows at a time, and is told the files where their bytes lie.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+
+from lakehouse.errors import BackendUnavailableError, InternalError, LakeflightError, LimitExceededError
+
+BYTES_AT_ONCE_MAX: Final = (
+    256 << 20
+)  # of the payloads of one vector: they are all in memory, beside what is made of them
+
+Block: TypeAlias = tuple[str, str, str]  # ids of process, stream and block
+Fetch: TypeAlias = Callable[[Sequence[Block]], Sequence[str]]
+"""Files with the payloads of these blocks, in order; good until it is called again, or the statement ends."""
+
+
+class Payloads:
+    """What ``get_payload`` reads with, in one database."""
+
+    def __init__(self) -> None:
+        self.fault: LakeflightError | None = None  # why the statement failed: the engine keeps only the words
+        self._fetch: Fetch | None = None
+        self._one_at_a_time = threading.Lock()  # the engine calls from any of its threads
+
+    def begin(self, fetch: Fetch | None) -> None:
+        """Another statement begins."""
+        self.fault, self._fetch = None, fetch
+
+    def read(self, processes: Any, streams: Any, blocks: Any) -> Any:
+        """The payloads, as a binary array. Each block of a vector is fetched once."""
+        ids = list(zip(processes.to_pylist(), streams.to_pylist(), blocks.to_pylist(), strict=True))
+        try:
+            with self._one_at_a_time:
+                known = self._read(list(dict.fromkeys(ids)))
+        except LakeflightError as error:
+            self.fault = error
+            raise
+        return pa.array([known[block] for block in ids], pa.binary())
+
+    def _read(self, blocks: Sequence[Block]) -> dict[Block, bytes]:
+        if self._fetch is None:
+            raise InternalError("nobody fetches payloads here")
+        files = self._fetch(blocks)
+        try:
+            size = sum(map(os.path.getsize, files))
+            if size > BYTES_AT_ONCE_MAX:
+                raise LimitExceededError(
+                    f"get_payload: the payloads of {len(blocks)} blocks take {size} bytes, the limit at once is"
+                    f" {BYTES_AT_ONCE_MAX}: choose fewer blocks, or add a LIMIT"
+                )
+            found = {}
+            for block, path in zip(blocks, files, strict=True):
+                with open(path, "rb") as file:
+                    found[block] = file.read()
+            return found
+        except OSError as error:
+            raise BackendUnavailableError("get_payload: a payload could not be read: ask again") from error
