@@ -19,6 +19,7 @@ import pytest
 from tests.support.comparison import assert_same_rows
 from tests.support.fixtures import OWN_CASES, ROOT, Case, rows_of
 from tests.support.jsonb import decoded
+from tests.support.perfetto_traces import decode
 from tests.support.serving import Server, serving, wait_out_the_hour
 
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -249,6 +250,12 @@ def test_the_methods_of_the_client_answer(asked: Asked) -> None:
         ["incompatible_schema_hash", "current_schema_hash"],
         0,
     )
+
+
+def test_a_trace_that_it_writes_has_every_span(asked: Asked) -> None:
+    trace = decode((asked.folder / "trace.perfetto").read_bytes())
+
+    assert len(trace.slices) == asked.table("process_spans").num_rows
 
 
 def test_views_and_functions_that_its_pages_name_are_there(asked: Asked) -> None:

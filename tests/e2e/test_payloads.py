@@ -28,9 +28,9 @@ def test_a_payload_is_as_long_as_the_block_says_and_every_block_has_its_own(serv
         f" FROM blocks WHERE process_id = '{program.process_id}'"
     ).to_pylist()
 
-    assert len(rows) == 3
+    assert len(rows) >= 3
     assert all(row["size"] == row["payload_size"] == len(row["payload"]) for row in rows)
-    assert len({row["payload"] for row in rows}) == 3
+    assert len({row["payload"] for row in rows}) == len(rows)
 
 
 def test_it_is_what_the_program_sent(server: Server, program: Program) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import micromegas
 import pyarrow as pa
-from micromegas import admin
+from micromegas import admin, perfetto
 from micromegas.flightsql.client import FlightSQLClient
 
 URI, FOLDER, PROCESS, THREAD, BEGIN = sys.argv[1:]
@@ -105,6 +105,7 @@ def main() -> None:
     prepared = client.prepare_statement("SELECT count(*) FROM log_entries")
     answers["prepared"] = str(prepared.dataset_schema)
     answers["prepared_rows"] = [batch.to_pylist() for batch in client.prepared_statement_stream(prepared)]
+    perfetto.write_process_trace(client, PROCESS, SINCE, NOW, str(Path(FOLDER) / "trace.perfetto"))
     answers["incompatible"] = list(admin.list_incompatible_partitions(client).columns)
     answers["retired"] = len(admin.retire_incompatible_partitions(client))
     answers["refused"] = {name: error_of(ask, client) for name, ask in REFUSED.items()}
