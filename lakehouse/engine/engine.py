@@ -44,6 +44,7 @@ from lakehouse.engine.plan import may_reject_rows, plan_of
 from lakehouse.engine.relations import Call, EngineCatalog, Inspection, Origin, Reference, Relation
 from lakehouse.engine.times import cannot_be_kept
 from lakehouse.engine.translate import poisons, translate
+from lakehouse.engine.tree import Parsed
 from lakehouse.engine.values import BoundValue, bound_values, python_column
 from lakehouse.errors import LakeflightError, QueryCancelledError, QueryError
 from lakehouse.model import EVERYTHING, Spelling
@@ -286,7 +287,7 @@ class QueryEngine:
             raise
         origins = self._origins(inspector, checked, executable, spelling, catalog)
         tree = checked.tree if checked.kind == "query" else None
-        return edge_schema(relation.columns, relation.types, tree, spelling, origins)
+        return edge_schema(relation.columns, relation.types, tree, spelling, origins, checked.folded)
 
     def _origins(
         self,
@@ -331,8 +332,18 @@ class QueryEngine:
         known = self._judged.get(key) if is_short else None
         if known is not None:
             return known
-        checked = judge(
-            inspector.parser.parse(sql),
+        parsed = inspector.parser.parse(sql)
+        checked = self._judge_parsed(parsed, strings, catalog)
+        translated = inspector.parser.translate(parsed)
+        if translated is not None:
+            checked = self._judge_parsed(translated, strings, catalog)
+        if is_short:
+            self._judged.put(key, checked)
+        return checked
+
+    def _judge_parsed(self, parsed: Parsed, strings: Sequence[Any] | None, catalog: EngineCatalog) -> Checked:
+        return judge(
+            parsed,
             tables=catalog.tables,
             view_sets=catalog.view_sets,
             time_columns=catalog.time_columns,
@@ -340,9 +351,6 @@ class QueryEngine:
             parameters=strings,
             limits=self._limits,
         )
-        if is_short:
-            self._judged.put(key, checked)
-        return checked
 
     def _inspector(self, catalog: EngineCatalog) -> _Inspector:
         known = self._inspectors.get(catalog.digest)
@@ -458,7 +466,7 @@ class QueryEngine:
         self._watch(database)
         relation = _relation(database, checked, executable)
         tree = checked.tree if checked.kind == "query" else None
-        schema = edge_schema(relation.columns, relation.types, tree, spelling, origins)
+        schema = edge_schema(relation.columns, relation.types, tree, spelling, origins, checked.folded)
         projected = on_its_way_out(relation.columns, relation.types, schema)
         if projected is not None:
             database.use_functions(PAIRS_AS_TEXT)

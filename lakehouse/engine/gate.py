@@ -67,7 +67,7 @@ _ORDERS: Final = frozenset({"ORDER_DEFAULT", "ASCENDING", "DESCENDING"})
 _TYPES: Final = words(
     """
     json varchar array bigint bignum binary bit bitstring blob bool boolean bpchar bytea char date datetime dec
-    decimal double enum float float4 float8 guid hugeint int int1 int128 int16 int2 int32 int4 int64 int8 integer
+    decimal double enum float float4 float64 float8 guid hugeint int int1 int128 int16 int2 int32 int4 int64 int8 integer
     integral interval list logical long map null numeric nvarchar oid real row short signed smallint string struct
     text time time_ns timestamp timestamp_ms timestamp_ns timestamp_s timestamp_us timestamptz timestamptz_ns timetz
     tinyint tuple ubigint uhugeint uint128 uint16 uint32 uint64 uint8 uinteger union usmallint utinyint uuid
@@ -100,6 +100,7 @@ class Checked:
     analyze: bool  # EXPLAIN ANALYZE
     tree: Node  # the query node at the top
     parameters: int
+    folded: frozenset[str] = frozenset()  # names with capitals that were written without quotes
     tables: frozenset[str] = frozenset()  # lower-case names of global tables
     calls: frozenset[Call] = frozenset()
     reads_information: bool = False
@@ -135,10 +136,11 @@ def judge(
         analyze=parsed.analyze,
         tree=parsed.node,
         parameters=parsed.parameters,
+        folded=parsed.folded,
     )
     if parsed.explain and kind != "query":
         raise ForbiddenSqlError("only SELECT statements can be explained")
-    walk = _Walk(limits, tables, view_sets, time_columns, other_columns, parameters, checked)
+    walk = _Walk(limits, tables, view_sets, time_columns, other_columns, parameters, checked, parsed.is_translated)
     if checked.kind != "show_tables":
         walk.run(parsed.node)
     return checked
@@ -179,6 +181,7 @@ class _Walk:
         other_columns: Container[str],
         parameters: Sequence[Any] | None,
         checked: Checked,
+        is_translated: bool,
     ) -> None:
         self._limits = limits
         self._known_tables = tables
@@ -187,6 +190,7 @@ class _Walk:
         self._other_columns = other_columns
         self._parameters = parameters
         self._checked = checked
+        self._is_translated = is_translated
         self._rules = function_rules()
         self._references = 0
         self._ctes = 0
@@ -429,6 +433,9 @@ class _Walk:
         if node.get("is_operator"):
             if rule is None or rule.verdict is not Verdict.OPERATOR:
                 raise ForbiddenSqlError(f"operator {written!r} is not allowed")
+            return
+        if rule is None and self._is_translated and name in _own_names():
+            self._functions.add(name)
             return
         if rule is None and (instead := function_elsewhere(name)) is not None:
             raise ForbiddenSqlError(f"there is no {name}: {instead}")

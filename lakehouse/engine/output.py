@@ -6,7 +6,7 @@ are durations. What cannot be converted exactly is an error, never another value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -199,11 +199,12 @@ def edge_schema(
     tree: Node | None,
     spelling: Spelling = Spelling.PLAIN,
     origins: Sequence[Origin | None] = (),
+    folded: Container[str] = frozenset(),
 ) -> Any:
     """The schema a client sees.
 
     Args:
-        names, kinds: Columns of the bound statement.
+        names, kinds: Columns of the bound statement.  folded: Names that are shown in small letters.
         tree: The statement's query node; its counts are the only columns that are never null.
         origins: What the columns are to the original; empty: nothing is known of them.
     Raises:
@@ -212,7 +213,7 @@ def edge_schema(
     counts = never_null(tree, len(names)) if tree is not None else frozenset()
     fields = []
     for position, (name, kind, origin) in enumerate(zip(names, kinds, origins or [None] * len(names), strict=True)):
-        shown = name.replace("count_star()", "count(*)")
+        shown = name.lower() if name in folded else name.replace("count_star()", "count(*)")
         try:
             wanted = _spelled(edge_type(kind), origin, spelling)
             fields.append(pa.field(shown, wanted, nullable=position not in counts))

@@ -9,20 +9,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import duckdb
 
+from lakehouse.engine.dialect import translated
 from lakehouse.engine.elsewhere import statement_elsewhere
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
 from lakehouse.engine.translate import without_settings_advice
-from lakehouse.engine.tree import Node, Parsed
+from lakehouse.engine.tree import Node, Parsed, nodes
 from lakehouse.errors import ForbiddenSqlError, LimitExceededError, QueryError, SqlSyntaxError, UnsupportedError
 
 _PARSE: Final = "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)"
 _LEADING_NOISE: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)*")
 _EXPLAIN: Final = re.compile(r"EXPLAIN\b(?:\s+(ANALYZE)\b)?(?:\s+VERBOSE\b)?", re.IGNORECASE)
 _QUERY_WORDS: Final = frozenset({"SELECT", "WITH", "FROM", "PIVOT", "PIVOT_WIDER", "VALUES"})
+_UNKNOWN_ORDERED: Final = 'Unknown ordered aggregate "approx_percentile_cont"'
 _SERIALIZED_ONLY: Final = "Only SELECT statements can be serialized"
 
 
@@ -45,7 +48,16 @@ class Parser:
         node = statement.get("node")
         if not isinstance(node, dict):
             raise ForbiddenSqlError("only SELECT statements are allowed")
-        return Parsed(text, node, self._count_parameters(statement), explain, analyze)
+        folded = _names_without_quotes(text, node)
+        return Parsed(text, node, self._count_parameters(statement), explain, analyze, folded)
+
+    def translate(self, parsed: Parsed) -> Parsed | None:
+        """A statement that the gate has let pass in the engine's words; ``None``: it is in them."""
+        text = translated(self._connection, parsed.node)
+        if text is None:
+            return None
+        text, statement = self._parse_or_repair(text)
+        return replace(parsed, text=text, node=statement["node"], is_translated=True)
 
     def _accept_text(self, sql: str) -> str:
         try:
@@ -79,7 +91,8 @@ class Parser:
             if not answer["error"]:
                 break
             position = int(answer["position"]) if str(answer.get("position", "")).isdigit() else None
-            repaired = repair(text, position)
+            is_ordered = _UNKNOWN_ORDERED in str(answer.get("error_message"))
+            repaired = _order_within(text) if is_ordered else repair(text, position)
             if repaired is None:
                 break
             text = repaired
@@ -158,6 +171,13 @@ def _parse_error(text: str, answer: Node) -> Exception:
     return SqlSyntaxError(message)
 
 
+def _names_without_quotes(text: str, tree: Node) -> frozenset[str]:
+    """Aliases with capitals that are nowhere in quotes: results have them in small letters, as those of the original do."""
+    aliases = {str(node["alias"]) for node in nodes(tree) if node.get("alias")}
+    aliases |= {str(name) for node in nodes(tree) for name in node.get("column_name_alias") or []}
+    return frozenset(name for name in aliases if name != name.lower() and f'"{name}"' not in text)
+
+
 # --- dialect repairs: tried one by one, only where the parser stumbled ------------------------------------------------
 
 
@@ -177,6 +197,55 @@ def _join_unsigned(text: str, before: bytes, after: bytes) -> str | None:
         return None
     name = word.group(1).upper()
     return (before[: word.start()] + b"U" + (b"INTEGER" if name == b"INT" else name) + after[unsigned.end() :]).decode()
+
+
+_ORDERED: Final = re.compile(r"\bapprox_percentile_cont\s*(?=\()", re.IGNORECASE)
+_WITHIN: Final = re.compile(r"\s*WITHIN\s+GROUP\s*(?=\()", re.IGNORECASE)
+_ORDER_BY: Final = re.compile(r"\(\s*ORDER\s+BY\s+(.*?)(\s+(?:ASC|DESC))?\s*\)\Z", re.IGNORECASE | re.DOTALL)
+
+
+def _order_within(text: str) -> str | None:
+    """``approx_percentile_cont(p) WITHIN GROUP (ORDER BY x)`` is ``approx_percentile_cont(x, p)``; the first that there is.
+
+    The engine does not say where it stumbled, so the text is looked through, outside of strings and comments.
+    """
+    data = text.encode()
+    plain = _without_literals(data)
+    for call in _ORDERED.finditer(plain):
+        share = _in_parentheses(plain, call.end())
+        within = _WITHIN.match(plain, share) if share is not None else None
+        order = _in_parentheses(plain, within.end()) if within is not None else None
+        if share is None or within is None or order is None:
+            continue
+        match = _ORDER_BY.match(data[within.end() : order].decode())
+        if match is None:
+            continue
+        ranks = data[call.end() + 1 : share - 1].decode()
+        ranks = f"1 - ({ranks})" if (match.group(2) or "").strip().upper() == "DESC" else ranks
+        made = f"{call.group(0)}(({match.group(1)}), {ranks})"
+        return data[: call.start()].decode() + made + data[order:].decode()
+    return None
+
+
+def _without_literals(data: bytes) -> str:
+    """As many characters as there are bytes: those of strings, quoted names and comments are blank."""
+    plain = bytearray(data)
+    tokens = duckdb.tokenize(data.decode())
+    for (begin, kind), end in zip(tokens, [*(offset for offset, _ in tokens[1:]), len(data)], strict=True):
+        is_text = kind in (duckdb.token_type.string_const, duckdb.token_type.comment) or data[begin : begin + 1] == b'"'
+        if is_text:
+            plain[begin:end] = b" " * (end - begin)
+    return plain.decode("latin-1")
+
+
+def _in_parentheses(plain: str, begin: int) -> int | None:
+    """Where the parentheses that open here are closed."""
+    depth = 0
+    for place in range(begin, len(plain)):
+        depth += (plain[place] == "(") - (plain[place] == ")")
+        if depth == 0:
+            return place + 1
+    return None
 
 
 REPAIRS: Final[tuple[Callable[[str, bytes, bytes], str | None], ...]] = (_quote_bare_end, _join_unsigned)

@@ -21,6 +21,8 @@ class Parsed:
     parameters: int
     explain: bool
     analyze: bool  # EXPLAIN ANALYZE
+    folded: frozenset[str] = frozenset()  # names with capitals that were written without quotes
+    is_translated: bool = False  # and may call helpers of our own
 
 
 def nodes(part: Any, *, without: str | None = None) -> Iterator[Node]:
@@ -69,3 +71,37 @@ def bound_value(node: Node, parameters: Sequence[Any] | None) -> Any:
     """The value of a parameter; ``None`` where there is none."""
     index = (parameter_number(node) or 0) - 1
     return parameters[index] if parameters is not None and 0 <= index < len(parameters) else None
+
+
+def call_of(name: str, *arguments: Node) -> Node:
+    """A call of a function."""
+    return {
+        "class": "FUNCTION",
+        "type": "FUNCTION",
+        "function_name": name,
+        "qualified_name": {"path": [name]},
+        "order_bys": {"type": "ORDER_MODIFIER"},
+        "arguments": [{"expression": argument} for argument in arguments],
+    }
+
+
+def arguments_of(call: Node) -> list[Node]:
+    """The arguments of a call, without their names."""
+    return [argument.get("expression") or {} for argument in call.get("arguments") or []]
+
+
+def type_of(name: str) -> Node:
+    """A type as it stands in a cast: ``BIGINT`` or ``DECIMAL(18,3)``."""
+    base, _, inside = name.partition("(")
+    node: Node = {"class": "TYPE", "type": "TYPE", "type_name": base, "qualified_name": {"path": [base]}}
+    if inside:
+        node["children"] = [
+            {"class": "CONSTANT", "type": "VALUE_CONSTANT", "literal": {"kind": "INTEGER", "text": part}}
+            for part in inside.rstrip(")").split(",")
+        ]
+    return node
+
+
+def is_difference(node: Node) -> bool:
+    """Whether an expression is ``a - b``."""
+    return function_name(node) == "-" and bool(node.get("is_operator")) and len(node.get("arguments") or []) == 2

@@ -15,7 +15,7 @@ import pytest
 
 from lakehouse.engine import DEFAULT_LIMITS
 from lakehouse.engine.database import Database
-from lakehouse.engine.functions import Verdict, function_rules, own_functions, relation_functions
+from lakehouse.engine.functions import Rewording, Verdict, function_rules, own_functions, relation_functions
 from lakehouse.engine.functions.declare import Argument, RelationFunction
 from lakehouse.engine.functions.documentation import page
 from lakehouse.engine.functions.registry import macro, reference_of
@@ -24,7 +24,12 @@ from lakehouse.engine.relations import Call
 from lakehouse.errors import ForbiddenSqlError
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = [(call, answer) for function in own_functions() for call, answer in function.examples]
+EXAMPLES = [
+    (call, answer)
+    for function in own_functions()
+    if not isinstance(function, Rewording)  # they are said in other words before the engine sees them
+    for call, answer in function.examples
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def test_every_declared_function_is_there_and_allowed(database: Database) -> Non
     }
 
     for function in own_functions():
-        assert function.name in there
+        assert function.name in there or isinstance(function, Rewording)
         rule = function_rules().get(function.name)
         if function.is_private:
             assert rule is None

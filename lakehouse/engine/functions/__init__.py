@@ -12,6 +12,7 @@ from lakehouse.engine.functions.declare import (
     OwnFunction,
     PayloadFunction,
     RelationFunction,
+    Rewording,
     StoredRows,
 )
 from lakehouse.engine.functions.registry import (
@@ -52,6 +53,7 @@ __all__ = [
     "OwnFunction",
     "PayloadFunction",
     "RelationFunction",
+    "Rewording",
     "StoredRows",
     "Verdict",
     "engine_rules",

@@ -98,6 +98,13 @@ class PayloadFunction(OwnFunction):
         return tuple(parameter.partition(" ")[2] for parameter in self.parameters)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rewording(OwnFunction):
+    """A call that stands for others, by what its literals say or how many arguments it has: ``lakehouse.engine.dialect``."""
+
+    translate: Callable[[Node], Node]  # the call -> what is written in its place
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
     """One argument of a relation function: text that is known before anything runs."""

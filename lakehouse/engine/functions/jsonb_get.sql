@@ -4,6 +4,4 @@
 -- example: jsonb_get('{"name":"value"}', 'name') = "value"
 -- example: jsonb_get('{"Name":[1]}', 'name') = [1]
 CREATE MACRO jsonb_get(j, k) AS
-    CAST(list_transform([CAST(j AS VARCHAR)], lambda x: coalesce(
-        lakeflight_member(x, k), json_extract(x, lakeflight_pointer(lakeflight_alike(json_keys(CASE WHEN lakeflight_may_have(x, k) THEN x END), k))))
-    )[1] AS VARCHAR);
+    CAST(list_transform([lakeflight_document(j)], lambda x: lakeflight_get(x, k))[1] AS VARCHAR);

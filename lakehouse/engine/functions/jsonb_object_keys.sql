@@ -4,4 +4,4 @@
 -- example: jsonb_object_keys('{"port":1,"name":"x"}') = [name, port]
 -- example: jsonb_object_keys('[1]') IS NULL = true
 CREATE MACRO jsonb_object_keys(j) AS
-    list_transform([CAST(j AS VARCHAR)], lambda x: list_sort(json_keys(CASE WHEN json_type(x) = 'OBJECT' THEN x END)))[1];
+    list_transform([lakeflight_document(j)], lambda x: list_sort(json_keys(CASE WHEN json_type(x) = 'OBJECT' THEN x END)))[1];

@@ -4,7 +4,7 @@
 -- example: jsonb_path_query('{"users":[{"name":"Alice"},{"name":"Bob"}]}', '$.users[*].name') = ["Alice","Bob"]
 -- example: jsonb_path_query('{"users":[]}', '$.missing') = []
 CREATE MACRO jsonb_path_query(j, path) AS
-    list_transform([CAST(j AS VARCHAR)], lambda x: CASE
+    list_transform([lakeflight_document(j)], lambda x: CASE
         WHEN x IS NULL OR path IS NULL THEN NULL
         WHEN contains(CAST(path AS VARCHAR), '*') THEN CAST(to_json(json_extract(lakeflight_walked(x, path), lakeflight_path(path))) AS VARCHAR)
         ELSE coalesce('[' || CAST(to_json(json_extract(lakeflight_walked(x, path), lakeflight_path(path))) AS VARCHAR) || ']', '[]')

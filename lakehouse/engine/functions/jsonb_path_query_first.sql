@@ -4,7 +4,7 @@
 -- example: jsonb_path_query_first('{"items":[10,20,30]}', '$.items[1]') = 20
 -- example: jsonb_path_query_first('{"items":[10,20,30]}', '$.items[*]') = 10
 CREATE MACRO jsonb_path_query_first(j, path) AS
-    CAST(list_transform([CAST(j AS VARCHAR)], lambda x: CASE
+    CAST(list_transform([lakeflight_document(j)], lambda x: CASE
         WHEN contains(CAST(path AS VARCHAR), '*') THEN json_extract(to_json(json_extract(lakeflight_walked(x, path), lakeflight_path(path))), '$[0]')
         ELSE to_json(json_extract(lakeflight_walked(x, path), lakeflight_path(path)))
     END)[1] AS VARCHAR);

@@ -7,7 +7,7 @@
 CREATE MACRO property_get(p VARCHAR, k) AS
     list_transform([p], lambda x: coalesce(
         json_extract_string(CASE WHEN regexp_full_match(CAST(k AS VARCHAR), '[0-9]+') THEN NULL ELSE x END, lakeflight_pointer(k)),
-        CASE WHEN lakeflight_may_have(x, k) THEN lakeflight_text(jsonb_get(x, k)) END))[1],
+        CASE WHEN lakeflight_may_have(x, k) THEN lakeflight_text(lakeflight_get(x, k)) END))[1],
 (p STRUCT("key" VARCHAR, "value" VARCHAR)[], k) AS
     list_transform([p], lambda x: coalesce(
         list_filter(x, lambda e: struct_extract(e, 'key') = CAST(k AS VARCHAR))[1],

@@ -1,0 +1,161 @@
+"""What the original's dialect has and the engine does not: a closed list of constructs, said in the engine's words.
+
+A statement has some of it only if the engine would refuse it, or fail on it, as it stands; every other statement keeps its own
+text. What can be a function is one (``functions/``); here is what is decided by a literal, by the number of arguments or by
+the place: ``arrow_cast``, ``make_array``, ``named_struct``, ``first_value`` as an aggregate, what aggregates of ours are called
+where they have a FILTER, casts of times and of their differences to integers. What would be another value is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+
+import duckdb
+
+from lakehouse.engine.functions import Rewording, own_functions
+from lakehouse.engine.tree import (
+    Node,
+    arguments_of,
+    call_of,
+    function_name,
+    is_difference,
+    may_widen,
+    nodes,
+    type_of,
+)
+from lakehouse.errors import UnsupportedError
+
+_WRITE: Final = "SELECT json_deserialize_sql(tree::JSON) FROM (SELECT unnest(?::VARCHAR[]) AS tree)"
+_INTEGERS: Final = frozenset({"bigint", "int8", "int64", "long"})
+_AGGREGATES: Final = {"first_value": "first", "last_value": "last"}
+# Macros, which can carry neither FILTER nor DISTINCT nor a window, and the aggregates of the engine that they are.
+_SAME: Final = {
+    "approx_percentile_cont": "approx_quantile",
+    "approx_distinct": "approx_count_distinct",
+    "var": "var_samp",
+    "var_sample": "var_samp",
+    "var_population": "var_pop",
+    "covar": "covar_samp",
+}
+# Calls whose answer may be a time or a difference of times.
+_MAY_BE_TIMES: Final = frozenset(
+    {"min", "max", "any_value", "first", "last", "lag", "lead", "now", "coalesce", "nullif"}
+)
+
+
+def translated(connection: Any, tree: Node) -> str | None:
+    """The text of a statement in the engine's words; ``None``: it has nothing of the original's alone.
+
+    Raises:
+        ForbiddenSqlError, UnsupportedError: It asks for what there is no exact answer to.
+    """
+    calls = [*_concerned(tree)]
+    if not calls:
+        return None
+    prefix = ""
+    if (tree.get("from_table") or {}).get("type") == "SHOW_REF" and "query" in tree["from_table"]:
+        prefix = "SUMMARIZE " if tree["from_table"].get("show_type") == "SUMMARY" else "DESCRIBE "
+        tree = tree["from_table"]["query"]
+    _keep_names(connection, tree)
+    for call in reversed(calls):  # what is inside of another first
+        _translate(call)
+    return prefix + _written(connection, [tree])[0]
+
+
+def _concerned(tree: Node) -> Iterator[Node]:
+    for node in nodes(tree):
+        kind, name = node.get("class"), function_name(node)
+        if kind == "FUNCTION" and len((node.get("qualified_name") or {}).get("path") or []) == 1:
+            is_plain = not node.get("filter") and not node.get("distinct")
+            if name in _rewordings() or name in _AGGREGATES or (name in _SAME and not is_plain):
+                yield node
+        elif kind == "CAST":
+            target = _target(node)
+            if target == "float64" or (target in _INTEGERS and _may_be_time(node.get("child") or {})):
+                yield node
+
+
+def _translate(node: Node) -> None:
+    if node.get("class") == "CAST":
+        _cast(node)
+        return
+    name = function_name(node)
+    if name in _rewordings():
+        alias = node.get("alias")
+        new = _rewordings()[name].translate(node)
+        kept = {key: node[key] for key in ("query_location", "query_location_length") if key in node}
+        node.clear()
+        node.update(kept | new)
+        if alias:
+            node["alias"] = alias
+    else:
+        _rename(node, _AGGREGATES.get(name) or _SAME[name])
+
+
+def _cast(node: Node) -> None:
+    if _target(node) == "float64":
+        node["type_expr"] = type_of("DOUBLE")
+    else:
+        node["child"] = _counted(node["child"])
+
+
+def _may_be_time(child: Node) -> bool:
+    if child.get("class") == "COLUMN_REF":
+        return True
+    return function_name(child) in _MAY_BE_TIMES or is_difference(child)
+
+
+def _counted(child: Node) -> Node:
+    """What may be a time, or a difference of times, as the number of its nanoseconds; anything else as it is."""
+    if is_difference(child):
+        return call_of("lakeflight_span", *arguments_of(child))
+    return call_of("lakeflight_count" if child.get("class") == "COLUMN_REF" else "lakeflight_counted", child)
+
+
+@cache
+def _rewordings() -> Mapping[str, Rewording]:
+    return {function.name: function for function in own_functions() if isinstance(function, Rewording)}
+
+
+def _target(node: Node) -> str:
+    return str((node.get("type_expr") or {}).get("type_name", "")).lower()
+
+
+def _rename(node: Node, name: str) -> None:
+    node["function_name"] = name
+    node["qualified_name"] = {"path": [name]}
+
+
+def _keep_names(connection: Any, tree: Node) -> None:
+    """Columns without a name are called what the user's text says, not what is made of it."""
+    items = [
+        item
+        for node in nodes(tree)
+        if node.get("type") == "SELECT_NODE"
+        for item in node.get("select_list") or []
+        if not item.get("alias") and not may_widen(item) and any(True for _ in _concerned(item))
+    ]
+    select = {"type": "SELECT_NODE", "cte_map": {}, "from_table": {"type": "EMPTY"}}
+    texts = _written(
+        connection, [{**select, "select_list": [item], "aggregate_handling": "STANDARD_HANDLING"} for item in items]
+    )
+    for item, text in zip(items, texts, strict=True):
+        item["alias"] = text.removeprefix("SELECT ")
+
+
+def _written(connection: Any, trees: list[Node]) -> list[str]:
+    if not trees:
+        return []
+    serialized = [json.dumps({"error": False, "statements": [{"node": tree}]}) for tree in trees]
+    try:
+        return [str(text) for (text,) in connection.execute(_WRITE, [serialized]).fetchall()]
+    except duckdb.InterruptException:
+        raise
+    except (duckdb.Error, RecursionError) as error:
+        raise UnsupportedError("the engine cannot write this statement in its own dialect") from error
+
+
+__all__ = ["translated"]

@@ -1,0 +1,13 @@
+-- date_bin(width INTERVAL, time TIMESTAMP_NS) -> TIMESTAMP_NS
+-- The begin of the bin of this width that a time is in, to the nanosecond. Bins are counted from 1970, or from a third argument; the width is an interval or its text, of days and less, or of whole months.
+-- list: datetime
+-- example: date_bin(INTERVAL '1 minute', TIMESTAMP_NS '2026-01-01 12:34:56.123456789') = 2026-01-01 12:34:00
+-- example: date_bin('1 day', TIMESTAMP_NS '1969-12-31 23:59:59.999999999') = 1969-12-31 00:00:00
+-- example: date_bin('3 months', TIMESTAMP_NS '2026-05-31 12:00:00') = 2026-04-01 00:00:00
+-- example: date_bin('1 hour', TIMESTAMP_NS '2026-01-01 12:34:56', TIMESTAMP '2026-01-01 00:30:00') = 2026-01-01 12:30:00
+CREATE MACRO date_bin(width, t) AS
+    list_transform([{'w': CAST(width AS INTERVAL), 't': CAST(t AS TIMESTAMP_NS)}],
+        lambda s: lakeflight_date_bin(struct_extract(s, 'w'), struct_extract(s, 't'), 0))[1],
+(width, t, origin) AS
+    list_transform([{'w': CAST(width AS INTERVAL), 't': CAST(t AS TIMESTAMP_NS), 'o': epoch_ns(CAST(origin AS TIMESTAMP_NS))}],
+        lambda s: lakeflight_date_bin(struct_extract(s, 'w'), struct_extract(s, 't'), struct_extract(s, 'o')))[1];

@@ -1,0 +1,6 @@
+-- var(value DOUBLE) -> DOUBLE
+-- The variance of a sample: var_samp.
+-- kind: aggregate
+-- list: numeric
+-- example: (SELECT var(v) FROM (VALUES (1), (2), (3)) t(v)) = 1.0
+CREATE MACRO var(x) AS var_samp(x);
