@@ -44,7 +44,7 @@ class AsyncEvents:
     """One row per begin or end of an async span."""
 
     view_set: Final = "async_events"
-    writer_version: Final = 1
+    writer_version: Final = 2
     schema: Final = SCHEMA
     instance_kind: Final = InstanceKind.PROCESS
     has_global: Final = False

@@ -19,6 +19,7 @@ from lakeflight.wire.transit import dependencies as dependencies_module
 from lakeflight.wire.transit import event_kernels, kernels, text_kernels
 from lakeflight.wire.transit import logs as logs_module
 from lakeflight.wire.transit import spans as spans_module
+from lakeflight.wire.transit.async_spans import read_async_spans
 from lakeflight.wire.transit.columns import Codes
 from lakeflight.wire.transit.kernels import Fault
 from lakeflight.wire.transit.layout import compile_layout
@@ -36,7 +37,9 @@ from tests.support.blocks import (
     METRIC_DEPENDENCIES,
     METRIC_OBJECTS,
     METRIC_TABLES,
+    PROPERTY,
     SPAN_DEPENDENCIES,
+    SPAN_DEPENDENCY_TYPES,
     SPAN_OBJECTS,
     SPAN_TABLES,
     STATIC_STRING_REF,
@@ -123,6 +126,70 @@ def test_the_known_spans_block() -> None:
 )
 def test_scopes_hash_as_the_original_hashes_them(scope: tuple[str, str, str, int], digest: int) -> None:
     assert scope_hash(*scope) == digest
+
+
+def test_spans_with_names_of_run_time_and_ends_with_properties_are_read() -> None:
+    """As micromegas writes them from 0.33 on: eight more events of the same two kinds."""
+    description, location = (struct.unpack_from("<Q", SPAN_OBJECTS, at)[0] for at in (1, 18))
+    name, address = 0x77, 1 << 20
+    dyn = udt("DynStringId", 8, ref("id", 0), is_reference=True)
+    named = [ref("thread_span_location", 0), member("name", "DynStringId", 8, 8)]
+    async_named = [ref("span_location", 0), member("name", "DynStringId", 8, 8)]
+
+    def ids(at: int) -> list[dict[str, Any]]:
+        return [
+            member("span_id", "u64", at, 8),
+            member("parent_span_id", "u64", at + 8, 8),
+            member("depth", "u32", at + 24, 4),
+            member("time", "i64", at + 16, 8),
+        ]
+
+    def time(at: int) -> dict[str, Any]:
+        return member("time", "i64", at, 8)
+
+    objects = table(
+        udt("BeginThreadDynNamedSpanEvent", 24, *named, time(16)),
+        udt("EndThreadDynNamedSpanEvent", 24, *named, time(16)),
+        udt("TaggedEndThreadSpanEvent", 24, ref("thread_span_desc", 0), ref("properties", 8), time(16)),
+        udt("TaggedEndThreadNamedSpanEvent", 32, *named, ref("properties", 16), time(24)),
+        udt("BeginAsyncDynNamedSpanEvent", 44, *async_named, *ids(16)),
+        udt("EndAsyncDynNamedSpanEvent", 44, *async_named, *ids(16)),
+        udt("TaggedEndAsyncSpanEvent", 44, ref("span_desc", 0), ref("properties", 8), *ids(16)),
+        udt("TaggedEndAsyncNamedSpanEvent", 52, *async_named, ref("properties", 16), *ids(24)),
+        dyn,
+    )
+    more = udt("StaticStringDependency"), udt("PropertySetDependency"), PROPERTY, STATIC_STRING_REF
+    dependencies = table(*SPAN_DEPENDENCY_TYPES, *more)
+    layout = compile_layout(dependencies, objects)
+    known = (
+        SPAN_DEPENDENCIES
+        + record(3, struct.pack("<Q", name) + dyn_string(b"at run time"), dynamic=True)
+        + record(4, struct.pack("<QI", address, 0), dynamic=True)
+    )
+    bodies = [
+        (0, location, name, 100),
+        (1, location, name, 101),
+        (2, description, address, 102),
+        (3, location, name, address, 103),
+        (4, location, name, 7, 1, 104, 2),
+        (5, location, name, 7, 1, 105, 2),
+        (6, description, address, 8, 1, 106, 2),
+        (7, location, name, address, 9, 1, 107, 2),
+    ]
+    data = b"".join(
+        record(kind, struct.pack(f"<{len(values) - (kind > 3)}Q{'I' if kind > 3 else ''}", *values))
+        for kind, *values in bodies
+    )
+
+    spans, asyncs = read_spans(layout, known, data), read_async_spans(layout, known, data)
+
+    assert (spans.kind.tolist(), spans.ticks.tolist()) == ([0, 1, 1, 1], [100, 101, 102, 103])
+    dynamic, static = ("at run time", "file", "target", 456), ("fn_a", "file", "target", 123)
+    assert [spans.scopes[number][:4] for number in spans.scope.tolist()] == [dynamic, dynamic, static, dynamic]
+    assert (asyncs.kind.tolist(), asyncs.ticks.tolist()) == ([0, 1, 1, 1], [104, 105, 106, 107])
+    assert [asyncs.scopes[number][:4] for number in asyncs.scope.tolist()] == [dynamic, dynamic, static, dynamic]
+    assert asyncs.span_id.tolist() == [7, 7, 8, 9]
+    assert (set(asyncs.parent_span_id.tolist()), set(asyncs.depth.tolist())) == ({1}, {2})
 
 
 def test_ids_count_skipped_objects_too() -> None:

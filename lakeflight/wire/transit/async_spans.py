@@ -25,6 +25,11 @@ _ACTIONS: Final = {
     "EndAsyncSpanEvent": (SPAN_END, "span_desc", None),
     "BeginAsyncNamedSpanEvent": (SPAN_BEGIN, "span_location", "name"),
     "EndAsyncNamedSpanEvent": (SPAN_END, "span_location", "name"),
+    # as in ``spans``
+    "BeginAsyncDynNamedSpanEvent": (SPAN_BEGIN, "span_location", "name"),
+    "EndAsyncDynNamedSpanEvent": (SPAN_END, "span_location", "name"),
+    "TaggedEndAsyncSpanEvent": (SPAN_END, "span_desc", None),
+    "TaggedEndAsyncNamedSpanEvent": (SPAN_END, "span_location", "name"),
 }
 
 

@@ -38,6 +38,11 @@ _ACTIONS: Final = {
     "EndThreadSpanEvent": (SPAN_END, "thread_span_desc", None),
     "BeginThreadNamedSpanEvent": (SPAN_BEGIN, "thread_span_location", "name"),
     "EndThreadNamedSpanEvent": (SPAN_END, "thread_span_location", "name"),
+    # of names that are made at run time, and ends that say more; what they say has no column
+    "BeginThreadDynNamedSpanEvent": (SPAN_BEGIN, "thread_span_location", "name"),
+    "EndThreadDynNamedSpanEvent": (SPAN_END, "thread_span_location", "name"),
+    "TaggedEndThreadSpanEvent": (SPAN_END, "thread_span_desc", None),
+    "TaggedEndThreadNamedSpanEvent": (SPAN_END, "thread_span_location", "name"),
 }
 
 
