@@ -110,9 +110,10 @@ def _may_be_time(child: Node) -> bool:
 
 def _counted(child: Node) -> Node:
     """What may be a time, or a difference of times, as the number of its nanoseconds; anything else as it is."""
+    parts, plain, once = [child], "lakeflight_count", "lakeflight_counted"
     if is_difference(child):
-        return call_of("lakeflight_span", *arguments_of(child))
-    return call_of("lakeflight_count" if child.get("class") == "COLUMN_REF" else "lakeflight_counted", child)
+        parts, plain, once = arguments_of(child), "lakeflight_span", "lakeflight_spanned"
+    return call_of(plain if all(part.get("class") == "COLUMN_REF" for part in parts) else once, *parts)
 
 
 @cache

@@ -5,9 +5,5 @@
 -- example: date_bin('1 day', TIMESTAMP_NS '1969-12-31 23:59:59.999999999') = 1969-12-31 00:00:00
 -- example: date_bin('3 months', TIMESTAMP_NS '2026-05-31 12:00:00') = 2026-04-01 00:00:00
 -- example: date_bin('1 hour', TIMESTAMP_NS '2026-01-01 12:34:56', TIMESTAMP '2026-01-01 00:30:00') = 2026-01-01 12:30:00
-CREATE MACRO date_bin(width, t) AS
-    list_transform([{'w': CAST(width AS INTERVAL), 't': CAST(t AS TIMESTAMP_NS)}],
-        lambda s: lakeflight_date_bin(struct_extract(s, 'w'), struct_extract(s, 't'), 0))[1],
-(width, t, origin) AS
-    list_transform([{'w': CAST(width AS INTERVAL), 't': CAST(t AS TIMESTAMP_NS), 'o': epoch_ns(CAST(origin AS TIMESTAMP_NS))}],
-        lambda s: lakeflight_date_bin(struct_extract(s, 'w'), struct_extract(s, 't'), struct_extract(s, 'o')))[1];
+CREATE MACRO date_bin(width, t) AS lakeflight_date_bin(CAST(width AS INTERVAL), CAST(t AS TIMESTAMP_NS), 0),
+(width, t, origin) AS lakeflight_date_bin(CAST(width AS INTERVAL), CAST(t AS TIMESTAMP_NS), epoch_ns(CAST(origin AS TIMESTAMP_NS)));
