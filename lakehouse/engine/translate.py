@@ -50,6 +50,7 @@ _KIND: Final = re.compile(
     r"\s*(?:[A-Za-z_]+Exception:\s*)?((?:[A-Z][A-Za-z]*|INTERRUPT|INTERNAL)(?: [A-Za-z]+){0,3} Error): ?"
 )
 _SUSPECTED: Final = "the file might be corrupted"  # of decoders that do not know its name
+_IN_A_FUNCTION: Final = re.compile(r"Python exception occurred while executing the UDF: \w+: ")  # one of our own
 _CANDIDATES: Final = re.compile(r"^\s*Candidate bindings: (.+)$", re.MULTILINE)
 _BY_KIND: Final[dict[str, type[LakeflightError]]] = {
     "INTERRUPT Error": QueryCancelledError,
@@ -116,7 +117,7 @@ def _is_about_a_file(error: BaseException, kind: str, paths: Sequence[str]) -> b
 
 def _curated(text: str, match: re.Match[str] | None, paths: Iterable[str]) -> str:
     start = match.start(1) if match else 0
-    line = text[start:].partition("\n")[0].strip()
+    line = _IN_A_FUNCTION.sub("", text[start:].partition("\n")[0].strip())
     candidates = _CANDIDATES.search(text)
     if candidates:
         line = f"{line.rstrip('!.')}: candidates are {candidates.group(1)}"

@@ -323,22 +323,16 @@ SELECT jsonb_path_query(jsonb_parse('{"a": 1}'), '$.missing') as result
 -- 71 P (qg/functions)
 -- note: filter path
 -- rows: [["[{\"id\":1,\"type\":\"active\"}]"]]
--- gap: filters in JSON paths are not there yet
--- error: filters and ranges are not supported
 SELECT jsonb_path_query(jsonb_parse('{"items": [{"type": "active", "id": 1}, {"type": "inactive", "id": 2}]}'), '$.items[*] ? (@.type == "active")') as active_items
 
 -- 72 P (qg/functions)
 -- note: filter path
 -- rows: [["[{\"name\":\"Alice\",\"val\":85}]"]]
--- gap: filters in JSON paths are not there yet
--- error: filters and ranges are not supported
 SELECT jsonb_path_query(jsonb_parse('{"scores": [{"name": "Alice", "val": 85}, {"name": "Bob", "val": 42}]}'), '$.scores[*] ? (@.val > 50)') as high_scores
 
 -- 73 P (qg/functions)
 -- note: filter path
 -- rows: [["{\"name\":\"Alice\",\"role\":\"admin\"}"]]
--- gap: filters in JSON paths are not there yet
--- error: filters and ranges are not supported
 SELECT jsonb_path_query_first(jsonb_parse('{"users": [{"role": "admin", "name": "Alice"}, {"role": "user", "name": "Bob"}]}'), '$.users[*] ? (@.role == "admin")') as first_admin
 
 -- 74 M (qg/functions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import random
 import subprocess
 import sys
@@ -234,11 +235,128 @@ def test_paths_find_what_walking_step_by_step_finds(database: Database, path: st
     ]
 
 
-@pytest.mark.parametrize("path", ["a", "$.a ? (@.b == 1)", "$..a", "$.a[0 to 2]", "$.a b", "$[last-1]", ""])
-def test_a_path_that_is_not_walked_is_refused_and_not_answered_with_nothing(database: Database, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "a",
+            "$..a",
+            "$.a b",
+            "",
+            "$.a[2 to]",
+            "$.a[-1]",
+            "$.a ? (@.b = 1)",
+            "$.a ? (@.b == 1",
+            "$.a ? ()",
+            "$.a ? (@.b)",
+        ),
+        *(
+            "$.a ? (@[*] == 1)",
+            "$.a ? (@.b == x)",
+            "$.a ? (!@.b == 1)",
+            "$.a[?(@.b == 1)]",
+            "$.a ? (@ == 01)",
+            "$ ? (@ == .5)",
+        ),
+    ],
+)
+def test_a_path_that_is_not_understood_is_refused_and_not_answered_with_nothing(database: Database, path: str) -> None:
     for call in ("jsonb_path_query", "jsonb_path_query_first"):
-        with pytest.raises(Exception, match=r"the path .* is not made of \$, \.name"):
+        with pytest.raises(Exception, match=r"the path .* is not understood.*: it is made of \$, \.name"):
             answers(database, f"{call}(a, '{path}')", [('{"a":[1]}',)])
+
+
+ACTIVE = '{"items":[{"type":"active","id":1},{"type":"inactive","id":2},{"id":3,"type":"active"}]}'
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "found"),
+    [
+        (ACTIVE, '$.items[*] ? (@.type == "active")', [{"type": "active", "id": 1}, {"id": 3, "type": "active"}]),
+        (ACTIVE, '$.items[*]?(@.type=="inactive").id', [2]),
+        (ACTIVE, '$.items[*] ? (@.type == "active" && @.id > 1).id', [3]),
+        (ACTIVE, '$.items[*] ? (@.id == 1 || @.id == 2 && @.type == "active").id', [1]),
+        (ACTIVE, '$.items[*] ? ((@.id == 1 || @.id == 2) && !(@.type == "active")).id', [2]),
+        (ACTIVE, "$.items[*] ? (@.missing != 1)", []),  # what is missing compares with nothing
+        (ACTIVE, '$.items[*] ? (@.id != "1")', []),  # nor does a number with a text
+        (ACTIVE, "$.items[last - 1 to last].id", [2, 3]),
+        (ACTIVE, "$.items[last-2].id", [1]),
+        (ACTIVE, "$.items[last - 3].id", []),
+        (ACTIVE, "$.items[1 to 99].id", [2, 3]),
+        (ACTIVE, "$.items[2 to 1].id", []),
+        (ACTIVE, '$.items[0 to 1] ? (@.type == "active") ? (@.id < 9).id', [1]),
+        (
+            '{"teams":[{"players":[{"k":1},{"k":2}]},{"players":[{"k":2}]}]}',
+            "$.teams[*].players[*] ? (@.k == 2)",
+            [{"k": 2}] * 2,
+        ),
+        ('{"a":{"x":1,"y":5}}', "$.a.* ? (@ > 1)", [5]),
+        ('{"a":1}', "$.a[0 to 1]", []),
+        ("[9007199254740993]", "$[*] ? (@ > 9007199254740992)", [9007199254740993]),  # exact beyond doubles
+        ("[1, 1.0, 1e0, 2]", "$[*] ? (@ == 1)", [1, 1.0, 1.0]),
+        ("[18446744073709551615, -1]", "$[*] ? (@ > 9223372036854775807)", [18446744073709551615]),
+        ('[null, 0, false, ""]', "$[*] ? (@ == null)", [None]),
+        ("[true, false, null]", "$[*] ? (@ == false)", [False]),
+        ('["a)b", "a\\"?b", "\u00e9"]', '$[*] ? (@ == "a)b" || @ == "a\\"?b" || @ == "\\u00e9")', ["a)b", 'a"?b', "é"]),
+        ('[{"a":1,"b":1},{"a":1,"b":2}]', "$[*] ? (@.a == @.b).b", [1]),
+        ('[{"a b":1}]', '$[*] ? (@["a b"] == 1)."a b"', [1]),
+        ("5", "$ ? (@ == 5)", [5]),
+        (None, "$ ? (@ == 5)", None),
+    ],
+)
+def test_paths_with_filters_and_ranges_find_what_they_say(
+    database: Database, document: str | None, path: str, found: list[Any] | None
+) -> None:
+    text = path.replace("'", "''")
+
+    (all_,) = answers(database, f"jsonb_path_query(a, '{text}')", [(document,)])
+    (first,) = answers(database, f"jsonb_path_query_first(a, '{text}')", [(document,)])
+
+    assert (None if all_ is None else json.loads(all_)) == found
+    assert (None if first is None else [json.loads(first)]) == (found[:1] if found else None)
+
+
+SIGNS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+def kind_of(value: Any) -> str:
+    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
+
+
+def test_filters_of_random_documents_are_those_of_a_plain_model_and_the_path_may_differ_by_row(
+    database: Database,
+) -> None:
+    chance = random.Random(9)
+    literals = [7, -1, 2**63, 2.5, 1000.0, "x", "", "é", "[1]", True, False, None]
+    rows: list[tuple[str, str]] = []
+    expected: list[list[Any]] = []
+    path, sign, wanted = "", "", None
+    for _ in range(400):
+        elements = [document(chance, 1) for _ in range(chance.randrange(6))]
+        if len(rows) % 8 == 0:  # a few paths with many documents each
+            wanted = chance.choice([*literals, *(e for e in elements if not isinstance(e, (dict, list)))])
+            sign = chance.choice([*SIGNS])
+            path = f"$[*] ? (@ {sign} {json.dumps(wanted)})"
+        rows.append((canonical(elements), path))
+        expected.append([e for e in elements if kind_of(e) == kind_of(wanted) != "NoneType" and SIGNS[sign](e, wanted)])
+        if wanted is None:
+            expected[-1] = [e for e in elements if e is None] if sign in ("==", "<=", ">=") else []
+
+    assert list(map(json.loads, answers(database, "jsonb_path_query(a, b)", rows))) == expected
+
+
+def test_paths_have_limits_that_say_so(database: Database) -> None:
+    for path, reason in (
+        ("$" + ".a" * 2_000 + " ? (@ == 1)", "characters"),
+        ("$" + "[*]" * 33 + " ? (@ == 1)", "more than 32 filters"),
+        ("$ ? (" + "(" * 17 + "@ == 1" + ")" * 18, "deeper than 16"),
+    ):
+        with pytest.raises(Exception, match=reason):
+            answers(database, "jsonb_path_query(a, b)", [("[]", path)])
+    with pytest.raises(Exception, match="more than 64 different paths"):
+        answers(database, "jsonb_path_query(a, b)", [("[]", f"$ ? (@ == {number})") for number in range(65)])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 -- lakeflight_path(path VARCHAR) -> VARCHAR
--- A path as the engine spells it. One that it does not have is refused by lakeflight_walked.
+-- A path as the engine spells it. One that it does not have is read by lakeflight_selected.
 -- example: lakeflight_path('$.a["b c"][last]') = $.a."b c"[#-1]
 CREATE MACRO lakeflight_path(path) AS
     CASE
