@@ -194,7 +194,7 @@ async def running(
         store_url = settings.store_url or folder.store.as_uri()
         store_name = None if settings.store_url else "embedded"
         with store_errors(settings, folder):
-            store = open_store(store_url, cache=folder.object_cache, name=store_name)
+            store = open_store(store_url, cache=folder.object_cache, name=store_name, s3=settings.s3)
         closing.push_async_callback(store.close)
         ingestion = IngestionProcesses(
             http_listener,
@@ -205,6 +205,7 @@ async def running(
                 folder.object_cache,
                 settings.log_level,
                 None if otlp_grpc is None else _host_and_port(*otlp_grpc.getsockname()[:2]),
+                settings.s3,
             ),
             settings.http_processes,
         )

@@ -9,12 +9,13 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
+from lakehouse.storage import S3Options
 from server.python_programs import import_path, own_program
 from server.settings import spelled
 from server.surroundings import Problem
@@ -36,6 +37,7 @@ class IngestionSpec:
     object_cache: Path
     log_level: str
     otlp_grpc_address: str | None = None
+    s3: S3Options = field(default_factory=S3Options)
 
 
 @dataclass
@@ -142,6 +144,7 @@ class IngestionProcesses:
             "store_name": self.spec.store_name,
             "otlp_grpc_address": self.spec.otlp_grpc_address,
             "object_cache": str(self.spec.object_cache),
+            "s3": asdict(self.spec.s3),
             "log_level": self.spec.log_level,
             "listener_fd": self.listener.fileno(),
             "ready_fd": write_fd,

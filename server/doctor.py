@@ -180,7 +180,7 @@ async def _object_store(settings: Settings, folder: DataFolder) -> str:
     place = store_folder(settings, folder)
     if place is None:
         with store_errors(settings, folder):
-            store = open_store(str(settings.store_url), cache=folder.object_cache)
+            store = open_store(str(settings.store_url), cache=folder.object_cache, s3=settings.s3)
             try:
                 await store.probe()
             finally:

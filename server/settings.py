@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lakehouse.storage import S3Options
+
 PREFIX: Final = "LAKEFLIGHT_"
 FLAGS: Final[Mapping[str, str]] = {  # settings that the command has flags for, and what their values are called
     "data_dir": "DIR",
@@ -38,7 +40,9 @@ _OF_CLIENTS: Final = ("LAKEFLIGHT_SERVER", "LAKEFLIGHT_TOKEN")
 _NOT_OURS: Final = re.compile(
     r"LAKEFLIGHT_(TEST_.*|SLOW_TESTS|FAILPOINT.*|SHARED|EXAMPLES|CANARY|(SERVICE|PORT)(_.*)?)"
 )
-_SECRET: Final = ("postgres_url",)
+_SECRET: Final = ("postgres_url", "store_secret_access_key", "store_session_token")
+_OF_STORES: Final = ("store_url", "store_endpoint")  # where credentials do not belong, and some write them
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _PORT_MAX: Final = 65535
 _PAIR: Final = re.compile(r"[A-Za-z_][\w.]*=.*")  # of a query, where user=me@example.org may stand as it is
 
@@ -80,7 +84,23 @@ class Settings(BaseSettings):
         None, description="An existing Postgres 14 or newer. Without it, one is run below the data folder."
     )
     store_url: str | None = Field(
-        None, description="Where objects go: file:///folder. Without it, a folder below the data folder."
+        None,
+        description="Where objects go: file:///folder or s3://bucket/prefix. Without it, a folder below the data folder.",
+    )
+    store_endpoint: str | None = Field(
+        None, description="Where an S3 store answers that is not Amazon's: http://host:9000 or https://host."
+    )
+    store_region: str | None = Field(None, description="The region of an S3 store. Without it, what AWS tools find.")
+    store_path_style: bool = Field(
+        False, description="Whether the bucket stands in the path of requests to S3, and not in the host's name."
+    )
+    store_access_key_id: str | None = Field(
+        None,
+        description="Who asks an S3 store. Without it, what AWS tools find: variables, profile, role of the machine.",
+    )
+    store_secret_access_key: str | None = Field(None, repr=False, description="The secret of that access key.")
+    store_session_token: str | None = Field(
+        None, repr=False, description="The token that temporary credentials of an S3 store have besides."
     )
     http_processes: int = Field(1, ge=1, le=64, description="Processes that accept telemetry on the HTTP address.")
     query_workers: int = Field(
@@ -154,7 +174,19 @@ class Settings(BaseSettings):
     self_telemetry: bool = Field(True, description="Whether the server's own logs, metrics and spans go into its lake.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 
-    @field_validator("data_dir", "ready_file", "postgres_url", "store_url", mode="before")
+    @property
+    def s3(self) -> S3Options:
+        """How an S3 store is reached."""
+        return S3Options(
+            endpoint=self.store_endpoint,
+            region=self.store_region,
+            path_style=self.store_path_style,
+            access_key_id=self.store_access_key_id,
+            secret_access_key=self.store_secret_access_key,
+            session_token=self.store_session_token,
+        )
+
+    @field_validator("data_dir", "ready_file", "postgres_url", "store_url", "store_endpoint", mode="before")
     @classmethod
     def _not_empty(cls, value: object) -> object:
         if value == "":
@@ -236,7 +268,30 @@ class Settings(BaseSettings):
             )
         if not parts.scheme or "://" not in url:
             raise ValueError(f"is not a URL: write {Path(url).absolute().as_uri()}")
-        raise ValueError(f"is not supported: {parts.scheme} stores are not supported yet; use file:///folder")
+        if parts.scheme != "s3":
+            raise ValueError(
+                f"is not supported: {parts.scheme} stores are not; use s3://bucket/prefix or file:///folder"
+            )
+        if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
+            raise ValueError("is not the URL of a store in S3: write s3://bucket/prefix, and no credentials in it")
+        return url
+
+    @field_validator("store_endpoint")
+    @classmethod
+    def _known_endpoint(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+            raise ValueError("is not the URL of an S3 server: write http://host:9000, and no credentials in it")
+        return url
+
+    @field_validator("store_secret_access_key")
+    @classmethod
+    def _of_a_key(cls, secret: str | None, info: ValidationInfo) -> str | None:
+        if secret is not None and info.data.get("store_access_key_id") is None:
+            raise ValueError(f"is of no use without {spelled('store_access_key_id')}")
+        return secret
 
     @field_validator("log_level")
     @classmethod
@@ -284,7 +339,8 @@ def _mistake(problem: Any, given: Mapping[str, object], environment: Mapping[str
     variable = f"{PREFIX}{name.upper()}"
     what = _flag(name) if name in given else variable
     value = given[name] if name in given else next((v for n, v in environment.items() if n.upper() == variable), "")
-    if name not in _SECRET and value != "":
+    holds_secret = name in _SECRET or (name in _OF_STORES and "@" in str(value))
+    if not holds_secret and value != "":
         what += f" {value}" if name in given else f"={value}"
     return f"{what} {_wrong(problem)}"
 

@@ -66,7 +66,7 @@ async def _has_blobs(settings: Settings, folder: DataFolder) -> bool:
     if place is not None:
         return has_blobs(place)
     with store_errors(settings, folder):
-        store = open_store(str(settings.store_url), cache=folder.object_cache)
+        store = open_store(str(settings.store_url), cache=folder.object_cache, s3=settings.s3)
         try:
             return not await store.is_empty("blobs")
         finally:

@@ -12,6 +12,7 @@ import socket
 import sys
 from pathlib import Path
 
+from lakehouse.storage import S3Options
 from server import logs
 from server.ingestion.process import IngestionSettings, run_ingestion_process
 
@@ -29,6 +30,7 @@ def main() -> None:
         database_url=given["database_url"],
         store_url=given["store_url"],
         object_cache=Path(given["object_cache"]),
+        s3=S3Options(**given["s3"]),
         store_name=given["store_name"],
         otlp_grpc_address=given["otlp_grpc_address"],
     )

@@ -23,7 +23,7 @@ import uvloop
 
 from lakehouse.catalog.connect import INGEST_LIMITS, close_pool, open_pool
 from lakehouse.catalog.telemetry import BlockRows
-from lakehouse.storage import open_store
+from lakehouse.storage import S3Options, open_store
 from server.ingestion.app import App, IngestionServices, create_app
 from server.ingestion.group_commit import GroupCommit
 from server.ingestion.limits import BodyLimits
@@ -52,6 +52,7 @@ class IngestionSettings:
     store_url: str
     object_cache: Path
     store_name: str | None = None
+    s3: S3Options = field(default_factory=S3Options)
     limits: BodyLimits = field(default_factory=BodyLimits)
     otlp_grpc_address: str | None = None
     connections_max: int = CONNECTIONS_MAX
@@ -62,7 +63,7 @@ class IngestionSettings:
 async def ingestion_services(settings: IngestionSettings) -> AsyncIterator[IngestionServices]:
     """The services of one process, closed in reverse order. The database need not be up yet."""
     async with contextlib.AsyncExitStack() as closing:
-        store = open_store(settings.store_url, cache=settings.object_cache, name=settings.store_name)
+        store = open_store(settings.store_url, cache=settings.object_cache, name=settings.store_name, s3=settings.s3)
         closing.push_async_callback(store.close)
         pool = await open_pool(settings.database_url, connections_max=POOL_CONNECTIONS_MAX, limits=INGEST_LIMITS)
         closing.push_async_callback(close_pool, pool)

@@ -75,7 +75,7 @@ def test_a_second_server_on_a_data_folder_is_refused_by_name(server: Server) -> 
     ("arguments", "sentence"),
     [
         (("--flight-address", "0.0.0.0:50051"), "--flight-address 0.0.0.0:50051 is not a loopback address"),
-        (("--store-url", "s3://bucket/lake"), "s3 stores are not supported yet; use file:///folder"),
+        (("--store-url", "gs://bucket/lake"), "gs stores are not; use s3://bucket/prefix or file:///folder"),
         (("--store-url", "memory://lake"), "is not possible: each process of a server has a memory of its own"),
         (("--query-workers", "many"), "--query-workers many is not a whole number"),
     ],

@@ -29,6 +29,11 @@ def sentences(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], **fl
         ("FLIGHT_ADDRESS", "127.example.org:1", "=127.example.org:1 is not a loopback address"),
         ("STORE_URL", "/srv/lake", "=/srv/lake is not a URL: write file:///srv/lake"),
         ("STORE_URL", "file://srv/lake", "=file://srv/lake is not the URL of an absolute path"),
+        ("STORE_URL", "gs://bucket/lake", "=gs://bucket/lake is not supported: gs stores are not; use s3://bucket"),
+        ("STORE_URL", "s3:///lake", "=s3:///lake is not the URL of a store in S3: write s3://bucket/prefix"),
+        ("STORE_URL", "s3://bucket/lake?x=1", "=s3://bucket/lake?x=1 is not the URL of a store in S3"),
+        ("STORE_ENDPOINT", "host:9000", "=host:9000 is not the URL of an S3 server: write http://host:9000"),
+        ("STORE_ENDPOINT", "", " is empty: give it a value, or leave it out"),
         ("STORE_URL", "", " is empty: give it a value, or leave it out"),
         ("QUERY_WORKERS", "many", "=many is not a whole number"),
         ("QUERY_WORKERS", "0", "=0 is too small: at least 1"),
@@ -77,6 +82,31 @@ def test_a_database_that_cannot_be_used_is_named_without_what_may_be_a_password(
     assert sentence.startswith("LAKEFLIGHT_POSTGRES_URL ")
     assert said in sentence
     assert "hid" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("STORE_URL", "s3://key:hidden@bucket/lake", "is not the URL of a store in S3"),
+        ("STORE_ENDPOINT", "http://key:hidden@host:9000", "is not the URL of an S3 server"),
+        ("STORE_SECRET_ACCESS_KEY", "hidden", "is of no use without LAKEFLIGHT_STORE_ACCESS_KEY_ID"),
+    ],
+)
+def test_what_may_be_a_secret_of_a_store_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    (sentence,) = sentences(monkeypatch, {f"LAKEFLIGHT_{name}": value})
+
+    assert sentence.startswith(f"LAKEFLIGHT_{name} {said}")
+    assert "hidden" not in sentence
+
+
+def test_secrets_of_a_store_are_not_shown_with_the_settings() -> None:
+    settings = Settings(
+        store_access_key_id="key", store_secret_access_key="hidden-secret", store_session_token="hidden-token"
+    )
+
+    assert "hidden" not in f"{settings!r} {settings.s3!r}"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from lakehouse.errors import BackendUnavailableError
 from lakehouse.storage import BlobStore, LocalStore, StoredBlob, local_blobs, open_store
 from lakehouse.storage import local as local_module
 from lakehouse.storage.paths import blob_key, checked_key, partition_key, path_value
+from tests.support.s3 import Bucket
 
 
 async def localized(store: BlobStore, keys: Sequence[str]) -> list[bytes]:
@@ -39,10 +40,16 @@ async def create(store: BlobStore, objects: Sequence[tuple[str, bytes]]) -> list
     return stored
 
 
-@pytest_asyncio.fixture(params=["file", "memory"])
+@pytest_asyncio.fixture(params=["file", "memory", "s3"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
-    url = (tmp_path / "store").as_uri() if request.param == "file" else f"memory://bucket/{uuid.uuid4().hex}"
-    store = open_store(url, cache=tmp_path / "cache")
+    match request.param:
+        case "file":
+            store = open_store((tmp_path / "store").as_uri(), cache=tmp_path / "cache")
+        case "memory":
+            store = open_store(f"memory://bucket/{uuid.uuid4().hex}", cache=tmp_path / "cache")
+        case _:
+            bucket: Bucket = request.getfixturevalue("bucket")
+            store = open_store(bucket.url, cache=tmp_path / "cache", s3=bucket.options)
     yield store
     await store.close()
 

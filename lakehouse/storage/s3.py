@@ -1,0 +1,403 @@
+"""Objects in an S3 store, of Amazon or another: the port over ``s3_session``.
+
+Relies on no rename, no listing and no lock of the store. An object is created under its final key by a request that fails if
+the key is taken; of a store that ignores the condition, which is found out before the first write, the key is looked up
+before. Each object carries a digest of its bytes and a mark of who wrote it, so that what arrives damaged is fetched again and
+a write whose answer was lost is known to be one's own. Files stream both ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
+
+import structlog
+from botocore.exceptions import ClientError
+
+from lakehouse.errors import BackendUnavailableError
+from lakehouse.storage.blobs import BlobOutcome, StoredBlob, sizes_of
+from lakehouse.storage.cache import CACHE_BYTES_MAX, FileCache
+from lakehouse.storage.digests import whole_digest
+from lakehouse.storage.options import S3Options
+from lakehouse.storage.paths import checked_key, checked_prefix
+from lakehouse.storage.s3_session import (
+    REQUEST_S,
+    ArrivedDamagedError,
+    S3Session,
+    code_of,
+    is_absent,
+    is_taken,
+    is_unknown,
+    words_of,
+)
+
+TRANSFER_BYTES_PER_S_MIN: Final = 1 << 20  # a transfer has more time than other requests, by its size
+PART_BYTES: Final = 8 << 20  # what is larger goes in parts; each is in memory once
+PARTS_AT_ONCE: Final = 8  # of all uploads
+PARTS_MAX: Final = 9_000  # S3 has 10,000: parts of larger files are larger
+UPLOADS_STARTED_OVER_MAX: Final = 3  # after a 409 to the completion, which ends the upload
+READ_BYTES: Final = 1 << 20
+
+Keys = list[str]  # inside the class, "list" is a method
+Paths = list[Path]
+
+log = structlog.get_logger(__name__)
+
+
+class _Head(NamedTuple):
+    size: int
+    sha256: str | None
+    writer: str | None
+
+
+class S3Store:
+    """An ``ObjectStore`` in ``s3://bucket/prefix``.
+
+    Args:
+        cache: Folder for local copies; better not emptied between runs.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: S3Options,
+        *,
+        cache: Path,
+        name: str | None = None,
+        cache_bytes_max: int = CACHE_BYTES_MAX,
+    ) -> None:
+        parts = urlsplit(url)
+        self._bucket, self._root = parts.netloc, parts.path.strip("/")
+        if not self._bucket or "@" in self._bucket or parts.query or parts.fragment:
+            raise ValueError("an S3 store is s3://bucket or s3://bucket/prefix, without credentials")
+        if self._root:
+            checked_prefix(self._root)
+        self._name = name or f"s3://{self._bucket}/{self._root}".rstrip("/")
+        self._session = S3Session(options)
+        self._cache = FileCache(cache, self._fetch, bytes_max=cache_bytes_max)
+        self._parts = asyncio.Semaphore(PARTS_AT_ONCE)
+        self._has_conditions: bool | None = None
+        self._finding_out = asyncio.Lock()
+        self._creating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def put_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[int]:
+        return sizes_of(await self.create_blobs(objects))
+
+    async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[BlobOutcome]:
+        checked = [(checked_key(key), data) for key, data in objects]
+
+        async def one(key: str, data: bytes) -> BlobOutcome:
+            try:
+                return await self._create_blob(key, data)
+            except BackendUnavailableError as error:
+                return error
+
+        async def all_of_them() -> list[BlobOutcome]:
+            return list(await asyncio.gather(*(one(key, data) for key, data in checked)))
+
+        return await self._session.run(all_of_them())
+
+    async def put_file(self, key: str, source: Path) -> None:
+        checked_key(key)
+        if not await self._session.run(self._upload(key, source)):
+            raise FileExistsError("the key is taken")
+        source.unlink()
+
+    @contextlib.asynccontextmanager
+    async def localize(self, keys: Sequence[str]) -> AsyncIterator[Paths]:
+        async with self._cache.pinned([checked_key(key) for key in keys]) as paths:
+            yield paths
+
+    def discard_copies(self, keys: Sequence[str]) -> bool:
+        self._cache.discard(keys)
+        return True
+
+    async def get(self, key: str) -> bytes:
+        return await self._session.run(self._read(checked_key(key)))
+
+    async def size(self, key: str) -> int | None:
+        head = await self._session.run(self._head(checked_key(key)))
+        return None if head is None else head.size
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        checked = [checked_key(key) for key in keys]
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*(self._remove(key) for key in checked))
+
+        await self._session.run(all_of_them())
+
+    async def list(self, prefix: str) -> list[str]:
+        return await self._session.run(self._list(checked_prefix(prefix)))
+
+    async def is_empty(self, prefix: str) -> bool:
+        page = await self._session.run(self._page(checked_prefix(prefix), MaxKeys=1))
+        return not page.get("Contents")
+
+    async def probe(self) -> None:
+        await self._session.run(self._page("_staging", MaxKeys=1))
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    # --- requests: on the session's loop ---------------------------------------------------------------------------
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": f"{self._root}/{key}" if self._root else key}
+
+    async def _create_blob(self, key: str, data: bytes) -> StoredBlob:
+        sha256, writer = hashlib.sha256(data).hexdigest(), uuid.uuid4().hex
+        async with self._creation_of(key) as condition:
+            if condition is not None and await self._put(key, data, _marks(sha256, writer), condition):
+                return StoredBlob(len(data), True)
+            head = await self._head(key)
+        if head is None:
+            raise BackendUnavailableError("an object came and went in the store")
+        # Such a store shows an object whole or not at all: no remainders to repair.
+        differs = head.size != len(data) or head.sha256 not in (None, sha256)
+        return StoredBlob(head.size, head.writer == writer, differs=differs)
+
+    async def _upload(self, key: str, source: Path) -> bool:
+        """Whether the key was free."""
+        size, digest = source.stat().st_size, await asyncio.to_thread(whole_digest, source)
+        assert digest is not None
+        writer = uuid.uuid4().hex
+        marks = _marks(digest.hex(), writer)
+        async with self._creation_of(key) as condition:
+            if condition is None:
+                return False
+            if size <= PART_BYTES:
+                created = await self._put(key, await asyncio.to_thread(source.read_bytes), marks, condition)
+            else:
+                created = await self._put_parts(key, source, size, marks, condition)
+            return created or await self._is_by(key, writer)
+
+    @contextlib.asynccontextmanager
+    async def _creation_of(self, key: str) -> AsyncIterator[Mapping[str, str] | None]:
+        """What a request must say to create the object only if it is absent; ``None`` if it is there already."""
+        if await self._knows_conditions():
+            yield {"IfNoneMatch": "*"}
+            return
+        # The next best: one at a time here, and a look before. Who writes the same key elsewhere writes the same bytes.
+        async with self._creating.setdefault(key, asyncio.Lock()):
+            yield None if await self._head(key) is not None else {}
+
+    async def _put(self, key: str, data: bytes, marks: Mapping[str, str], condition: Mapping[str, str]) -> bool:
+        """Whether it was created by a request whose answer was heard."""
+        try:
+            await self._session.request(
+                lambda client, _: client.put_object(
+                    **self._at(key), Body=data, ContentLength=len(data), Metadata=marks, **condition
+                ),
+                _transfer_s(len(data)),
+            )
+        except ClientError as error:
+            if is_taken(error):
+                return False
+            _raise(error)
+        return True
+
+    async def _put_parts(
+        self, key: str, source: Path, size: int, marks: Mapping[str, str], condition: Mapping[str, str]
+    ) -> bool:
+        for _ in range(UPLOADS_STARTED_OVER_MAX):
+            with contextlib.suppress(_StartOverError):
+                return await self._put_parts_once(key, source, size, marks, condition)
+        raise BackendUnavailableError("the object store failed: others write the same object at the same time")
+
+    async def _put_parts_once(
+        self, key: str, source: Path, size: int, marks: Mapping[str, str], condition: Mapping[str, str]
+    ) -> bool:
+        begun = await self._answer(lambda client, _: client.create_multipart_upload(**self._at(key), Metadata=marks))
+        upload = {**self._at(key), "UploadId": begun["UploadId"]}
+        part_bytes = max(PART_BYTES, -(-size // PARTS_MAX))
+        try:
+            try:
+                async with asyncio.timeout(_transfer_s(size)), asyncio.TaskGroup() as group:
+                    parts = [
+                        group.create_task(self._put_part(upload, number, source, begin, min(part_bytes, size - begin)))
+                        for number, begin in enumerate(range(0, size, part_bytes), 1)
+                    ]
+            except TimeoutError as error:
+                raise BackendUnavailableError(f"a file was not stored within {_transfer_s(size):.0f} s") from error
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            return await self._complete(upload, [part.result() for part in parts], condition)
+        except BaseException:
+            self._session.leave_behind(self._abort(upload))  # nobody is charged for parts that no object has
+            raise
+
+    async def _put_part(
+        self, upload: Mapping[str, str], number: int, source: Path, begin: int, size: int
+    ) -> dict[str, Any]:
+        async with self._parts:
+            data = await asyncio.to_thread(_read_part, source, begin, size)
+            answer = await self._answer(
+                lambda client, _: client.upload_part(**upload, PartNumber=number, Body=data, ContentLength=size),
+                _transfer_s(size),
+            )
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    async def _complete(
+        self, upload: Mapping[str, str], parts: Sequence[Mapping[str, Any]], condition: Mapping[str, str]
+    ) -> bool:
+        async def once(client: Any, _: asyncio.Timeout) -> bool:
+            try:
+                await client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
+            except ClientError as error:
+                if code_of(error) == "ConditionalRequestConflict":
+                    raise _StartOverError from error
+                if code_of(error) == "NoSuchUpload":
+                    return False  # completed by a try whose answer was lost: the object says whose it is
+                raise
+            return True
+
+        try:
+            return await self._session.request(once)
+        except ClientError as error:
+            if not is_taken(error):
+                _raise(error)
+        await self._abort(upload)
+        return False
+
+    async def _abort(self, upload: Mapping[str, str]) -> None:
+        with contextlib.suppress(ClientError, BackendUnavailableError):
+            await self._session.request(lambda client, _: client.abort_multipart_upload(**upload))
+
+    async def _knows_conditions(self) -> bool:
+        if self._has_conditions is None:
+            async with self._finding_out:
+                if self._has_conditions is None:
+                    self._has_conditions = await self._refuses_to_overwrite()
+                    if not self._has_conditions:
+                        log.warning("store.no_conditional_writes", store=self._name)
+        return self._has_conditions
+
+    async def _refuses_to_overwrite(self) -> bool:
+        key, condition = f"_staging/probe-{uuid.uuid4().hex}", {"IfNoneMatch": "*"}
+        try:
+            await self._answer(lambda client, _: client.put_object(**self._at(key), Body=b"1"))
+            try:
+                await self._session.request(
+                    lambda client, _: client.put_object(**self._at(key), Body=b"2", **condition)
+                )
+            except ClientError as error:
+                if is_taken(error):
+                    return True
+                if not is_unknown(error):
+                    _raise(error)
+            return False
+        finally:
+            self._session.leave_behind(self._remove(key))
+
+    async def _fetch(self, key: str, path: Path) -> None:
+        await self._session.run(self._copy_to(key, path))
+
+    async def _copy_to(self, key: str, path: Path) -> None:
+        async def once(client: Any, deadline: asyncio.Timeout) -> None:
+            answer = await client.get_object(**self._at(key))
+            size, sha256 = int(answer["ContentLength"]), answer.get("Metadata", {}).get("sha256")
+            deadline.reschedule(asyncio.get_running_loop().time() + _transfer_s(size))
+            digest, arrived = hashlib.sha256(), 0
+            async with answer["Body"] as body:
+                with path.open("wb") as file:
+                    while part := await body.read(READ_BYTES):
+                        digest.update(part)
+                        arrived += file.write(part)
+            if arrived != size or sha256 not in (None, digest.hexdigest()):
+                raise ArrivedDamagedError
+
+        await self._answer(once)
+
+    async def _read(self, key: str) -> bytes:
+        async def once(client: Any, deadline: asyncio.Timeout) -> bytes:
+            answer = await client.get_object(**self._at(key))
+            deadline.reschedule(asyncio.get_running_loop().time() + _transfer_s(int(answer["ContentLength"])))
+            async with answer["Body"] as body:
+                data: bytes = await body.read()
+            sha256 = answer.get("Metadata", {}).get("sha256")
+            if len(data) != int(answer["ContentLength"]) or sha256 not in (None, hashlib.sha256(data).hexdigest()):
+                raise ArrivedDamagedError
+            return data
+
+        return await self._answer(once)  # type: ignore[no-any-return]
+
+    async def _head(self, key: str) -> _Head | None:
+        try:
+            answer = await self._session.request(lambda client, _: client.head_object(**self._at(key)))
+        except ClientError as error:
+            if is_absent(error):
+                return None
+            _raise(error)
+        marks = answer.get("Metadata", {})
+        return _Head(int(answer["ContentLength"]), marks.get("sha256"), marks.get("writer"))
+
+    async def _is_by(self, key: str, writer: str) -> bool:
+        head = await self._head(key)
+        return head is not None and head.writer == writer
+
+    async def _remove(self, key: str) -> None:
+        try:
+            await self._session.request(lambda client, _: client.delete_object(**self._at(key)))
+        except ClientError as error:
+            if not is_absent(error):
+                _raise(error)
+
+    async def _page(self, prefix: str, **more: Any) -> dict[str, Any]:
+        below = "/".join(part for part in (self._root, prefix) if part)
+        where = {"Bucket": self._bucket, "Prefix": f"{below}/" if below else ""}
+        page: dict[str, Any] = await self._answer(lambda client, _: client.list_objects_v2(**where, **more))
+        return page
+
+    async def _list(self, prefix: str) -> Keys:
+        cut = len(self._root) + 1 if self._root else 0
+        found: Keys = []
+        more: dict[str, str] = {}
+        while True:
+            page = await self._page(prefix, **more)
+            found += [entry["Key"][cut:] for entry in page.get("Contents", ())]
+            if not page.get("IsTruncated"):
+                return sorted(found)
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def _answer(self, once: Any, limit_s: float = REQUEST_S) -> Any:
+        """``request``, for what nobody knows a meaning of but that it failed."""
+        try:
+            return await self._session.request(once, limit_s)
+        except ClientError as error:
+            _raise(error)
+
+
+class _StartOverError(Exception):
+    """Somebody else completed or deleted the same key at the same moment, which ended this upload."""
+
+
+def _raise(error: ClientError) -> NoReturn:
+    if is_absent(error):
+        raise BackendUnavailableError("an object is missing in the store") from error
+    raise BackendUnavailableError(words_of(error)) from error
+
+
+def _marks(sha256: str, writer: str) -> dict[str, str]:
+    return {"sha256": sha256, "writer": writer}
+
+
+def _transfer_s(size_bytes: int) -> float:
+    return REQUEST_S + size_bytes / TRANSFER_BYTES_PER_S_MIN
+
+
+def _read_part(source: Path, begin: int, size: int) -> bytes:
+    with source.open("rb") as file:
+        file.seek(begin)
+        return file.read(size)
