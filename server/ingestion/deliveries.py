@@ -20,11 +20,9 @@ from server.ingestion.otlp import DECODED_BYTES_MAX, JSON, OtlpIngestion, receiv
 from server.ingestion.status import answer_to, is_foreseen
 
 UNPACKED_BYTES_MAX: Final = 64 << 20  # all that one delivery becomes: decompressed, out of its envelope, as blocks
-WEBHOOK_BYTES_MAX: Final = (
-    8 << 20
-)  # it is one value of one row, and clients take answers of 16 MiB unless told otherwise
+WEBHOOK_BYTES_MAX: Final = 8 << 20  # one value of one row, and clients take answers of 16 MiB unless told otherwise
 METRICS_RECORD_BYTES_MAX: Final = 1 << 20  # Firehose takes no larger ones; as messages they take ninety times as much
-LOGS_RECORD_BYTES_MAX: Final = 16 << 20  # when it is decompressed
+LOGS_RECORD_BYTES_MAX: Final = 8 << 20  # when it is decompressed; as objects it may take thirty times as much
 
 _ACCESS_KEY: Final = "x-amz-firehose-access-key"
 _REQUEST_ID: Final = "x-amz-firehose-request-id"

@@ -150,13 +150,13 @@ class OtlpIngestion:
 
         Args:
             work: Under a limit of bytes, which it is given: how many it has made, and what.
-            size_bytes: Of the body.
+            size_bytes: Of the body; what it becomes is hardly less.
             bytes_max: The last limit.
 
         Raises:
             DecompressedTooLargeError: It becomes more.
         """
-        bounds = [LARGE_BYTES, bytes_max]
+        bounds = [LARGE_BYTES, bytes_max] if size_bytes <= LARGE_BYTES else [bytes_max]
         if size_bytes * _EXPANSION <= DECODE_INLINE_BYTES_MAX:
             bounds.insert(0, DECODE_INLINE_BYTES_MAX)
         for bound in bounds:

@@ -19,11 +19,13 @@ from lakehouse.model import Caller
 from server.ingestion import native, otlp
 from server.ingestion.app import application
 from server.ingestion.decode_threads import DecodeThreads
+from server.ingestion.deliveries import UNPACKED_BYTES_MAX, delivery_routes
 from server.ingestion.exchange import Answer, Request, Route
 from server.ingestion.limits import BodyLimits, ByteBudget, RequestRefusedError, Share
 from server.ingestion.native import NativeIngestion
 from server.ingestion.otlp import DECODED_BYTES_MAX, JSON_BYTES_MAX, LARGE_BYTES, OtlpIngestion
 from server.ingestion.otlp_grpc import REQUESTS_BYTES_MAX, OtlpGrpcServer
+from tests.support.deliveries import LOGS_FIREHOSE, envelope, subscription
 
 PROTOBUF = {"content-type": "application/x-protobuf", "content-encoding": "gzip"}
 LATE_S = 30.0  # nothing here takes so long
@@ -295,6 +297,32 @@ async def test_a_body_counts_as_much_as_it_becomes_until_it_is_stored() -> None:
     assert ((await first).status, (await small).status) == (200, 200)
     assert (await export(body)).status == 200
     assert has_room(budget, DECODED_BYTES_MAX + (8 << 20))
+    ingestion.close()
+
+
+@pytest.mark.usefixtures("registered")
+async def test_a_delivery_counts_as_all_that_is_in_it_until_it_is_stored() -> None:
+    blocks = Blocks()
+    limit = UNPACKED_BYTES_MAX + (1 << 20)
+    ingestion, budget = OtlpIngestion(None, blocks), ByteBudget(limit)  # type: ignore[arg-type]
+    endpoint = delivery_routes(ingestion)[LOGS_FIREHOSE].endpoint
+    body = envelope([subscription("x" * 7_000_000, logStream=str(number)) for number in range(3)])
+    assert len(body) < 64 << 10
+
+    async def deliver() -> Answer:
+        with Share(budget, "") as share:
+            share.take(len(body))
+            return await endpoint(Request("POST", LOGS_FIREHOSE, {}, body, Caller(), share))
+
+    first = asyncio.create_task(deliver())
+    await blocks.until_waiting(3)
+    assert not has_room(budget, limit - 6 * 7_000_000)  # three documents, and three blocks of them
+    assert (await deliver()).status == 503
+    blocks.may_store.set()
+
+    assert (await first).status == 200
+    assert (await deliver()).status == 200
+    assert has_room(budget, limit)
     ingestion.close()
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from lakeflight.wire.errors import MalformedRequestError
 from lakeflight.wire.otlp import identity
+from lakeflight.wire.otlp.json_mapping import bound_arrays, shared_if_empty
 from lakeflight.wire.otlp.messages import MESSAGES
 from lakeflight.wire.otlp.pieces import varint
 from lakeflight.wire.protobuf import parse
@@ -117,7 +118,8 @@ def log_resource(document: bytes) -> Any | None:
         MalformedRequestError: It is no such record.
     """
     try:
-        given = json.loads(document)
+        bound_arrays(document)
+        given = json.loads(document, object_hook=shared_if_empty)
         if type(given) is not dict:
             raise MalformedRequestError("it is not a JSON object")
         kind, owner, group, stream = (_member(given, n, str) for n in ("messageType", "owner", "logGroup", "logStream"))

@@ -39,8 +39,8 @@ def from_json(message_class: Any, body: bytes) -> Any:
         MalformedRequestError: It is no JSON, or not of that message.
     """
     try:
-        _bound_arrays(body)
-        document = json.loads(body.decode(), parse_constant=_refuse_constant, object_hook=_shared_if_empty)
+        bound_arrays(body)
+        document = json.loads(body.decode(), parse_constant=_refuse_constant, object_hook=shared_if_empty)
         message = message_class()
         _fill(message, document, DEPTH_MAX)
     except RecursionError as error:
@@ -52,8 +52,12 @@ def from_json(message_class: Any, body: bytes) -> Any:
     return message
 
 
-def _bound_arrays(body: bytes) -> None:
-    """The parser makes arrays without a pause for other threads, and the collector of garbage goes through them all."""
+def bound_arrays(body: bytes) -> None:
+    """The parser makes arrays without a pause for other threads, and the collector of garbage goes through them all.
+
+    Raises:
+        MalformedRequestError: There are more than a body may have.
+    """
     if body.count(b"[") <= JSON_ARRAYS_MAX:
         return
     arrays = 0
@@ -63,7 +67,7 @@ def _bound_arrays(body: bytes) -> None:
             raise MalformedRequestError(f"the JSON has more than {JSON_ARRAYS_MAX} arrays")
 
 
-def _shared_if_empty(found: dict[str, Any]) -> dict[str, Any]:
+def shared_if_empty(found: dict[str, Any]) -> dict[str, Any]:
     """A body may have a million empty objects. To be called for each lets other threads have their turn, too."""
     return found or _EMPTY
 
