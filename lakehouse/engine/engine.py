@@ -337,6 +337,8 @@ class QueryEngine:
         translated = inspector.parser.translate(parsed)
         if translated is not None:
             checked = self._judge_parsed(translated, strings, catalog)
+        if checked.is_reworded:
+            checked.tree = inspector.parser.parse(checked.text).node
         if is_short:
             self._judged.put(key, checked)
         return checked

@@ -78,6 +78,12 @@ _TYPES: Final = words(
 _NOT_PLAIN_TYPES: Final = words("array bignum bit bitstring enum list map row struct tuple union varint")
 _PLAIN_TYPE: Final = re.compile(r"([A-Za-z_0-9 ]+)(?:\(\d{1,9}(?:, *\d{1,9})?\))?", re.ASCII)
 _SHOWN_CHARS_MAX: Final = 100  # of a text of the user's in a message
+# Of a subquery's rows an expression may have one only, so where all of them are meant, it becomes a list for these.
+_OF_ALL_ROWS: Final = {
+    "jsonb_each": "lakeflight_each_of",
+    "jsonb_array_elements": "lakeflight_elements_of",
+    "expand_histogram": "lakeflight_bins_of",
+}
 _TIMESTAMP_TYPES: Final = frozenset(
     {"timestamp", "timestamp_ns", "timestamp_us", "timestamp_ms", "timestamp_s", "datetime"}
 )
@@ -107,6 +113,7 @@ class Checked:
     reads_clock: bool = False
     functions: frozenset[str] = frozenset()
     splices: list[tuple[int, int, str]] = field(default_factory=list)
+    is_reworded: bool = False  # the text calls other functions than the tree
 
 
 def judge(
@@ -387,6 +394,18 @@ class _Walk:
                     f"unknown table function {name!r}" + (f": did you mean {near}?" if near else "")
                 )
             raise ForbiddenSqlError(f"table function {name!r} is not allowed")
+        if name in _OF_ALL_ROWS:
+            self._take_all_rows(name, node, call.get("arguments") or [])
+
+    def _take_all_rows(self, name: str, node: Node, arguments: Sequence[Node]) -> None:
+        given = (arguments[0].get("expression") or {}) if len(arguments) == 1 else {}
+        begin, place = node.get("query_location"), given.get("query_location")
+        if given.get("subquery_type") != "SCALAR" or not isinstance(begin, int) or not isinstance(place, int):
+            return
+        text = self._checked.text.encode()
+        if text[begin : begin + len(name)].lower() == name.encode() and text[place : place + 1] == b"(":
+            self._checked.splices += [(begin, begin + len(name), _OF_ALL_ROWS[name]), (place, place, "ARRAY")]
+            self._checked.is_reworded = True
 
     @staticmethod
     def _show(node: Node) -> None:

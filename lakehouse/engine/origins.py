@@ -31,6 +31,8 @@ _OF_FUNCTIONS: Final[Mapping[str, Origin]] = {
     "properties_to_jsonb": Origin.DOCUMENT,
     "jsonb_each": Origin.PLAIN_DOCUMENT,
     "jsonb_array_elements": Origin.PLAIN_DOCUMENT,
+    "lakeflight_each_of": Origin.PLAIN_DOCUMENT,
+    "lakeflight_elements_of": Origin.PLAIN_DOCUMENT,
     "jsonb_format_json": Origin.TEXT,
     "jsonb_as_string": Origin.TEXT,
     "property_get": Origin.TEXT,
@@ -95,7 +97,7 @@ def _stand_in(function: OwnFunction, origin: Origin) -> str:
     names = ", ".join(f"a{place}" for place in range(len(function.parameters)))
     marked = f"CAST(NULL AS {_enum(origin)})"
     if function.kind == "table":
-        others = "" if function.name == "jsonb_array_elements" else "CAST(NULL AS VARCHAR) AS key, "
+        others = "CAST(NULL AS VARCHAR) AS key, " if "key VARCHAR" in function.result else ""
         return f"CREATE MACRO {function.name}({names}) AS TABLE SELECT {others}{marked} AS value FROM (SELECT {names})"
     return f"CREATE MACRO {function.name}({names}) AS CASE WHEN hash({names}) IS NOT NULL THEN {marked} END"
 

@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse.engine.engine import QueryEngine
 from lakehouse.errors import LakeflightError
-from tests.support.engine_lake import CATALOG, EngineLake, log_rows
+from tests.support.engine_lake import CATALOG, SECOND, T0, EngineLake, log_rows
 
 HISTOGRAM = "{{'start': {0}, 'end': {1}, 'bins': CAST({2} AS UBIGINT[])}}"
 
@@ -89,7 +89,6 @@ def test_they_stand_wherever_a_table_does_and_take_what_a_statement_reads(lake: 
         ("jsonb_each('5')", "input of jsonb_each is not a JSONB object or array"),
         ("jsonb_each('{')", "JSON"),
         ("jsonb_array_elements('{}')", "input of jsonb_array_elements is not a JSONB array"),
-        ("jsonb_each((SELECT x FROM (VALUES ('{}'), ('{}')) t(x)))", "More than one row returned by a subquery"),
     ],
 )
 def test_what_cannot_be_expanded_is_refused_in_words(lake: EngineLake, call: str, reason: str) -> None:
@@ -110,3 +109,62 @@ def test_a_million_deep_or_wide_is_an_answer_or_an_error(lake: EngineLake, docum
     except LakeflightError:
         return
     assert found in ([(1,)], [(1_000_000,)])
+
+
+MANY = '(SELECT document FROM (VALUES (1, \'{"b":1,"a":2}\'), (2, NULL), (3, \'{"c":[3]}\')) t(i, document) %s)'
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (f"SELECT * FROM jsonb_each({MANY % 'ORDER BY i'})", [("a", "2"), ("b", "1"), ("c", "[3]")]),
+        (f"SELECT * FROM JSONB_Each ( {MANY % 'ORDER BY i DESC'} ) e", [("c", "[3]"), ("a", "2"), ("b", "1")]),
+        (f"SELECT * FROM jsonb_each({MANY % 'WHERE i = 2'})", []),
+        (f"SELECT * FROM jsonb_each({MANY % 'WHERE false'})", []),
+        (
+            "SELECT * FROM jsonb_array_elements((SELECT x FROM (VALUES ('[1,2]'), ('[]'), (NULL), ('[\"é\"]')) t(x)))",
+            [("1",), ("2",), ('"é"',)],
+        ),
+        (
+            "SELECT * FROM expand_histogram((SELECT make_histogram(0, 4, 2, v) FROM (VALUES (1, 1), (1, 3), (2, 3)) t(g, v)"
+            " GROUP BY g ORDER BY g))",
+            [(1.0, 1), (3.0, 1), (1.0, 0), (3.0, 1)],
+        ),
+        (
+            "SELECT a.key, b.value FROM jsonb_each((SELECT '{\"é\":1}')) a"
+            " CROSS JOIN jsonb_array_elements((SELECT '[' || i || ']' FROM range(2) t(i) ORDER BY i)) b ORDER BY 2",
+            [("é", "0"), ("é", "1")],
+        ),
+        (
+            "SELECT g, e.key FROM (VALUES (1, '{\"a\":1}'), (2, '{\"b\":1}')) t(g, d), jsonb_each(t.d) e ORDER BY g",
+            [(1, "a"), (2, "b")],
+        ),
+    ],
+)
+def test_of_several_rows_all_are_expanded(lake: EngineLake, sql: str, expected: list[Any]) -> None:
+    assert answers(lake, sql) == expected
+
+
+def test_rows_of_a_view_are_expanded_with_conditions_and_parameters_around_them(lake: EngineLake) -> None:
+    logs = lake.logs(lake.write(log_rows(20), "many"))
+    sql = """
+        SELECT value FROM jsonb_array_elements((
+            SELECT CAST(json_array(msg) AS VARCHAR) FROM log_entries
+            WHERE time >= make_timestamp_ns(?) AND date_trunc('day', time) < now() ORDER BY time
+        )) WHERE value <> ?
+    """
+
+    with lake.engine.run(sql, (T0 + 17 * SECOND, '"line 18"'), [logs], catalog=CATALOG, identity="somebody") as reader:
+        rows = [row["value"] for batch in reader for row in batch.to_pylist()]
+
+    assert rows == ['"line 17"', '"line 19"']
+
+
+def test_a_subquery_of_several_columns_is_refused(lake: EngineLake) -> None:
+    with pytest.raises(LakeflightError, match="Subquery returns 2 columns"):
+        answers(lake, "SELECT * FROM jsonb_each((SELECT '{}', 1))")
+
+
+def test_what_stands_for_all_rows_cannot_be_called(lake: EngineLake) -> None:
+    with pytest.raises(LakeflightError, match="unknown table function 'lakeflight_each_of'"):
+        answers(lake, "SELECT * FROM lakeflight_each_of(['{}'])")

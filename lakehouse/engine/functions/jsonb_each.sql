@@ -1,23 +1,4 @@
 -- jsonb_each(document VARCHAR) -> TABLE(key VARCHAR, value VARCHAR)
--- The members of a JSON object, or of the properties of a process or stream, in the order of their names; or the elements of an array with their positions from 0. NULL has no rows. The document may be a subquery in parentheses that has one row.
+-- The members of a JSON object, or of the properties of a process or stream, in the order of their names; or the elements of an array with their positions from 0. NULL has no rows. The document may be a subquery in parentheses; of several rows all have theirs, one after the other.
 -- kind: table
-CREATE MACRO jsonb_each(document) AS TABLE
-    SELECT member.key AS key, member.value AS value
-    FROM (
-        SELECT unnest(CASE
-            WHEN is_pairs
-            THEN list_transform(list_sort(list_zip(json_extract_string(d, '$[*].key'), json_extract(d, '$[*].value'))), lambda m: {'key': m[1], 'value': CAST(m[2] AS VARCHAR)})
-            WHEN json_type(d) = 'OBJECT'
-            THEN list_transform(list_sort(list_zip(json_keys(d), json_extract(d, '$.*'))), lambda m: {'key': m[1], 'value': CAST(m[2] AS VARCHAR)})
-            WHEN json_type(d) = 'ARRAY'
-            THEN list_transform(json_extract(d, '$[*]'), lambda m, i: {'key': CAST(i - 1 AS VARCHAR), 'value': CAST(m AS VARCHAR)})
-            ELSE error('input of jsonb_each is not a JSONB object or array')
-        END) AS member
-        FROM (
-            SELECT
-                typeof(given) LIKE 'STRUCT(%)[]' AS is_pairs,
-                CASE WHEN is_pairs THEN CAST(to_json(given) AS VARCHAR) ELSE CAST(given AS VARCHAR) END AS d
-            FROM (SELECT document AS given)
-            WHERE given IS NOT NULL
-        )
-    );
+CREATE MACRO jsonb_each(document) AS TABLE SELECT key, value FROM lakeflight_each_of([document]);
