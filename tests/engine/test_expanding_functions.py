@@ -168,3 +168,47 @@ def test_a_subquery_of_several_columns_is_refused(lake: EngineLake) -> None:
 def test_what_stands_for_all_rows_cannot_be_called(lake: EngineLake) -> None:
     with pytest.raises(LakeflightError, match="unknown table function 'lakeflight_each_of'"):
         answers(lake, "SELECT * FROM lakeflight_each_of(['{}'])")
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (
+            "SELECT l.msg, e.key, e.value FROM log_entries l, jsonb_each(json_object('b', l.level, 'a', l.msg)) e"
+            " WHERE l.msg = 'line 1' ORDER BY 2",
+            [("line 1", "a", '"line 1"'), ("line 1", "b", "3")],
+        ),
+        (
+            "SELECT sum(CAST(e.value AS BIGINT)) = (SELECT sum(level) FROM log_entries) AS ok FROM log_entries l"
+            " CROSS JOIN LATERAL jsonb_array_elements(CAST(json_array(l.level) AS VARCHAR)) e",
+            [(True,)],
+        ),
+        (
+            "SELECT sum(b.count) AS n FROM (SELECT target, make_histogram(0, 7, 7, level) AS h FROM log_entries GROUP BY target)"
+            " t, expand_histogram(t.h) b",
+            [(5,)],
+        ),
+        (
+            "SELECT k.key, k.value FROM (SELECT [{'key': msg, 'value': target}] AS p FROM log_entries) t, jsonb_each(t.p) k"
+            " ORDER BY 1 LIMIT 1",
+            [("line 0", '"net"')],
+        ),
+        (
+            "SELECT l.msg FROM log_entries l"
+            " WHERE EXISTS (SELECT 1 FROM jsonb_each(json_object('m', l.msg)) e WHERE e.value = '\"line 3\"')",
+            [("line 3",)],
+        ),
+        (
+            "SELECT count(e.key) AS keys, count(*) AS lines FROM log_entries l LEFT JOIN jsonb_each(json_object('m', l.msg)) e"
+            " ON e.value = '\"line 3\"'",
+            [(1, 5)],
+        ),
+        ("SELECT count(*) AS n FROM log_entries l, jsonb_each((SELECT json_object('m', l.msg))) e", [(5,)]),
+    ],
+)
+def test_a_column_of_a_table_before_them_is_expanded_row_by_row(
+    lake: EngineLake, sql: str, expected: list[Any]
+) -> None:
+    logs = lake.logs(lake.write(log_rows(5), "lateral"))
+
+    assert [tuple(row.values()) for row in lake.rows(sql, logs)] == expected
