@@ -1,0 +1,147 @@
+"""A server whose lake is on S3: what ``docs/operating.md`` says of it, and what becomes of telemetry while the store is in trouble."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import adbc_driver_manager
+import pytest
+
+from lakeflight.wire.envelope import decode_block
+from tests.support.fixtures import ROOT, native_cases
+from tests.support.programs import Program
+from tests.support.recorded import assert_answers_as_recorded
+from tests.support.s3 import Asked, Bucket, Fault, FaultyS3, faulty_s3, moto_server, new_bucket
+from tests.support.serving import Server, renamed, serving
+
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    with moto_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def proxy(s3_endpoint: str) -> Iterator[FaultyS3]:
+    with faulty_s3(s3_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_endpoint: str, proxy: FaultyS3) -> Bucket:
+    return new_bucket(s3_endpoint).at(proxy.endpoint)
+
+
+@pytest.fixture(scope="module")
+def on_s3(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(
+        tmp_path_factory.mktemp("lake"), "--store-url", bucket.url, environment=environment_for(bucket)
+    ) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def healed(proxy: FaultyS3) -> Iterator[None]:
+    yield
+    proxy.heal()
+
+
+def environment_for(bucket: Bucket) -> dict[str, str]:
+    return {
+        "LAKEFLIGHT_STORE_ENDPOINT": str(bucket.options.endpoint),
+        "LAKEFLIGHT_STORE_PATH_STYLE": "true",
+        "LAKEFLIGHT_STORE_REGION": str(bucket.options.region),
+        "LAKEFLIGHT_STORE_ACCESS_KEY_ID": str(bucket.options.access_key_id),
+        "LAKEFLIGHT_STORE_SECRET_ACCESS_KEY": str(bucket.options.secret_access_key),
+    }
+
+
+def keys_in(bucket: Bucket, prefix: str) -> set[str]:
+    pages = bucket.client().get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix=prefix)
+    return {entry["Key"] for page in pages for entry in page.get("Contents", ())}
+
+
+def test_rows_are_the_same_after_a_restart_with_an_empty_cache(bucket: Bucket, tmp_path: Path) -> None:
+    """The commands of the page, but for names of places and of keys."""
+    (block,) = re.findall(r"## The lake on S3\n.*?```sh\n(.*?)```", OPERATING, flags=re.S)
+    documented = dict(re.findall(r"(LAKEFLIGHT_\w+)=(\S+)", block))
+    commands = re.findall(r"^lakeflight (.*)$", block, flags=re.M)
+    here = {"/var/lib/lakeflight": str(tmp_path / "lake"), "s3://telemetry/lake": f"s3://{bucket.name}/of-the-page"}
+    doctor, serve = (" ".join(here.get(word, word) for word in command.split()).split() for command in commands)
+    environment = environment_for(bucket)
+    assert set(documented) == set(environment)
+    assert serve[:3] == ["serve", "--data-dir", str(tmp_path / "lake")]
+    case = renamed(min(native_cases(), key=lambda case: len(case.requests)))
+
+    looked = subprocess.run(
+        [sys.executable, "-m", "server", *doctor, "--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert f"s3://{bucket.name}/of-the-page" in looked.stdout, looked.stdout + looked.stderr
+    with serving(tmp_path / "lake", *serve[3:], environment=environment) as server:
+        server.replay(case.requests)
+        assert_answers_as_recorded(server, case)
+        commands_of_all = [" ".join(process.cmdline()) for process in server.tree()]
+        assert any("server" in command for command in commands_of_all)
+        assert not any("test-secret" in command for command in commands_of_all)
+    assert list((tmp_path / "lake" / "objects").iterdir())
+    shutil.rmtree(tmp_path / "lake" / "objects")
+    with serving(tmp_path / "lake", *serve[3:], environment=environment) as server:
+        assert_answers_as_recorded(server, case)
+
+    assert keys_in(bucket, "of-the-page/blobs/")
+    assert not list((tmp_path / "lake").glob("store/*"))
+    assert "test-secret" not in server.log.read_text() + looked.stdout + looked.stderr
+
+
+@pytest.mark.parametrize("fault", ["503", "403", "reset", "lose answer"])
+def test_a_sender_is_told_503_while_the_store_fails_and_loses_nothing(
+    on_s3: Server, proxy: FaultyS3, bucket: Bucket, fault: Fault
+) -> None:
+    program = Program()
+    on_s3.replay([*program.registration(), program.log_block()])
+    late = program.log_block()
+    blob = decode_block(late.body).block_id
+
+    proxy.rule = lambda asked: fault if blob in asked.path else None
+    refused = on_s3.post(late.path, late.body)
+    lines = f"SELECT msg FROM view_instance('log_entries', '{program.process_id}') ORDER BY time"
+    known = on_s3.query(lines)["msg"].to_pylist()
+    proxy.heal()
+    on_s3.replay([late, late])
+
+    assert refused == 503
+    assert known == [f"line {n}" for n in range(3)]
+    assert on_s3.query(lines)["msg"].to_pylist() == [f"line {n}" for n in range(6)]
+    assert len(keys_in(bucket, f"lake/blobs/{program.process_id}/")) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [("GET", "503"), ("GET", "reset"), ("GET", "cut off"), ("GET", "damage"), ("PUT", "503"), ("PUT", "reset")],
+)
+def test_a_query_fails_while_the_store_does_and_is_right_again_by_itself(
+    on_s3: Server, proxy: FaultyS3, method: str, fault: Fault
+) -> None:
+    program = Program()
+    on_s3.replay([*program.registration(), program.log_block(), program.thread_block()])
+    lines = f"SELECT msg FROM view_instance('log_entries', '{program.process_id}') ORDER BY time"
+
+    def of_this_query(asked: Asked) -> Fault | None:
+        return fault if asked.method == method and program.process_id in asked.path else None
+
+    proxy.rule = of_this_query
+    with pytest.raises(adbc_driver_manager.Error) as failed:
+        on_s3.query(lines)
+    proxy.heal()
+
+    assert "store" in str(failed.value) or "stored" in str(failed.value)
+    assert proxy.endpoint not in str(failed.value)
+    assert on_s3.query(lines)["msg"].to_pylist() == ["line 0", "line 1", "line 2"]
