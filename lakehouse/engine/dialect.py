@@ -8,12 +8,9 @@ where they have a FILTER, casts of times and of their differences to integers. W
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final
-
-import duckdb
 
 from lakehouse.engine.functions import Rewording, own_functions
 from lakehouse.engine.tree import (
@@ -22,13 +19,11 @@ from lakehouse.engine.tree import (
     call_of,
     function_name,
     is_difference,
-    may_widen,
     nodes,
     type_of,
 )
-from lakehouse.errors import UnsupportedError
+from lakehouse.engine.written import name_items, written
 
-_WRITE: Final = "SELECT json_deserialize_sql(tree::JSON) FROM (SELECT unnest(?::VARCHAR[]) AS tree)"
 _INTEGERS: Final = frozenset({"bigint", "int8", "int64", "long"})
 _AGGREGATES: Final = {"first_value": "first", "last_value": "last"}
 # Macros, which can carry neither FILTER nor DISTINCT nor a window, and the aggregates of the engine that they are.
@@ -59,10 +54,10 @@ def translated(connection: Any, tree: Node) -> str | None:
     if (tree.get("from_table") or {}).get("type") == "SHOW_REF" and "query" in tree["from_table"]:
         prefix = "SUMMARIZE " if tree["from_table"].get("show_type") == "SUMMARY" else "DESCRIBE "
         tree = tree["from_table"]["query"]
-    _keep_names(connection, tree)
+    name_items(connection, tree, lambda item: any(True for _ in _concerned(item)))
     for call in reversed(calls):  # what is inside of another first
         _translate(call)
-    return prefix + _written(connection, [tree])[0]
+    return prefix + written(connection, [tree])[0]
 
 
 def _concerned(tree: Node) -> Iterator[Node]:
@@ -128,35 +123,6 @@ def _target(node: Node) -> str:
 def _rename(node: Node, name: str) -> None:
     node["function_name"] = name
     node["qualified_name"] = {"path": [name]}
-
-
-def _keep_names(connection: Any, tree: Node) -> None:
-    """Columns without a name are called what the user's text says, not what is made of it."""
-    items = [
-        item
-        for node in nodes(tree)
-        if node.get("type") == "SELECT_NODE"
-        for item in node.get("select_list") or []
-        if not item.get("alias") and not may_widen(item) and any(True for _ in _concerned(item))
-    ]
-    select = {"type": "SELECT_NODE", "cte_map": {}, "from_table": {"type": "EMPTY"}}
-    texts = _written(
-        connection, [{**select, "select_list": [item], "aggregate_handling": "STANDARD_HANDLING"} for item in items]
-    )
-    for item, text in zip(items, texts, strict=True):
-        item["alias"] = text.removeprefix("SELECT ")
-
-
-def _written(connection: Any, trees: list[Node]) -> list[str]:
-    if not trees:
-        return []
-    serialized = [json.dumps({"error": False, "statements": [{"node": tree}]}) for tree in trees]
-    try:
-        return [str(text) for (text,) in connection.execute(_WRITE, [serialized]).fetchall()]
-    except duckdb.InterruptException:
-        raise
-    except (duckdb.Error, RecursionError) as error:
-        raise UnsupportedError("the engine cannot write this statement in its own dialect") from error
 
 
 __all__ = ["translated"]

@@ -7,23 +7,19 @@ A statement with nothing to change is left alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
-
-import duckdb
 
 from lakehouse.engine.gate import Checked
 from lakehouse.engine.names import INFORMATION_SCHEMA, INFORMATION_STAND_IN
 from lakehouse.engine.times import Repaired, Repairs, as_plain_calls, may_concern
-from lakehouse.engine.tree import Node, may_widen, nodes
+from lakehouse.engine.tree import Node
+from lakehouse.engine.written import name_items, written
 from lakehouse.errors import UnsupportedError
 
 _PARSE: Final = "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)"
-_WRITE: Final = "SELECT json_deserialize_sql(tree::JSON) FROM (SELECT unnest(?::VARCHAR[]) AS tree)"
 _EXPRESSIONS_MAX: Final = 256
-_NAMES_CHARS_MAX: Final = 4 << 20  # of columns without a name; four times what a statement has, so that they are nested
-_NAMED_BY_THEMSELVES: Final = frozenset({"COLUMN_REF", "STAR"})
 
 Substitute = Callable[[Node], Node]  # a parameter's node -> what stands in its place
 
@@ -59,7 +55,8 @@ def rewritten(
     if not is_new and repairs is not None and not repairs.needed(text, tree):
         return None
     holder: Node = {"tree": json.loads(json.dumps(tree))}
-    _name_items(connection, holder["tree"], all_of_them=checked.reads_information)
+    all_of_them = checked.reads_information
+    name_items(connection, holder["tree"], lambda item: all_of_them or may_concern(item))
     _prepare(holder, substitute)
     if repairs is None:
         return Repaired(prefix + write(holder["tree"]))
@@ -68,30 +65,6 @@ def rewritten(
         holder = {"tree": parse(text)}
     made = repairs.made(text, holder["tree"])
     return replace(made, text=prefix + made.text)
-
-
-def _name_items(connection: Any, tree: Node, *, all_of_them: bool) -> None:
-    """Columns without a name get the one that the user's text gives them, before the text is another.
-
-    That of a subquery in an expression is seen by nobody, and each would repeat all that is nested in it. Nor does one need
-    a name that has no time and no parameter to be changed.
-    """
-    unseen = {id((node.get("subquery") or {}).get("node")) for node in nodes(tree) if node.get("class") == "SUBQUERY"}
-    items = [
-        item
-        for node in nodes(tree)
-        if node.get("type") == "SELECT_NODE" and id(node) not in unseen
-        for item in node.get("select_list") or []
-        if not item.get("alias")
-        and item.get("class") not in _NAMED_BY_THEMSELVES
-        and not may_widen(item)
-        and (all_of_them or may_concern(item))
-    ]
-    texts = _written(connection, [_select(item) for item in items])
-    if sum(map(len, texts)) > _NAMES_CHARS_MAX:
-        raise UnsupportedError("columns of nested queries would be called by all of their text: name them with AS")
-    for item, text in zip(items, texts, strict=True):
-        item["alias"] = text.removeprefix("SELECT ")
 
 
 def expression(connection: Any, text: str) -> Node:
@@ -130,16 +103,6 @@ def _prepare(holder: Node, substitute: Substitute | None) -> None:
                 todo.append(value)
 
 
-def _select(item: Node) -> Node:
-    return {
-        "type": "SELECT_NODE",
-        "cte_map": {},
-        "select_list": [item],
-        "from_table": {"type": "EMPTY"},
-        "aggregate_handling": "STANDARD_HANDLING",
-    }
-
-
 def _parse(connection: Any, text: str) -> Node:
     answer = json.loads(connection.execute(_PARSE, [text]).fetchall()[0][0])
     if answer["error"]:
@@ -149,16 +112,4 @@ def _parse(connection: Any, text: str) -> Node:
 
 
 def _write(connection: Any, tree: Node) -> str:
-    return _written(connection, [tree])[0]
-
-
-def _written(connection: Any, trees: Sequence[Node]) -> list[str]:
-    if not trees:
-        return []
-    serialized = [json.dumps({"error": False, "statements": [{"node": tree}]}) for tree in trees]
-    try:
-        return [str(text) for (text,) in connection.execute(_WRITE, [serialized]).fetchall()]
-    except duckdb.InterruptException:
-        raise
-    except (duckdb.Error, RecursionError) as error:
-        raise UnsupportedError("the engine cannot write this statement with its values and times made exact") from error
+    return written(connection, [tree])[0]
