@@ -23,6 +23,7 @@ from benchmarks import (
     planning,
     queries,
     starting,
+    traces,
     workload,
 )
 from benchmarks.figures import Figure, table, write_into
@@ -105,6 +106,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
         figures += found
         note("cold queries of other events")
         figures += events.ask_cold(server, size)
+        note("traces")
+        figures += traces.measure(server, size)
         note("first queries of small logs")
         figures += queries.ask_small_log(server, size)
         note("warm queries")

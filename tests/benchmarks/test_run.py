@@ -37,6 +37,7 @@ EXPECTED_KEYS = {
     ),
     *("select_1_do_get_p50_ms", "select_1_do_get_p95_ms", "select_1_adbc_p50_ms", "select_1_adbc_16_per_s"),
     *("invisible_blocks", "visible_ms", "visible_p95_ms", "later_start_s"),
+    *("trace_spans_per_s", "trace_memory_growth_mb", "plan_buckets_ms", "plan_recent_ms"),
     *("grow_blocks_cold_ms", "grow_blocks_warm_ms", "grow_partitions_warm_ms"),
     *("grow_instances_cold_ms", "grow_instances_warm_ms"),
     *("select_1_beside_heavy_loops_p99_ms", "select_1_beside_paused_readers_p99_ms"),
