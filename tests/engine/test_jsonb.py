@@ -40,7 +40,9 @@ def same(value: Any, other: Any) -> bool:
     if type(value) is not type(other):
         return False
     if isinstance(value, float):
-        return math.copysign(1, value) == math.copysign(1, other) and (value == other or value != value != other)
+        if math.isnan(value):  # whose sign no spelling tells
+            return math.isnan(other)
+        return value == other and math.copysign(1, value) == math.copysign(1, other)
     if isinstance(value, list):
         return len(value) == len(other) and all(map(same, value, other))
     if isinstance(value, dict):
