@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from lakeflight.wire.compiled import KERNEL
+
 BEGIN: Final = 0
 END: Final = 1
 SYNTHETIC_ROOT_ID: Final = -1
@@ -47,7 +49,7 @@ _REGISTERS: Final = 4
 _DONE, _BAD_SCOPE = -1, -2
 
 
-@njit(nogil=True, cache=True)
+@njit(**KERNEL)
 def _advance(
     kinds: UInt8s,
     times: Int64s,
@@ -165,7 +167,7 @@ def _advance(
     return answer
 
 
-@njit(nogil=True, cache=True)
+@njit(**KERNEL)
 def _is_sorted(values: Int64s) -> bool:
     for i in range(1, values.size):  # noqa: SIM110  numba compiles the loop
         if values[i] < values[i - 1]:
@@ -173,7 +175,7 @@ def _is_sorted(values: Int64s) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@njit(**KERNEL)
 def _write_rows(
     start: int,
     order: Int64s,
@@ -237,13 +239,13 @@ def _write_rows(
         out_scope[i] = node_scopes[node]
 
 
-@njit(nogil=True, cache=True)
+@njit(**KERNEL)
 def _gather(table: Any, positions: Int32s, out: Any) -> None:
     for i in range(positions.size):
         out[i] = table[positions[i]]
 
 
-@njit(nogil=True, cache=True)
+@njit(**KERNEL)
 def _mark(positions: Int32s, seen: UInt8s) -> None:
     for i in range(positions.size):
         seen[positions[i]] = 1

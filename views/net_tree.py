@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, types
 
+from lakeflight.wire.compiled import KERNEL
 from lakeflight.wire.errors import CorruptPayloadError
 from lakeflight.wire.transit.net import BEGIN_TO_END, CONNECTION_BEGIN, PROPERTY, RPC_BEGIN
 
@@ -46,7 +47,7 @@ _i64 = types.int64[::1]
 _table = types.int64[:, ::1]
 
 
-@njit(types.int64(_u8, _i64, _i64, _i64, _i64, types.int64, _i64, _table, _table), nogil=True, cache=True)
+@njit(types.int64(_u8, _i64, _i64, _i64, _i64, types.int64, _i64, _table, _table), **KERNEL)
 def _advance(
     actions: Any, times: Any, ids: Any, names: Any, numbers: Any, first: Any, registers: Any, stack: Any, out: Any
 ) -> Any:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from lakeflight.wire.otlp import kernels
 from lakeflight.wire.otlp.kernels import Fault
-from lakeflight.wire.otlp.scan import Int64s, Messages, Scan, starts_of, strings_of
+from lakeflight.wire.otlp.scan import Field, Int64s, Messages, Scan, starts_of, strings_of
 
 CHUNK_BYTES: Final = 64 << 20
 """Text that is made at once, at most, unless one row alone has more; what is written of it is less."""
@@ -26,15 +26,6 @@ BLOCK_TEXT_BYTES_MAX: Final = 2 << 30
 """What the JSON of one block may take. The attributes of a scope are repeated with each of its records."""
 
 _DOUBLE_BYTES: Final = 9  # of one on the wire
-
-
-class _Part(NamedTuple):
-    keys: Int64s
-    key_lengths: Int64s
-    kinds: npt.NDArray[np.uint8]
-    values: Int64s
-    lengths: Int64s
-    blocks: Int64s
 
 
 class Option(NamedTuple):
@@ -52,33 +43,34 @@ class Entries:
     """The entries of everything that is to become text. All are added before any is written."""
 
     scan: Scan
-    _parts: list[_Part] = field(default_factory=list)
+    _parts: list[Int64s] = field(default_factory=list)
     _count: int = 0
 
     def add(self, keys: Any, key_lengths: Any, kinds: Any, values: Int64s, lengths: Any, blocks: Int64s) -> int:
         """Entries, a row each; one value stands for all rows. Returns the number of the first."""
-        rows = values.size
+        part = np.empty((values.size, kernels.ENTRY_COLUMNS), np.int64)
+        part[:, kernels.ENTRY_KEY] = keys
+        part[:, kernels.ENTRY_KEY_LENGTH] = key_lengths
+        part[:, kernels.ENTRY_VALUE] = values
+        part[:, kernels.ENTRY_LENGTH] = lengths
+        part[:, kernels.ENTRY_KIND] = kinds
+        part[:, kernels.ENTRY_BLOCK] = blocks
+        return self._append(part)
 
-        def column(given: Any, dtype: Any) -> Any:
-            return np.ascontiguousarray(np.broadcast_to(np.asarray(given, dtype), rows))
-
-        part = _Part(
-            column(keys, np.int64),
-            column(key_lengths, np.int64),
-            column(kinds, np.uint8),
-            column(values, np.int64),
-            column(lengths, np.int64),
-            column(blocks, np.int64),
+    def add_pairs(self, messages: Messages, number: int, counts: Field) -> Int64s:
+        """The messages of a repeated field, which are of type ``KeyValue``. Returns where the entries of each parent begin."""
+        firsts = starts_of(counts.values)
+        part = np.zeros((int(firsts[-1]), kernels.ENTRY_COLUMNS), np.int64)
+        kernels.list_pairs(
+            *(self.scan.buffer, messages.starts, messages.ends, messages.blocks, number, firsts, part, self.scan.faults)
         )
-        self._parts.append(part)
-        first = self._count
-        self._count += rows
-        return first
+        return firsts + self._append(part)
 
-    def add_pairs(self, messages: Messages) -> int:
-        """Messages of type ``KeyValue``."""
-        key, value = self.scan.fields(messages, ((1, kernels.LENGTH_DELIMITED), (2, kernels.LENGTH_DELIMITED)))
-        return self.add(key.values, key.sizes, kernels.ENTRY_ANY, value.values, value.sizes, messages.blocks)
+    def _append(self, part: Int64s) -> int:
+        first = self._count
+        self._parts.append(part)
+        self._count += len(part)
+        return first
 
     def add_options(self, options: Sequence[Option], blocks: Int64s) -> Int64s:
         """What of ``options`` each row has, in their order. Returns where the entries of each row begin."""
@@ -102,19 +94,19 @@ class Entries:
         Raises:
             DamagedBlocksError: Some blocks have values that are damaged.
         """
-        joined = _Part(*(np.concatenate(columns) for columns in zip(*self._parts, strict=True)))
-        bounds = np.zeros(joined.keys.size, np.int64)
-        in_values = int(joined.lengths[joined.kinds == kernels.ENTRY_ANY].sum())
-        doubles, counts = np.zeros(in_values // _DOUBLE_BYTES + 1, np.int64), np.zeros(2, np.int64)
-        kernels.bound_entries(
-            self.scan.buffer, joined.key_lengths, joined.blocks, joined.kinds, joined.values, joined.lengths, bounds,
-            doubles, counts, self.scan.faults,
-        )  # fmt: skip
+        entries = np.concatenate(self._parts)
+        are_any = entries[:, kernels.ENTRY_KIND] == kernels.ENTRY_ANY
+        any_bytes = int(np.sum(entries[:, kernels.ENTRY_LENGTH], where=are_any))
+        doubles, counts = np.zeros(any_bytes // _DOUBLE_BYTES + 1, np.int64), np.zeros(2, np.int64)
+        bounds = np.zeros(len(entries), np.int64)
+        kernels.bound_entries(self.scan.buffer, entries, kernels.room(), bounds, doubles, counts, self.scan.faults)
         self.scan.check()
         known = np.unique(doubles[: counts[0]])
-        return JsonText(
-            self.scan, joined[:5], starts_of(bounds), (known, *_texts_of(known)), members_max=int(counts[1])
-        )
+        rows = np.flatnonzero(entries[:, kernels.ENTRY_KIND] == kernels.ENTRY_DOUBLE)
+        alone = pa.array(entries[rows, kernels.ENTRY_VALUE]).dictionary_encode()
+        entries[rows, kernels.ENTRY_VALUE] = alone.indices.to_numpy() + known.size
+        texts = _texts_of(np.concatenate((known, alone.dictionary.to_numpy())))
+        return JsonText(self.scan, entries, starts_of(bounds), (known, *texts), members_max=int(counts[1]))
 
 
 def _texts_of(bits: Int64s) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
@@ -139,9 +131,9 @@ class JsonText:
     """Entries that are known to be sound."""
 
     scan: Scan
-    entries: tuple[Any, ...]
+    entries: Int64s
     bounds: Int64s  # sums over all entries before each, of how long they are at most
-    doubles: tuple[Any, ...]
+    doubles: tuple[Any, Any, Any]
     members_max: int
 
     def objects(self, ranges: npt.NDArray[np.int64]) -> Objects:
@@ -184,8 +176,8 @@ class Objects:
         out, offsets = _room(self.sizes[first:last])
         json = self.json
         kernels.write_objects(
-            json.scan.buffer, json.entries, self.ranges, first, last, self.longest, json.members_max, json.doubles,
-            out, offsets,
+            json.scan.buffer, json.entries, self.ranges, first, last, json.doubles,
+            kernels.room(json.members_max, self.longest), out, offsets,
         )  # fmt: skip
         return strings_of(offsets, out[: offsets[-1]])
 
@@ -205,8 +197,8 @@ class Arrays:
         out, offsets = _room(self.sizes[first:last])
         json = self.json
         kernels.write_arrays(
-            json.scan.buffer, json.entries, self.ranges, self.elements, self.firsts, first, last, self.longest,
-            json.members_max, json.doubles, out, offsets,
+            json.scan.buffer, json.entries, self.ranges, self.elements, self.firsts, first, last, json.doubles,
+            kernels.room(json.members_max, self.longest), out, offsets,
         )  # fmt: skip
         return strings_of(offsets, out[: offsets[-1]])
 
@@ -223,8 +215,8 @@ class Values:
         out, offsets = _room(self.sizes[first:last])
         json = self.json
         kernels.write_values(
-            json.scan.buffer, json.entries[3], json.entries[4], self.base + first, self.base + last, json.members_max,
-            json.doubles, out, offsets,
+            json.scan.buffer, json.entries, self.base + first, self.base + last, json.doubles,
+            kernels.room(json.members_max), out, offsets,
         )  # fmt: skip
         return strings_of(offsets, out[: offsets[-1]])
 

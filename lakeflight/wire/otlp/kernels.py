@@ -15,7 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numba import njit, types
 
+from lakeflight.wire.compiled import HELPER, INLINED, KERNEL
 from lakeflight.wire.transit.text_kernels import utf8_part
+from lakeflight.wire.words import WORD_BYTES, compare_bytes, copy_bytes, is_plain, load_word, store_word
 
 
 class Fault(IntEnum):
@@ -47,8 +49,19 @@ ENTRY_HEX: Final = 2
 ENTRY_NUMBER: Final = 3  # in place of where it starts
 ENTRY_LITERAL: Final = 4  # JSON as it is
 ENTRY_OBJECT: Final = 5  # the number of another object, in place of where it starts
+ENTRY_DOUBLE: Final = 6  # its bits, and once texts of all are made, the number of its text; in place of where it starts
+ENTRY_BOOL: Final = 7  # 0 or 1, likewise
 
-DOUBLE_TEXT_BYTES_MAX: Final = 32
+# columns of an entry. One table, because an array for each of them would be counted in and out at every call.
+ENTRY_KEY: Final = 0
+ENTRY_KEY_LENGTH: Final = 1
+ENTRY_VALUE: Final = 2
+ENTRY_LENGTH: Final = 3
+ENTRY_KIND: Final = 4
+ENTRY_BLOCK: Final = 5  # the ordinal of the block that it is in
+ENTRY_COLUMNS: Final = 6
+
+NUMBER_TEXT_BYTES_MAX: Final = 32
 _FEW: Final = 12  # entries
 _NULL: Final = np.frombuffer(b"null", np.uint8)
 _TRUE: Final = np.frombuffer(b"true", np.uint8)
@@ -63,19 +76,20 @@ _table = types.int64[:, ::1]
 _ranges = types.int64[:, :, ::1]
 _int = types.int64
 _tuple: Any = types.Tuple
-_entries = _tuple((_i64, _i64, _u8, _i64, _i64))  # keys, their lengths, kinds, values, their lengths
-_doubles = _tuple((_i64, _u8, _i32))  # bits in order; their texts, and where each starts
-_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "cache": True}
+_doubles = _tuple((_i64, _u8, _i32))  # see write_objects
+_room = _tuple((_table, _table, _table, _table))  # see room
 
 
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 
-@njit(nogil=True)
+@njit(**INLINED)
 def _varint(buffer: Any, at: Any, end: Any) -> Any:
     """A number and where it ends; -1: it does not."""
     value = np.int64(0)
     shift = np.int64(0)
+    if at < end and buffer[np.uint64(at)] < 0x80:  # most are short
+        return np.int64(buffer[np.uint64(at)]), at + 1
     while at < end and shift < 70:
         byte = np.int64(buffer[np.uint64(at)])
         at += 1
@@ -87,7 +101,7 @@ def _varint(buffer: Any, at: Any, end: Any) -> Any:
     return value, np.int64(-1)
 
 
-@njit(nogil=True)
+@njit(**INLINED)
 def _field(buffer: Any, at: Any, end: Any) -> Any:
     """The field at ``at``: number, wire type, value or where it starts, length, where it ends (-1: damaged)."""
     tag, at = _varint(buffer, at, end)
@@ -107,13 +121,15 @@ def _field(buffer: Any, at: Any, end: Any) -> Any:
     size = np.int64(8) if wire == 1 else np.int64(4)
     if (wire != 1 and wire != 5) or size > end - at:
         return number, wire, bad, bad, bad
+    if wire == 1:
+        return number, wire, np.int64(load_word(buffer, at)), size, at + size
     value = np.int64(0)
     for step in range(size):
         value |= np.int64(buffer[np.uint64(at + step)]) << (8 * step)
     return number, wire, value, size, at + size
 
 
-@njit(types.void(_bytes, _i64, _i64, _i64, _i64, _i64, _table, _table, _i64), **_OPTIONS)
+@njit(types.void(_bytes, _i64, _i64, _i64, _i64, _i64, _table, _table, _i64), **KERNEL)
 def read_fields(
     buffer: Any,
     starts: Any,
@@ -125,15 +141,14 @@ def read_fields(
     out_lengths: Any,
     faults: Any,
 ) -> None:
-    """The wanted fields of messages: a value, or where it starts; how long it is, -1 where there is none.
+    """The wanted fields of messages: a value, or where it starts; how long it is, -1 where there is none. A row for each.
 
-    ``columns`` has the column of a field by its number, -1 for what is not wanted; ``kinds`` what a column takes. Of a field
-    that comes twice the last counts, and one of another wire type is not there, as protobuf has it.
+    ``columns`` has the ordinal of a field by its number, -1 for what is not wanted; ``kinds`` what it takes. Of a field that
+    comes twice the last counts, and one of another wire type is not there, as protobuf has it.
     """
+    out_values[:] = 0
+    out_lengths[:] = -1
     for row in range(len(starts)):
-        for column in range(len(kinds)):
-            out_values[row, column] = 0
-            out_lengths[row, column] = -1
         at = starts[row]
         end = ends[row]
         while at < end:
@@ -144,13 +159,13 @@ def read_fields(
             if number < len(columns) and columns[number] >= 0:
                 column = columns[number]
                 if kinds[column] == wire:
-                    out_values[row, column] = value
-                    out_lengths[row, column] = length
+                    out_values[column, row] = value
+                    out_lengths[column, row] = length
                 elif kinds[column] == REPEATED and wire == 2:
-                    out_values[row, column] += 1
+                    out_values[column, row] += 1
 
 
-@njit(types.void(_bytes, _i64, _i64, _int, _i64, _i64, _i64), **_OPTIONS)
+@njit(types.void(_bytes, _i64, _i64, _int, _i64, _i64, _i64), **KERNEL)
 def list_children(
     buffer: Any, starts: Any, ends: Any, wanted: Any, firsts: Any, out_starts: Any, out_ends: Any
 ) -> None:
@@ -169,74 +184,110 @@ def list_children(
                 to += 1
 
 
+@njit(**HELPER)
+def _pair(buffer: Any, at: Any, end: Any) -> Any:
+    """Of a ``KeyValue``: where its key starts, how long it is, the same of its value, and whether it is sound."""
+    key = np.int64(0)
+    key_length = np.int64(0)
+    value = np.int64(0)
+    value_length = np.int64(0)
+    while at < end:
+        number, wire, found, found_length, at = _field(buffer, at, end)
+        if at < 0:
+            return key, key_length, value, value_length, False
+        if wire == 2 and number == 1:
+            key, key_length = found, found_length
+        elif wire == 2 and number == 2:
+            value, value_length = found, found_length
+    return key, key_length, value, value_length, True
+
+
+@njit(types.void(_bytes, _i64, _i64, _i64, _int, _i64, _table, _i64), **KERNEL)
+def list_pairs(
+    buffer: Any, starts: Any, ends: Any, blocks: Any, wanted: Any, firsts: Any, out: Any, faults: Any
+) -> None:
+    """The messages of a repeated field as entries: they are of type ``KeyValue``. ``firsts`` has where those of each go."""
+    for row in range(len(starts)):
+        at = starts[row]
+        end = ends[row]
+        to = firsts[row]
+        while at < end and to < firsts[row + 1]:
+            number, wire, value, length, at = _field(buffer, at, end)
+            if at < 0:
+                break
+            if number == wanted and wire == 2:
+                key, key_length, value, length, sound = _pair(buffer, value, value + length)
+                if not sound:
+                    faults[blocks[row]] = _DAMAGED
+                out[to, ENTRY_KEY] = key
+                out[to, ENTRY_KEY_LENGTH] = key_length
+                out[to, ENTRY_VALUE] = value
+                out[to, ENTRY_LENGTH] = length
+                out[to, ENTRY_KIND] = ENTRY_ANY
+                out[to, ENTRY_BLOCK] = blocks[row]
+                to += 1
+
+
+@njit(types.void(_bytes, _i64, _int, types.uint8[:, ::1]), **KERNEL)
+def gather_pieces(buffer: Any, starts: Any, size: Any, out: Any) -> None:
+    """Copy pieces of one size; where one starts before 0, there is none."""
+    for row in range(len(starts)):
+        if starts[row] >= 0:
+            copy_bytes(buffer, starts[row], size, out[row], 0)
+
+
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-@njit(nogil=True)
-def _compare(buffer: Any, one: Any, one_length: Any, other: Any, other_length: Any) -> Any:
+@njit(**HELPER)
+def _compare_keys(buffer: Any, entries: Any, one: Any, other: Any) -> Any:
     """Negative, zero or positive; the order of bytes is that of code points."""
-    for step in range(min(one_length, other_length)):
-        difference = np.int64(buffer[np.uint64(one + step)]) - np.int64(buffer[np.uint64(other + step)])
-        if difference != 0:
-            return difference
-    return one_length - other_length
+    return compare_bytes(
+        buffer,
+        entries[one, ENTRY_KEY],
+        entries[one, ENTRY_KEY_LENGTH],
+        entries[other, ENTRY_KEY],
+        entries[other, ENTRY_KEY_LENGTH],
+    )
 
 
-@njit(nogil=True)
-def _sort_by_key(buffer: Any, starts: Any, lengths: Any, order: Any, spare: Any, count: Any) -> None:
-    """Put the first ``count`` entries of ``order`` in the order of their keys; of equal keys, the earlier stays so.
+@njit(types.void(_bytes, _table, _table, _int, _int), **HELPER)
+def _sort_by_key(buffer: Any, entries: Any, order: Any, begin: Any, end: Any) -> None:
+    """Put ``order[0, begin:end]`` in the order of the entries' keys; of equal keys, the earlier stays so.
 
     Merges, because no input makes that slow; a few are put in their places.
     """
-    if count <= _FEW:
-        for step in range(1, count):
-            entry = order[step]
+    if end - begin <= _FEW:
+        for step in range(begin + 1, end):
+            entry = order[0, step]
             to = step
-            while to > 0:
-                before = order[to - 1]
-                if _compare(buffer, starts[before], lengths[before], starts[entry], lengths[entry]) <= 0:
-                    break
-                order[to] = before
+            while to > begin and _compare_keys(buffer, entries, order[0, to - 1], entry) > 0:
+                order[0, to] = order[0, to - 1]
                 to -= 1
-            order[to] = entry
+            order[0, to] = entry
         return
     width = 1
-    while width < count:
-        for low in range(0, count, 2 * width):
-            middle = min(low + width, count)
-            high = min(low + 2 * width, count)
+    while width < end - begin:
+        for low in range(begin, end, 2 * width):
+            middle = min(low + width, end)
+            high = min(low + 2 * width, end)
             left = low
             right = middle
             for to in range(low, high):
                 if left < middle and (
-                    right >= high
-                    or _compare(
-                        buffer,
-                        starts[order[left]],
-                        lengths[order[left]],
-                        starts[order[right]],
-                        lengths[order[right]],
-                    )
-                    <= 0
+                    right >= high or _compare_keys(buffer, entries, order[0, left], order[0, right]) <= 0
                 ):
-                    spare[to] = order[left]
+                    order[1, to] = order[0, left]
                     left += 1
                 else:
-                    spare[to] = order[right]
+                    order[1, to] = order[0, right]
                     right += 1
-        for to in range(count):
-            order[to] = spare[to]
+        for to in range(begin, end):
+            order[0, to] = order[1, to]
         width *= 2
 
 
-@njit(nogil=True)
-def _copy(source: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
-    for step in range(length):
-        out[np.uint64(to + step)] = source[np.uint64(at + step)]
-    return to + length
-
-
-@njit(nogil=True)
+@njit(types.int64(_bytes, _int, _int, _u8, _int, types.boolean), **HELPER)
 def _text(buffer: Any, at: Any, length: Any, out: Any, to: Any, quoted: Any) -> Any:
     """UTF-8, with U+FFFD for what is none; ``quoted``: as a JSON string. Returns where it ends."""
     end = at + length
@@ -244,20 +295,25 @@ def _text(buffer: Any, at: Any, length: Any, out: Any, to: Any, quoted: Any) -> 
         out[to] = 0x22
         to += 1
     while at < end:
+        while at + WORD_BYTES <= end:  # what most text is made of
+            word = load_word(buffer, at)
+            if not is_plain(word):
+                break
+            store_word(out, to, word)
+            at += WORD_BYTES
+            to += WORD_BYTES
+        if at == end:
+            break
         byte = np.int64(buffer[np.uint64(at)])
-        while byte < 0x80 and byte >= 0x20 and byte != 0x22 and byte != 0x5C:  # what most text is made of
+        if byte < 0x80 and byte >= 0x20 and byte != 0x22 and byte != 0x5C:
             out[np.uint64(to)] = byte
             at += 1
             to += 1
-            if at == end:
-                break
-            byte = np.int64(buffer[np.uint64(at)])
-        if at == end:
-            break
+            continue
         if byte >= 0x80:
             part = utf8_part(buffer, at, end)
             if part > 0:
-                to = _copy(buffer, at, part, out, to)
+                to = copy_bytes(buffer, at, part, out, to)
                 at += part
             else:
                 at -= part
@@ -298,7 +354,7 @@ def _text(buffer: Any, at: Any, length: Any, out: Any, to: Any, quoted: Any) -> 
     return to
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def _number(value: Any, out: Any, to: Any) -> Any:
     if value < 0:
         out[to] = 0x2D
@@ -317,7 +373,7 @@ def _number(value: Any, out: Any, to: Any) -> Any:
     return to + digits
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def _hex(buffer: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
     out[to] = 0x22
     to += 1
@@ -330,7 +386,7 @@ def _hex(buffer: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
     return to + 1
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def _base64(buffer: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
     end = at + length
     while at < end:
@@ -349,10 +405,9 @@ def _base64(buffer: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
     return to
 
 
-@njit(nogil=True)
-def _double(bits: Any, doubles: Any, out: Any, to: Any, quoted: Any) -> Any:
-    """The text of a double; ``doubles`` has all that there are, in order. As text of its own it loses ``.0``."""
-    known, text, offsets = doubles
+@njit(**HELPER)
+def _find(bits: Any, known: Any) -> Any:
+    """Where a double is among all that there are, in order."""
     low = np.int64(0)
     high = np.int64(len(known))
     while low < high:
@@ -361,33 +416,26 @@ def _double(bits: Any, doubles: Any, out: Any, to: Any, quoted: Any) -> Any:
             low = middle + 1
         else:
             high = middle
-    at = np.int64(offsets[low])
-    length = np.int64(offsets[low + 1]) - at
+    return low
+
+
+@njit(types.int64(_int, _u8, _i32, _u8, _int, types.boolean), **HELPER)
+def _double(number: Any, texts: Any, text_offsets: Any, out: Any, to: Any, quoted: Any) -> Any:
+    """The text of a double. As text of its own it loses ``.0``."""
+    at = np.int64(text_offsets[number])
+    length = np.int64(text_offsets[number + 1]) - at
     if not quoted:
-        if text[at] == 0x22:
+        if texts[at] == 0x22:
             at += 1
             length -= 2
-        elif length > 2 and text[at + length - 2] == 0x2E and text[at + length - 1] == 0x30:
+        elif length > 2 and texts[at + length - 2] == 0x2E and texts[at + length - 1] == 0x30:
             length -= 2
-    return _copy(text, at, length, out, to)
+    return copy_bytes(texts, at, length, out, to)
 
 
-@njit(nogil=True)
-def _pair(buffer: Any, at: Any, end: Any) -> Any:
-    """Of a ``KeyValue``: where its key starts, how long it is, the same of its value, and whether it is sound."""
-    key = np.int64(0)
-    key_length = np.int64(0)
-    value = np.int64(0)
-    value_length = np.int64(0)
-    while at < end:
-        number, wire, found, found_length, at = _field(buffer, at, end)
-        if at < 0:
-            return key, key_length, value, value_length, False
-        if wire == 2 and number == 1:
-            key, key_length = found, found_length
-        elif wire == 2 and number == 2:
-            value, value_length = found, found_length
-    return key, key_length, value, value_length, True
+@njit(**HELPER)
+def _bool(value: Any, out: Any, to: Any) -> Any:
+    return copy_bytes(_TRUE, 0, 4, out, to) if value else copy_bytes(_FALSE, 0, 5, out, to)
 
 
 # Values in values are walked with a stack of frames: compiled code that calls itself cannot be kept in numba's cache.
@@ -397,17 +445,23 @@ _AT: Final = 1  # the next member: where it lies, of a map that is written its n
 _END: Final = 2
 _COUNT: Final = 3  # members so far
 _FRAME_COLUMNS: Final = 4
-# rows of what is kept of the members of maps while they are written
-_MEMBER_KEY: Final = 0
-_MEMBER_KEY_LENGTH: Final = 1
-_MEMBER_VALUE: Final = 2
-_MEMBER_LENGTH: Final = 3
-_MEMBER_ORDER: Final = 4
-_MEMBER_SPARE: Final = 5
-_MEMBER_ROWS: Final = 6
 
 
-@njit(nogil=True)
+def room(members_max: int = 0, entries_max: int = 0) -> tuple[Any, ...]:
+    """What the kernels of JSON work in: frames, members of maps and their order, the order of an object's entries.
+
+    Args:
+        members_max: Of the maps of one value.  entries_max: Of one object.
+    """
+    return (
+        np.zeros((DEPTH_MAX, _FRAME_COLUMNS), np.int64),
+        np.zeros((members_max, ENTRY_COLUMNS), np.int64),
+        np.zeros((2, members_max), np.int64),
+        np.zeros((2, entries_max), np.int64),
+    )
+
+
+@njit(**HELPER)
 def _alternative(buffer: Any, at: Any, end: Any) -> Any:
     """What an ``AnyValue`` is: the field that it has, its value or where it starts, its length. -1: it is damaged."""
     kind = np.int64(0)
@@ -428,7 +482,7 @@ def _alternative(buffer: Any, at: Any, end: Any) -> Any:
     return kind, value, length
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def _bound_any(buffer: Any, at: Any, end: Any, doubles: Any, counts: Any, frames: Any) -> Any:
     """How long the JSON of an ``AnyValue`` is at most; a negative number is a fault.
 
@@ -447,7 +501,7 @@ def _bound_any(buffer: Any, at: Any, end: Any, doubles: Any, counts: Any, frames
         elif kind == 4:
             doubles[counts[0]] = value
             counts[0] += 1
-            total += DOUBLE_TEXT_BYTES_MAX
+            total += NUMBER_TEXT_BYTES_MAX
         elif kind == 7:
             total += 2 * length + 8
         elif kind < 5:
@@ -488,8 +542,8 @@ def _bound_any(buffer: Any, at: Any, end: Any, doubles: Any, counts: Any, frames
             return total
 
 
-@njit(nogil=True)
-def _load_members(buffer: Any, at: Any, end: Any, members: Any, top: Any) -> Any:
+@njit(**HELPER)
+def _load_members(buffer: Any, at: Any, end: Any, members: Any, order: Any, top: Any) -> Any:
     """Put the pairs of a map behind those that are there, in the order of their keys. Returns where they end."""
     base = top
     while at < end:
@@ -497,31 +551,23 @@ def _load_members(buffer: Any, at: Any, end: Any, members: Any, top: Any) -> Any
         if number != 1 or wire != 2:
             continue
         key, key_length, value, value_length, _ = _pair(buffer, found, found + found_length)
-        members[_MEMBER_KEY, top] = key
-        members[_MEMBER_KEY_LENGTH, top] = key_length
-        members[_MEMBER_VALUE, top] = value
-        members[_MEMBER_LENGTH, top] = value_length
-        members[_MEMBER_ORDER, top] = top
+        members[top, ENTRY_KEY] = key
+        members[top, ENTRY_KEY_LENGTH] = key_length
+        members[top, ENTRY_VALUE] = value
+        members[top, ENTRY_LENGTH] = value_length
+        order[0, top] = top
         top += 1
-    _sort_by_key(
-        buffer,
-        members[_MEMBER_KEY],
-        members[_MEMBER_KEY_LENGTH],
-        members[_MEMBER_ORDER][base:top],
-        members[_MEMBER_SPARE],
-        top - base,
-    )
+    _sort_by_key(buffer, members, order, base, top)
     return top
 
 
-@njit(nogil=True)
+@njit(types.int64(_bytes, _int, _int, _doubles, _room, _u8, _int, types.boolean), **HELPER)
 def _any(
     buffer: Any,
     at: Any,
     end: Any,
     doubles: Any,
-    frames: Any,
-    members: Any,
+    room: Any,
     out: Any,
     to: Any,
     quoted: Any,
@@ -530,6 +576,8 @@ def _any(
 
     ``quoted`` is not set for a value that is to be text by itself: then text has no quotes, and nothing is no text.
     """
+    known, texts, text_offsets = doubles
+    frames, members, order, _ = room
     depth = np.int64(0)
     top = np.int64(0)
     while True:
@@ -538,11 +586,11 @@ def _any(
         if kind == 1:
             to = _text(buffer, value, length, out, to, as_json)
         elif kind == 2:
-            to = _copy(_TRUE, 0, 4, out, to) if value else _copy(_FALSE, 0, 5, out, to)
+            to = _bool(value, out, to)
         elif kind == 3:
             to = _number(value, out, to)
         elif kind == 4:
-            to = _double(value, doubles, out, to, as_json)
+            to = _double(_find(value, known), texts, text_offsets, out, to, as_json)
         elif kind == 7:
             if as_json:
                 out[to] = 0x22
@@ -553,7 +601,7 @@ def _any(
                 to += 1
         elif kind == 0:
             if as_json:
-                to = _copy(_NULL, 0, 4, out, to)
+                to = copy_bytes(_NULL, 0, 4, out, to)
         else:
             frames[depth, _KIND] = kind
             frames[depth, _COUNT] = 0
@@ -561,7 +609,7 @@ def _any(
             frames[depth, _END] = value + length
             if kind == 6:
                 frames[depth, _AT] = top
-                top = _load_members(buffer, value, value + length, members, top)
+                top = _load_members(buffer, value, value + length, members, order, top)
                 frames[depth, _END] = top
             depth += 1
             out[to] = 0x7B if kind == 6 else 0x5B
@@ -572,18 +620,21 @@ def _any(
             if frames[frame, _KIND] == 6:
                 next_member = frames[frame, _AT]
                 end_of_frame = frames[frame, _END]
-                while next_member + 1 < end_of_frame and _is_same_key(buffer, members, next_member):
+                while (
+                    next_member + 1 < end_of_frame
+                    and _compare_keys(buffer, members, order[0, next_member], order[0, next_member + 1]) == 0
+                ):
                     next_member += 1
                 if next_member < end_of_frame:
-                    member = members[_MEMBER_ORDER, next_member]
-                    at = members[_MEMBER_VALUE, member]
-                    end = at + members[_MEMBER_LENGTH, member]
+                    member = order[0, next_member]
+                    at = members[member, ENTRY_VALUE]
+                    end = at + members[member, ENTRY_LENGTH]
                     frames[frame, _AT] = next_member + 1
                     is_found = True
                     if frames[frame, _COUNT] > 0:
                         out[to] = 0x2C
                         to += 1
-                    to = _text(buffer, members[_MEMBER_KEY, member], members[_MEMBER_KEY_LENGTH, member], out, to, True)
+                    to = _text(buffer, members[member, ENTRY_KEY], members[member, ENTRY_KEY_LENGTH], out, to, True)
                     out[to] = 0x3A
                     to += 1
                 else:
@@ -612,149 +663,149 @@ def _any(
             return to
 
 
-@njit(nogil=True)
-def _is_same_key(buffer: Any, members: Any, position: Any) -> Any:
-    """Whether the member at a position, in order, has the key of the next."""
-    one = members[_MEMBER_ORDER, position]
-    other = members[_MEMBER_ORDER, position + 1]
-    return (
-        _compare(
-            buffer,
-            members[_MEMBER_KEY, one],
-            members[_MEMBER_KEY_LENGTH, one],
-            members[_MEMBER_KEY, other],
-            members[_MEMBER_KEY_LENGTH, other],
-        )
-        == 0
-    )
+@njit(**HELPER)
+def _kind_of(alternative: Any) -> Any:
+    """The kind of an entry whose ``AnyValue`` has this alternative."""
+    if alternative == 1:
+        return ENTRY_TEXT
+    if alternative == 2:
+        return ENTRY_BOOL
+    if alternative == 3:
+        return ENTRY_NUMBER
+    if alternative == 4:
+        return ENTRY_DOUBLE
+    return ENTRY_ANY
 
 
-@njit(types.void(_bytes, _i64, _i64, _u8, _i64, _i64, _i64, _i64, _i64, _i64), **_OPTIONS)
+@njit(types.void(_bytes, _table, _room, _i64, _i64, _i64, _i64), **KERNEL)
 def bound_entries(
-    buffer: Any,
-    key_lengths: Any,
-    blocks: Any,
-    kinds: Any,
-    values: Any,
-    lengths: Any,
-    out_bounds: Any,
-    doubles: Any,
-    counts: Any,
-    faults: Any,
+    buffer: Any, entries: Any, room: Any, out_bounds: Any, doubles: Any, counts: Any, faults: Any
 ) -> None:
-    """How long each entry of an object is at most, its key and all punctuation included; collects the doubles in them.
+    """How long each entry of an object is at most, its key and all punctuation included.
 
-    An entry that is an object itself counts as what is around it. ``counts`` receives how many doubles there are, and the
-    most members that the maps of one value have.
+    An entry that is an object itself counts as what is around it. Values that are a text, a number or a truth are told apart
+    from others here, once for all: their entries become such ones. The doubles within others are added to ``doubles``;
+    ``counts`` receives how many these are, and the most members that the maps of one value have.
     """
-    frames = np.zeros((DEPTH_MAX, _FRAME_COLUMNS), np.int64)
-    for row in range(len(values)):
-        bound = np.int64(8)
-        kind = kinds[row]
+    for row in range(len(entries)):
+        kind = entries[row, ENTRY_KIND]
+        at = entries[row, ENTRY_VALUE]
+        length = entries[row, ENTRY_LENGTH]
         if kind == ENTRY_ANY:
-            size = _bound_any(buffer, values[row], values[row] + lengths[row], doubles, counts, frames)
+            alternative, value, value_length = _alternative(buffer, at, at + length)
+            kind = _kind_of(alternative)
+            if kind != ENTRY_ANY:
+                length = value_length
+                entries[row, ENTRY_KIND] = kind
+                entries[row, ENTRY_VALUE] = value
+                entries[row, ENTRY_LENGTH] = length
+        bound = 8 + 6 * entries[row, ENTRY_KEY_LENGTH]
+        if kind == ENTRY_ANY:
+            size = _bound_any(buffer, at, at + length, doubles, counts, room[0])
             if size < 0:
-                faults[blocks[row]] = -size
+                faults[entries[row, ENTRY_BLOCK]] = -size
             else:
                 bound += size
-        elif kind == ENTRY_NUMBER:
-            bound += 20
+        elif kind == ENTRY_TEXT or kind == ENTRY_HEX or kind == ENTRY_LITERAL:  # noqa: SIM109  numba compiles this
+            bound += 6 * length
         elif kind != ENTRY_OBJECT:
-            bound += 6 * lengths[row]
-        out_bounds[row] = bound + 6 * key_lengths[row]
+            bound += NUMBER_TEXT_BYTES_MAX
+        out_bounds[row] = bound
 
 
-@njit(nogil=True)
-def _entry(buffer: Any, entries: Any, row: Any, doubles: Any, frames: Any, members: Any, out: Any, to: Any) -> Any:
+@njit(**INLINED)
+def _entry(
+    buffer: Any,
+    entries: Any,
+    row: Any,
+    doubles: Any,
+    room: Any,
+    out: Any,
+    to: Any,
+) -> Any:
     """The key and the value of an entry; of an object, the caller writes the rest."""
-    keys, key_lengths, kinds, values, lengths = entries
-    to = _text(buffer, keys[row], key_lengths[row], out, to, True)
+    to = _text(buffer, entries[row, ENTRY_KEY], entries[row, ENTRY_KEY_LENGTH], out, to, True)
     out[to] = 0x3A
     to += 1
-    kind = kinds[row]
-    at = values[row]
-    if kind == ENTRY_ANY:
-        return _any(buffer, at, at + lengths[row], doubles, frames, members, out, to, True)
+    kind = entries[row, ENTRY_KIND]
+    at = entries[row, ENTRY_VALUE]
+    length = entries[row, ENTRY_LENGTH]
     if kind == ENTRY_TEXT:
-        return _text(buffer, at, lengths[row], out, to, True)
+        return _text(buffer, at, length, out, to, True)
     if kind == ENTRY_HEX:
-        return _hex(buffer, at, lengths[row], out, to)
+        return _hex(buffer, at, length, out, to)
     if kind == ENTRY_NUMBER:
         return _number(at, out, to)
+    if kind == ENTRY_DOUBLE:
+        return _double(at, doubles[1], doubles[2], out, to, True)
+    if kind == ENTRY_BOOL:
+        return _bool(at, out, to)
     if kind == ENTRY_LITERAL:
-        return _copy(buffer, at, lengths[row], out, to)
+        return copy_bytes(buffer, at, length, out, to)
+    if kind == ENTRY_ANY:
+        return _any(buffer, at, at + length, doubles, room, out, to, True)
     return to
 
 
-@njit(nogil=True)
+@njit(**INLINED)
 def _object(
     buffer: Any,
     entries: Any,
     ranges: Any,
     row: Any,
-    order: Any,
-    spare: Any,
     doubles: Any,
-    frames: Any,
-    members: Any,
+    room: Any,
     out: Any,
     to: Any,
 ) -> Any:
     """The entries of a few ranges as one object, sorted by their keys; of equal keys the last alone."""
-    keys, key_lengths = entries[0], entries[1]
+    order = room[3]
     count = np.int64(0)
     for which in range(ranges.shape[1]):
         for member in range(ranges[row, which, 0], ranges[row, which, 1]):
-            order[count] = member
+            order[0, count] = member
             count += 1
-    _sort_by_key(buffer, keys, key_lengths, order, spare, count)
+    _sort_by_key(buffer, entries, order, 0, count)
     out[to] = 0x7B
     to += 1
     is_first = True
     for step in range(count):
-        member = order[step]
-        if step + 1 < count:
-            after = order[step + 1]
-            if _compare(buffer, keys[member], key_lengths[member], keys[after], key_lengths[after]) == 0:
-                continue
+        if step + 1 < count and _compare_keys(buffer, entries, order[0, step], order[0, step + 1]) == 0:
+            continue
         if not is_first:
             out[to] = 0x2C
             to += 1
         is_first = False
-        to = _entry(buffer, entries, member, doubles, frames, members, out, to)
+        to = _entry(buffer, entries, order[0, step], doubles, room, out, to)
     out[to] = 0x7D
     return to + 1
 
 
-@njit(types.void(_bytes, _entries, _ranges, _int, _int, _int, _int, _doubles, _u8, _i32), **_OPTIONS)
+@njit(types.void(_bytes, _table, _ranges, _int, _int, _doubles, _room, _u8, _i32), **KERNEL)
 def write_objects(
     buffer: Any,
     entries: Any,
     ranges: Any,
     first: Any,
     last: Any,
-    entries_max: Any,
-    members_max: Any,
     doubles: Any,
+    room: Any,
     out: Any,
     out_offsets: Any,
 ) -> None:
     """Objects ``first`` to ``last``, one behind the other: no spaces, only ASCII escaped that must be.
 
-    An object is a few ranges of entries, of which the later ones override the earlier.
+    An object is a few ranges of entries, of which the later ones override the earlier. ``doubles`` are the bits of those
+    within other values, in order; the texts of these, followed by those of the others; and where each text begins.
     """
-    order = np.zeros(entries_max, np.int64)
-    spare = np.zeros(entries_max, np.int64)
-    frames = np.zeros((DEPTH_MAX, _FRAME_COLUMNS), np.int64)
-    members = np.zeros((_MEMBER_ROWS, members_max), np.int64)
     to = np.int64(0)
     out_offsets[0] = 0
     for row in range(first, last):
-        to = _object(buffer, entries, ranges, row, order, spare, doubles, frames, members, out, to)
+        to = _object(buffer, entries, ranges, row, doubles, room, out, to)
         out_offsets[row - first + 1] = to
 
 
-@njit(types.void(_bytes, _entries, _ranges, _i64, _i64, _int, _int, _int, _int, _doubles, _u8, _i32), **_OPTIONS)
+@njit(types.void(_bytes, _table, _ranges, _i64, _i64, _int, _int, _doubles, _room, _u8, _i32), **KERNEL)
 def write_arrays(
     buffer: Any,
     entries: Any,
@@ -763,9 +814,8 @@ def write_arrays(
     firsts: Any,
     first: Any,
     last: Any,
-    entries_max: Any,
-    members_max: Any,
     doubles: Any,
+    room: Any,
     out: Any,
     out_offsets: Any,
 ) -> None:
@@ -773,11 +823,6 @@ def write_arrays(
 
     An element has the entries from ``elements[element]`` to the next's, in order; one of them may be an object.
     """
-    order = np.zeros(entries_max, np.int64)
-    spare = np.zeros(entries_max, np.int64)
-    frames = np.zeros((DEPTH_MAX, _FRAME_COLUMNS), np.int64)
-    members = np.zeros((_MEMBER_ROWS, members_max), np.int64)
-    kinds, values = entries[2], entries[3]
     to = np.int64(0)
     out_offsets[0] = 0
     for row in range(first, last):
@@ -793,11 +838,9 @@ def write_arrays(
                 if member > elements[element]:
                     out[to] = 0x2C
                     to += 1
-                to = _entry(buffer, entries, member, doubles, frames, members, out, to)
-                if kinds[member] == ENTRY_OBJECT:
-                    to = _object(
-                        buffer, entries, ranges, values[member], order, spare, doubles, frames, members, out, to
-                    )
+                to = _entry(buffer, entries, member, doubles, room, out, to)
+                if entries[member, ENTRY_KIND] == ENTRY_OBJECT:
+                    to = _object(buffer, entries, ranges, entries[member, ENTRY_VALUE], doubles, room, out, to)
             out[to] = 0x7D
             to += 1
         out[to] = 0x5D
@@ -805,26 +848,34 @@ def write_arrays(
         out_offsets[row - first + 1] = to
 
 
-@njit(types.void(_bytes, _i64, _i64, _int, _int, _int, _doubles, _u8, _i32), **_OPTIONS)
+@njit(types.void(_bytes, _table, _int, _int, _doubles, _room, _u8, _i32), **KERNEL)
 def write_values(
     buffer: Any,
-    starts: Any,
-    lengths: Any,
+    entries: Any,
     first: Any,
     last: Any,
-    members_max: Any,
     doubles: Any,
+    room: Any,
     out: Any,
     out_offsets: Any,
 ) -> None:
-    """Values ``first`` to ``last`` (of type ``AnyValue``), each as a text of its own."""
-    frames = np.zeros((DEPTH_MAX, _FRAME_COLUMNS), np.int64)
-    members = np.zeros((_MEMBER_ROWS, members_max), np.int64)
+    """The values of entries ``first`` to ``last``, which were ``AnyValue``, each as a text of its own."""
     to = np.int64(0)
     out_offsets[0] = 0
     for row in range(first, last):
-        at = starts[row]
-        to = _any(buffer, at, at + lengths[row], doubles, frames, members, out, to, False)
+        kind = entries[row, ENTRY_KIND]
+        at = entries[row, ENTRY_VALUE]
+        length = entries[row, ENTRY_LENGTH]
+        if kind == ENTRY_TEXT:
+            to = _text(buffer, at, length, out, to, False)
+        elif kind == ENTRY_NUMBER:
+            to = _number(at, out, to)
+        elif kind == ENTRY_DOUBLE:
+            to = _double(at, doubles[1], doubles[2], out, to, False)
+        elif kind == ENTRY_BOOL:
+            to = _bool(at, out, to)
+        else:
+            to = _any(buffer, at, at + length, doubles, room, out, to, False)
         out_offsets[row - first + 1] = to
 
 
@@ -836,9 +887,11 @@ def warm_up() -> None:
     table, ranges = np.zeros((2, 2), np.int64), np.zeros((2, 1, 2), np.int64)
     read_fields(buffer, i64, i64, i64, i64, i64, table, table.copy(), i64.copy())
     list_children(buffer, i64, i64, 1, i64, i64.copy(), i64.copy())
-    entries = (i64, i64, np.zeros(2, np.uint8), i64, i64)
-    bound_entries(buffer, i64, i64, entries[2], i64, i64, i64.copy(), i64.copy(), i64.copy(), i64.copy())
+    list_pairs(buffer, i64, i64, i64, 1, i64, table.copy(), i64.copy())
+    gather_pieces(buffer, i64, 8, np.zeros((2, 8), np.uint8))
+    entries = np.zeros((2, ENTRY_COLUMNS), np.int64)
+    bound_entries(buffer, entries, room(), i64.copy(), i64.copy(), i64.copy(), i64.copy())
     doubles = (i64[:0].copy(), u8, i32)
-    write_objects(buffer, entries, ranges, 0, 1, 1, 0, doubles, u8.copy(), i32.copy())
-    write_arrays(buffer, entries, ranges, i64, i64, 0, 1, 1, 0, doubles, u8.copy(), i32.copy())
-    write_values(buffer, i64, i64, 0, 1, 0, doubles, u8.copy(), i32.copy())
+    write_objects(buffer, entries, ranges, 0, 1, doubles, room(), u8.copy(), i32.copy())
+    write_arrays(buffer, entries, ranges, i64, i64, 0, 1, doubles, room(), u8.copy(), i32.copy())
+    write_values(buffer, entries, 0, 1, doubles, room(), u8.copy(), i32.copy())

@@ -63,6 +63,8 @@ SPAN_KINDS: Final = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", 
 SPAN_STATUSES: Final = ("UNSET", "OK", "ERROR")
 _LEVELS: Final = np.array([4] + [6] * 4 + [5] * 4 + [4] * 4 + [3] * 4 + [2] * 4 + [1] * 4, np.int32)  # by severity
 _NO_RECORDED_VALUE: Final = 1  # a flag of points
+_EMPTY: Final = pa.scalar("", pa.string())
+_NO_TEXT: Final = pa.scalar(None, pa.string())
 
 Columns = dict[str, pa.Array]
 
@@ -108,12 +110,11 @@ def read_logs(payloads: Sequence[bytes]) -> Records:
             (6, REPEATED),
         ),
     )
-    attributes, attribute_firsts = scan.children(records, 6, pairs)
     scan.check()
 
     entries = Entries(scan)
     of_scopes = scopes.ranges(entries)
-    first = entries.add_pairs(attributes)
+    attributes = entries.add_pairs(records, 6, pairs)
     own = entries.add_options(
         (
             _option("otel.trace_id", kernels.ENTRY_HEX, trace_id, trace_id.lengths == TRACE_ID_BYTES),
@@ -126,7 +127,7 @@ def read_logs(payloads: Sequence[bytes]) -> Records:
     bodies = entries.add(0, 0, kernels.ENTRY_ANY, body.values, body.sizes, records.blocks)
     json = entries.seal()
 
-    properties = json.objects(_ranges(attribute_firsts + first, of_scopes[scope_of], own))
+    properties = json.objects(_ranges(attributes, of_scopes[scope_of], own))
     messages = json.values(bodies, len(records))
     known = np.where(time.values > 0, time.values, np.maximum(observed.values, 0))
     in_range = (severity.values >= 0) & (severity.values < _LEVELS.size)
@@ -174,23 +175,20 @@ def read_spans(payloads: Sequence[bytes]) -> Records:
             (13, REPEATED),
         ),
     )
-    attributes, attribute_firsts = scan.children(spans, 9, pairs)
     message, code = scan.fields(scan.submessages(spans, status), ((2, LENGTH_DELIMITED), (3, VARINT)))
     events, event_firsts = scan.children(spans, 11, with_events)
     event_time, event_name, event_pairs = scan.fields(events, ((1, FIXED64), (2, LENGTH_DELIMITED), (3, REPEATED)))
-    event_attributes, event_attribute_firsts = scan.children(events, 3, event_pairs)
     links, link_firsts = scan.children(spans, 13, with_links)
     link_trace, link_span, link_pairs = scan.fields(
         links, ((1, LENGTH_DELIMITED), (2, LENGTH_DELIMITED), (4, REPEATED))
     )
-    link_attributes, link_attribute_firsts = scan.children(links, 4, link_pairs)
     scan.check()
 
     entries = Entries(scan)
     of_scopes = scopes.ranges(entries)
-    first = entries.add_pairs(attributes)
-    first_of_events = entries.add_pairs(event_attributes)
-    first_of_links = entries.add_pairs(link_attributes)
+    attributes = entries.add_pairs(spans, 9, pairs)
+    event_attributes = entries.add_pairs(events, 3, event_pairs)
+    link_attributes = entries.add_pairs(links, 4, link_pairs)
     event_elements = _elements(
         entries,
         events,
@@ -214,14 +212,14 @@ def read_spans(payloads: Sequence[bytes]) -> Records:
     has_ids = (trace_id.lengths == TRACE_ID_BYTES) & (span_id.lengths == SPAN_ID_BYTES)
     has_times = (start.values > 0) & (end.values > 0)
     kept = np.flatnonzero(has_ids & has_times)
-    properties = json.objects(_ranges(attribute_firsts + first, of_scopes[scope_of]))
-    event_texts = json.arrays(_ranges(event_attribute_firsts + first_of_events), event_elements, event_firsts)
-    link_texts = json.arrays(_ranges(link_attribute_firsts + first_of_links), link_elements, link_firsts)
+    properties = json.objects(_ranges(attributes, of_scopes[scope_of]))
+    event_texts = json.arrays(_ranges(event_attributes), event_elements, event_firsts)
+    link_texts = json.arrays(_ranges(link_attributes), link_elements, link_firsts)
 
     def rows() -> Iterator[Rows]:
         for begin, stop in chunks(scan, spans.blocks, (properties, event_texts, link_texts)):
             which = kept[np.searchsorted(kept, begin) : np.searchsorted(kept, stop)]
-            taken = pa.array(which - begin)
+            taken = None if which.size == stop - begin else pa.array(which - begin)  # mostly all are kept
             status_message = scan.texts(message[which])
             yield Rows(
                 spans.blocks[which],
@@ -235,10 +233,10 @@ def read_spans(payloads: Sequence[bytes]) -> Records:
                     "name": scan.texts(name[which]).dictionary_encode(),
                     "kind": _named(SPAN_KINDS, kind.values[which]),
                     "status": _named(SPAN_STATUSES, code.values[which]),
-                    "status_message": pc.if_else(pc.equal(status_message, ""), None, status_message),
-                    "properties": properties.write(begin, stop).take(taken),
-                    "events": event_texts.write(begin, stop).take(taken),
-                    "links": link_texts.write(begin, stop).take(taken),
+                    "status_message": pc.if_else(pc.equal(status_message, _EMPTY), _NO_TEXT, status_message),
+                    "properties": _taken(properties.write(begin, stop), taken),
+                    "events": _taken(event_texts.write(begin, stop), taken),
+                    "links": _taken(link_texts.write(begin, stop), taken),
                 },
             )
 
@@ -407,8 +405,7 @@ class _Points:
     metric_of: Int64s
     time: Int64s
     flags: Int64s
-    attributes: Messages
-    attribute_firsts: Int64s
+    pairs: Field
     options: Sequence[Option]
     parts: Sequence[_Value]
 
@@ -425,7 +422,6 @@ class _Points:
         time, as_double, as_int, flags, pairs = scan.fields(
             points, ((3, FIXED64), (4, FIXED64), (6, FIXED64), (8, VARINT), (7, REPEATED))
         )
-        attributes, attribute_firsts = scan.children(points, 7, pairs)
         of_sum = is_sum[metric_of]
         monotonic = is_monotonic.values[metric_of] != 0
         every = np.ones(len(points), np.bool_)
@@ -442,7 +438,7 @@ class _Points:
         )
         value = np.where(as_double.present, as_double.values.view(np.float64), as_int.values.astype(np.float64))
         parts = (_Value(_PLAIN, value, as_double.present | as_int.present),)
-        return cls(points, metric_of, time.values, flags.values, attributes, attribute_firsts, options, parts)
+        return cls(points, metric_of, time.values, flags.values, pairs, options, parts)
 
     @classmethod
     def of_summaries(cls, scan: Scan, metrics: Messages, summary: Field) -> _Points:
@@ -453,7 +449,6 @@ class _Points:
         time, count, total, flags, with_quantiles, pairs = scan.fields(
             points, ((3, FIXED64), (4, FIXED64), (5, FIXED64), (8, VARINT), (6, REPEATED), (7, REPEATED))
         )
-        attributes, attribute_firsts = scan.children(points, 7, pairs)
         quantiles, _ = scan.children(points, 6, with_quantiles)
         quantile, value = scan.fields(quantiles, ((1, FIXED64), (2, FIXED64)))
         point_of = np.repeat(np.arange(len(points)), with_quantiles.values)
@@ -467,7 +462,7 @@ class _Points:
         )
         kind = np.broadcast_to(np.array(_AT['"summary"'], np.int64), (len(points), 2))
         options = (_literal("otel.metric.kind", kind, every),)
-        return cls(points, metric_of, time.values, flags.values, attributes, attribute_firsts, options, parts)
+        return cls(points, metric_of, time.values, flags.values, pairs, options, parts)
 
     @property
     def kept(self) -> Bools:
@@ -480,8 +475,8 @@ class _Points:
 
     def add_to(self, entries: Entries) -> Any:
         """The ranges of entries of each point."""
-        first = entries.add_pairs(self.attributes)
-        return _ranges(self.attribute_firsts + first, entries.add_options(self.options, self.messages.blocks))
+        attributes = entries.add_pairs(self.messages, 7, self.pairs)
+        return _ranges(attributes, entries.add_options(self.options, self.messages.blocks))
 
     def rows(self) -> Int64s:
         """The point of each row, in the order of the values."""
@@ -538,7 +533,12 @@ def _elements(entries: Entries, messages: Messages, members: Sequence[tuple[str,
 def _named(names: Sequence[str], numbers: Int64s) -> pa.Array:
     """A column of a few names; a number that has none is the first."""
     codes = np.where((numbers >= 0) & (numbers < len(names)), numbers, 0).astype(np.int32)
-    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names))
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
+
+
+def _taken(array: pa.Array, which: pa.Array | None) -> pa.Array:
+    """Some of the rows, or all of them."""
+    return array if which is None else array.take(which)
 
 
 def _numbers(values: Any) -> pa.Array:

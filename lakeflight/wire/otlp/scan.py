@@ -95,15 +95,12 @@ class Scan:
         columns = np.full(max(number for number, _ in wanted) + 1, -1, np.int64)
         columns[[number for number, _ in wanted]] = np.arange(len(wanted))
         kinds = np.array([kind for _, kind in wanted], np.int64)
-        values = np.empty((len(messages), len(wanted)), np.int64)
-        lengths = np.empty((len(messages), len(wanted)), np.int64)
+        values = np.empty((len(wanted), len(messages)), np.int64)
+        lengths = np.empty((len(wanted), len(messages)), np.int64)
         kernels.read_fields(
             self.buffer, messages.starts, messages.ends, messages.blocks, columns, kinds, values, lengths, self.faults
         )
-        return [
-            Field(np.ascontiguousarray(values[:, column]), np.ascontiguousarray(lengths[:, column]))
-            for column in range(len(wanted))
-        ]
+        return [Field(*of_field) for of_field in zip(values, lengths, strict=True)]
 
     def children(self, messages: Messages, number: int, counts: Field) -> tuple[Messages, Int64s]:
         """The messages of a repeated field, and where those of each parent begin (one more than parents)."""
@@ -149,10 +146,10 @@ class Scan:
     def binaries(self, field: Field, size: int) -> pa.Array:
         """The bytes of a field, null where they are not of this size."""
         fits = field.lengths == size
-        at = np.where(fits, field.values, 0)
-        data = self.buffer[at[:, None] + np.arange(size)]
+        data = np.zeros((fits.size, size), np.uint8)
+        kernels.gather_pieces(self.buffer, np.where(fits, field.values, -1), size, data)
         validity = None if fits.all() else pa.py_buffer(np.packbits(fits, bitorder="little"))
-        return pa.Array.from_buffers(pa.binary(size), at.size, [validity, pa.py_buffer(data)])
+        return pa.Array.from_buffers(pa.binary(size), fits.size, [validity, pa.py_buffer(data)])
 
 
 def starts_of(counts: Int64s) -> Int64s:

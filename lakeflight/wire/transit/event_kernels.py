@@ -11,7 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numba import njit, types
 
-from lakeflight.wire.transit.kernels import IS_DESCRIPTION, find_ordinal, load_half, load_word
+from lakeflight.wire.compiled import KERNEL
+from lakeflight.wire.transit.kernels import IS_DESCRIPTION, find_ordinal
+from lakeflight.wire.words import load_half, load_word
 
 _UNKNOWN_DEPENDENCY: Final = 5
 _SHORT_RECORD: Final = 6
@@ -50,13 +52,12 @@ _plan = types.int32[:, ::1]
 _pairs = types.int64[:, ::1]
 _sources = types.uint8[:, ::1]
 _int = types.int64
-_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "cache": True}
 
 
 # --- async spans ------------------------------------------------------------------------------------------------------
 
 
-@njit(types.void(_bytes, _u8, _u32, _plan, _i64, _i64, _i64, _u32), **_OPTIONS)
+@njit(types.void(_bytes, _u8, _u32, _plan, _i64, _i64, _i64, _u32), **KERNEL)
 def read_async_members(
     buffer: Any, kinds: Any, starts: Any, plan: Any, index: Any, out_id: Any, out_parent: Any, out_depth: Any
 ) -> None:
@@ -77,7 +78,7 @@ def read_async_members(
 # --- network traces ---------------------------------------------------------------------------------------------------
 
 
-@njit(types.int64(_bytes, _u8, _u32, _plan, _int, _i64, _i32, _u8, _u8, _i64, _i64, _i32, _i64, _i64), **_OPTIONS)
+@njit(types.int64(_bytes, _u8, _u32, _plan, _int, _i64, _i32, _u8, _u8, _i64, _i64, _i32, _i64, _i64), **KERNEL)
 def read_net_events(
     buffer: Any,
     kinds: Any,
@@ -129,7 +130,7 @@ def read_net_events(
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
-@njit(types.int64(_bytes, _u8, _u32, _plan, _i64, _pairs, _pairs, _sources, _i64), **_OPTIONS)
+@njit(types.int64(_bytes, _u8, _u32, _plan, _i64, _pairs, _pairs, _sources, _i64), **KERNEL)
 def read_images(
     buffer: Any,
     kinds: Any,
@@ -188,7 +189,7 @@ def read_images(
     return rows
 
 
-@njit(types.void(_bytes, _i64, _i64, _i32, _u8), **_OPTIONS)
+@njit(types.void(_bytes, _i64, _i64, _i32, _u8), **KERNEL)
 def gather_bytes(buffer: Any, starts: Any, lengths: Any, out_offsets: Any, out: Any) -> None:
     """Copy pieces of the buffer one behind the other."""
     to = np.int64(0)

@@ -18,6 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numba import njit, types
 
+from lakeflight.wire.compiled import INLINED, KERNEL
+from lakeflight.wire.words import load_half, load_word
+
 # --- what a kernel found wrong ----------------------------------------------------------------------------------------
 
 
@@ -133,48 +136,12 @@ _i32 = types.int32[::1]
 _i64 = types.int64[::1]
 _plan = types.int32[:, ::1]
 _int = types.int64
-_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "cache": True}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-@njit(nogil=True, forceinline=True)
-def load_word(buffer: Any, at: Any) -> Any:
-    """8 bytes, little endian; positions are unsigned, or each index would be tested for being negative."""
-    one = np.uint64(1)
-    word = np.uint64(buffer[at])
-    at += one
-    word |= np.uint64(buffer[at]) << np.uint64(8)
-    at += one
-    word |= np.uint64(buffer[at]) << np.uint64(16)
-    at += one
-    word |= np.uint64(buffer[at]) << np.uint64(24)
-    at += one
-    word |= np.uint64(buffer[at]) << np.uint64(32)
-    at += one
-    word |= np.uint64(buffer[at]) << np.uint64(40)
-    at += one
-    word |= np.uint64(buffer[at]) << np.uint64(48)
-    at += one
-    word |= np.uint64(buffer[at]) << np.uint64(56)
-    return word
-
-
-@njit(nogil=True, forceinline=True)
-def load_half(buffer: Any, at: Any) -> Any:
-    one = np.uint64(1)
-    half = np.uint64(buffer[at])
-    at += one
-    half |= np.uint64(buffer[at]) << np.uint64(8)
-    at += one
-    half |= np.uint64(buffer[at]) << np.uint64(16)
-    at += one
-    half |= np.uint64(buffer[at]) << np.uint64(24)
-    return np.int64(half)
-
-
-@njit(types.int64(_bytes, _int, _i64, _u8, _u32, _u8, _i64), **_OPTIONS)
+@njit(types.int64(_bytes, _int, _i64, _u8, _u32, _u8, _i64), **KERNEL)
 def scan(buffer: Any, records_max: Any, sizes: Any, marks: Any, starts: Any, kinds: Any, outcome: Any) -> Any:
     """Find the records: the start of each body and its type index. Returns how many there are.
 
@@ -215,14 +182,14 @@ def scan(buffer: Any, records_max: Any, sizes: Any, marks: Any, starts: Any, kin
 # --- addresses to ordinals --------------------------------------------------------------------------------------------
 
 
-@njit(nogil=True, forceinline=True)
+@njit(**INLINED)
 def first_slot(key: Any, multiplier: Any, mask: Any) -> Any:
     """Where to look first. The upper bits of the product decide, which every bit of the key has a part in."""
     product = np.uint64(key) * np.uint64(multiplier)
     return (product >> np.uint64(32)) * (mask + np.uint64(1)) >> np.uint64(32)
 
 
-@njit(nogil=True, forceinline=True)
+@njit(**INLINED)
 def find_ordinal(key: Any, multiplier: Any, slot_ids: Any, slot_ordinals: Any) -> Any:
     """The ordinal of an address, -1 if there is none."""
     mask = np.uint64(len(slot_ids) - 1)
@@ -234,7 +201,7 @@ def find_ordinal(key: Any, multiplier: Any, slot_ids: Any, slot_ordinals: Any) -
     return np.int64(-1)
 
 
-@njit(types.void(_bytes, _u8, _u32, _i32, _i32, _int, _i64, _i32, _i64), **_OPTIONS)
+@njit(types.void(_bytes, _u8, _u32, _i32, _i32, _int, _i64, _i32, _i64), **KERNEL)
 def check_references(
     buffer: Any,
     kinds: Any,
@@ -256,7 +223,7 @@ def check_references(
                 return
 
 
-@njit(types.int64(_i32, _i32, _i32, _i32), **_OPTIONS)
+@njit(types.int64(_i32, _i32, _i32, _i32), **KERNEL)
 def renumber(ordinals: Any, numbers: Any, used: Any, out: Any) -> Any:
     """Number the ordinals that occur, by first sight; negative ones stay. Returns how many there are.
 
@@ -289,7 +256,7 @@ def renumber(ordinals: Any, numbers: Any, used: Any, out: Any) -> Any:
         *(_bytes, _u8, _u32, _plan, _i32, _i32, _int, _int, _i64, _i32),
         *(_i64, _u8, _u8, _i64, _i64, _i64, _plan, _i32, _i64),
     ),
-    **_OPTIONS,
+    **KERNEL,
 )
 def read_entries(
     buffer: Any,
@@ -463,7 +430,7 @@ def read_entries(
 
 @njit(
     types.int64(_bytes, _u8, _u32, _plan, _int, _i64, _i32, _i32, _i64, _i32, _i64, _u8, _i64, _i64, _i32, _i64),
-    **_OPTIONS,
+    **KERNEL,
 )
 def read_spans(
     buffer: Any,
@@ -541,7 +508,7 @@ def read_spans(
     return rows
 
 
-@njit(types.void(_i64, _i64, _u8, _i64, _plan, _plan, _i64, _i64), **_OPTIONS)
+@njit(types.void(_i64, _i64, _u8, _i64, _plan, _plan, _i64, _i64), **KERNEL)
 def read_scopes(
     pairs: Any, ids: Any, sources: Any, numbers: Any, texts: Any, out_texts: Any, out_numbers: Any, outcome: Any
 ) -> None:
@@ -574,7 +541,7 @@ def read_scopes(
         *(_bytes, _u8, _u32, _plan, _int, _i64, _i32, _u8, _plan, _plan),
         *(_u8, _i64, _i64, _i32, _i32, _i32, _i32, _i64),
     ),
-    **_OPTIONS,
+    **KERNEL,
 )
 def read_metrics(
     buffer: Any,
@@ -654,7 +621,7 @@ def read_metrics(
         *(_bytes, _u8, _u32, _plan, _int, _i64, _i32, _u8, _i64, _plan, _plan, _i32),
         *(_i64, _i32, _i32, _i32, _i64, _i64, _u8, _i64),
     ),
-    **_OPTIONS,
+    **KERNEL,
 )
 def read_logs(
     buffer: Any,

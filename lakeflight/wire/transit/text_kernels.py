@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit, types
 
+from lakeflight.wire.compiled import HELPER, KERNEL
 from lakeflight.wire.transit.kernels import IS_DESCRIPTION, IS_PROPERTIES, TEXT_REFERENCE, TEXT_REPAIR, TEXT_STRICT
 
 _ODD_WIDE_STRING: Final = 9
@@ -27,13 +28,12 @@ _i32 = types.int32[::1]
 _i64 = types.int64[::1]
 _rows = types.int32[:, ::1]
 _int = types.int64
-_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "cache": True}
 
 
 # --- text of the wire -------------------------------------------------------------------------------------------------
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def utf8_part(buffer: Any, at: Any, end: Any) -> Any:
     """Length of the character at ``at``; negative: length of a maximal ill-formed part, which one U+FFFD replaces."""
     lead = buffer[at]
@@ -65,7 +65,7 @@ def utf8_part(buffer: Any, at: Any, end: Any) -> Any:
     return np.int64(more + 1)
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def _wide_unit(buffer: Any, at: Any, end: Any) -> Any:
     """The code point at ``at`` of UTF-16; an unpaired surrogate is U+FFFD. Two units lie above 0xFFFF."""
     unit = np.int64(buffer[at]) | np.int64(buffer[at + 1]) << 8
@@ -78,7 +78,7 @@ def _wide_unit(buffer: Any, at: Any, end: Any) -> Any:
     return np.int64(0xFFFD)
 
 
-@njit(types.int64(_bytes, _i64, _i64, _u8, _i32, _i64, _i64), **_OPTIONS)
+@njit(types.int64(_bytes, _i64, _i64, _u8, _i32, _i64, _i64), **KERNEL)
 def measure_text(
     buffer: Any, starts: Any, lengths: Any, sources: Any, reference_offsets: Any, out_lengths: Any, outcome: Any
 ) -> Any:
@@ -139,7 +139,7 @@ def measure_text(
     return total
 
 
-@njit(types.void(_bytes, _i64, _i64, _u8, _i64, _u8, _i32, _i32, _u8), **_OPTIONS)
+@njit(types.void(_bytes, _i64, _i64, _u8, _i64, _u8, _i32, _i32, _u8), **KERNEL)
 def write_text(
     buffer: Any,
     starts: Any,
@@ -213,7 +213,7 @@ def write_text(
 # --- sound text -------------------------------------------------------------------------------------------------------
 
 
-@njit(types.void(_u8, _i32, _u8, _i32, _u8, _i64, _i64, _i32, _i32, _rows), **_OPTIONS)
+@njit(types.void(_u8, _i32, _u8, _i32, _u8, _i64, _i64, _i32, _i32, _rows), **KERNEL)
 def find_properties(
     text: Any,
     offsets: Any,
@@ -259,7 +259,7 @@ def find_properties(
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def _compare(text: Any, offsets: Any, one: Any, other: Any) -> Any:
     """Negative, zero or positive, as one text comes before the other; the order of bytes is that of code points."""
     if one == other:
@@ -275,7 +275,7 @@ def _compare(text: Any, offsets: Any, one: Any, other: Any) -> Any:
     return length - with_length
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def _sort_by_name(text: Any, offsets: Any, pairs: Any, order: Any, spare: Any, count: Any) -> None:
     """Put the first ``count`` pairs of ``order`` in the order of their names; of equal names, the earlier stays so.
 
@@ -302,7 +302,7 @@ def _sort_by_name(text: Any, offsets: Any, pairs: Any, order: Any, spare: Any, c
         width *= 2
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def _escaped_length(text: Any, offsets: Any, ordinal: Any) -> Any:
     """Bytes of a text as a JSON string, quotes included."""
     length = np.int64(2)
@@ -315,7 +315,7 @@ def _escaped_length(text: Any, offsets: Any, ordinal: Any) -> Any:
     return length
 
 
-@njit(types.int64(_i32, _i64, _i64, _i32, _u8, _i32, _int, _i32, _i32, _i32, _i32, _i32, _i64), **_OPTIONS)
+@njit(types.int64(_i32, _i64, _i64, _i32, _u8, _i32, _int, _i32, _i32, _i32, _i32, _i32, _i64), **KERNEL)
 def measure_json(
     sets: Any,
     starts: Any,
@@ -370,7 +370,7 @@ def measure_json(
     return total
 
 
-@njit(nogil=True)
+@njit(**HELPER)
 def _write_escaped(text: Any, offsets: Any, ordinal: Any, to: Any, out: Any) -> Any:
     """A JSON string. Returns where it ends."""
     out[to] = 0x22
@@ -406,7 +406,7 @@ def _write_escaped(text: Any, offsets: Any, ordinal: Any, to: Any, out: Any) -> 
     return to + 1
 
 
-@njit(types.void(_i32, _i32, _u8, _i32, _u8), **_OPTIONS)
+@njit(types.void(_i32, _i32, _u8, _i32, _u8), **KERNEL)
 def write_json(pairs: Any, counts: Any, text: Any, offsets: Any, out: Any) -> None:
     """Write the objects that were measured, one behind the other: no spaces, only ASCII escaped that must be."""
     to = np.int64(0)
