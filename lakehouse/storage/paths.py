@@ -12,6 +12,7 @@ from urllib.parse import quote
 KEY_BYTES_MAX: Final = 1024  # what S3 allows
 SEGMENT_BYTES_MAX: Final = 255  # what file systems allow
 VALUE_CHARACTERS_MAX: Final = 100
+BLOBS: Final = "blobs"
 TOKEN_BYTES: Final = 12  # 16 characters of A-Za-z0-9-_
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAFE_KEY: Final = re.compile(r"[A-Za-z0-9_.=%-]+(?:/[A-Za-z0-9_.=%-]+)*", re.ASCII)
@@ -38,9 +39,13 @@ def checked_prefix(prefix: str) -> str:
     return checked_key(prefix.rstrip("/")) if prefix else ""
 
 
+def is_blob(key: str) -> bool:
+    return key.startswith(f"{BLOBS}/")
+
+
 def blob_key(process_id: str, stream_id: str, block_id: str) -> str:
     """A block's payload; the layout that other tools of the ecosystem know."""
-    return f"blobs/{process_id}/{stream_id}/{block_id}"
+    return f"{BLOBS}/{process_id}/{stream_id}/{block_id}"
 
 
 def partition_key(view_set: str, instance: str, bucket_begin_ns: int) -> str:

@@ -16,7 +16,7 @@ from lakeflight.wire.envelope import decode_block
 from tests.support.fixtures import ROOT, native_cases
 from tests.support.programs import Program
 from tests.support.recorded import assert_answers_as_recorded
-from tests.support.s3 import Asked, Bucket, Fault, FaultyS3, faulty_s3, moto_server, new_bucket
+from tests.support.s3 import SECRET, Asked, Bucket, Fault, FaultyS3, faulty_s3, new_bucket, s3_server
 from tests.support.serving import Server, renamed, serving
 
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
@@ -24,7 +24,7 @@ OPERATING = (ROOT / "docs" / "operating.md").read_text()
 
 @pytest.fixture(scope="module")
 def s3_endpoint() -> Iterator[str]:
-    with moto_server() as endpoint:
+    with s3_server() as endpoint:
         yield endpoint
 
 
@@ -90,7 +90,7 @@ def test_rows_are_the_same_after_a_restart_with_an_empty_cache(bucket: Bucket, t
         assert_answers_as_recorded(server, case)
         commands_of_all = [" ".join(process.cmdline()) for process in server.tree()]
         assert any("server" in command for command in commands_of_all)
-        assert not any("test-secret" in command for command in commands_of_all)
+        assert not any(SECRET in command for command in commands_of_all)
     assert list((tmp_path / "lake" / "objects").iterdir())
     shutil.rmtree(tmp_path / "lake" / "objects")
     with serving(tmp_path / "lake", *serve[3:], environment=environment) as server:
@@ -98,7 +98,7 @@ def test_rows_are_the_same_after_a_restart_with_an_empty_cache(bucket: Bucket, t
 
     assert keys_in(bucket, "of-the-page/blobs/")
     assert not list((tmp_path / "lake").glob("store/*"))
-    assert "test-secret" not in server.log.read_text() + looked.stdout + looked.stderr
+    assert SECRET not in server.log.read_text() + looked.stdout + looked.stderr
 
 
 @pytest.mark.parametrize("fault", ["503", "403", "reset", "lose answer"])
@@ -145,3 +145,23 @@ def test_a_query_fails_while_the_store_does_and_is_right_again_by_itself(
     assert "store" in str(failed.value) or "stored" in str(failed.value)
     assert proxy.endpoint not in str(failed.value)
     assert on_s3.query(lines)["msg"].to_pylist() == ["line 0", "line 1", "line 2"]
+
+
+def test_a_partition_that_is_damaged_in_the_store_is_made_again(on_s3: Server, bucket: Bucket) -> None:
+    program = Program()
+    on_s3.replay([*program.registration(), program.log_block(lines=2_000)])
+    lines = f"SELECT msg FROM view_instance('log_entries', '{program.process_id}') ORDER BY time"
+    first = on_s3.query(lines)
+    (key,) = (key for key in keys_in(bucket, "lake/_schema/") if program.process_id in key)
+    client = bucket.client()
+    stored = client.get_object(Bucket=bucket.name, Key=key)
+    content = bytearray(stored["Body"].read())
+    content[len(content) // 2] ^= 1
+    client.put_object(Bucket=bucket.name, Key=key, Body=bytes(content), Metadata=stored["Metadata"])
+    for copy in (on_s3.data_dir / "objects").iterdir():
+        copy.unlink()
+
+    assert on_s3.query(lines).equals(first)
+
+    assert first.num_rows == 2_000
+    assert re.search(r"store\.damaged.*partition\.lost", on_s3.log.read_text(), re.S)

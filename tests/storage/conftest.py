@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.s3 import Bucket, moto_server, new_bucket
+from tests.support.s3 import Bucket, new_bucket, s3_server
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    with moto_server() as endpoint:
+    with s3_server() as endpoint:
         yield endpoint
 
 

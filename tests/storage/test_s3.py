@@ -249,3 +249,23 @@ def test_a_url_that_names_no_store_is_refused_without_repeating_it(tmp_path: Pat
         open_store(url, cache=tmp_path)
 
     assert "secret" not in str(refused.value)
+
+
+async def test_files_that_the_store_has_damaged_are_handed_out_to_be_judged_and_payloads_never(
+    store: BlobStore, bucket: Bucket, tmp_path: Path
+) -> None:
+    (tmp_path / "source").write_bytes(b"written")
+    await store.put_file(FILE, tmp_path / "source")
+    await store.put_blobs([(BLOB, b"written")])
+    client = bucket.client()
+    for key in (f"lake/{FILE}", f"lake/{BLOB}"):
+        marks = client.head_object(Bucket=bucket.name, Key=key)["Metadata"]
+        client.put_object(Bucket=bucket.name, Key=key, Body=b"WRITTEN", Metadata=marks)
+
+    async with store.localize([FILE]) as (path,):
+        assert path.read_bytes() == b"WRITTEN"
+    with pytest.raises(BackendUnavailableError, match="an object did not arrive as it was stored"):
+        async with store.localize([BLOB]):
+            pass
+    with pytest.raises(BackendUnavailableError, match="an object did not arrive as it was stored"):
+        await store.get(BLOB)

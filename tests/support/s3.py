@@ -1,10 +1,16 @@
-"""An S3 server for tests (moto's, over HTTP on a free port), and a proxy before it that misbehaves."""
+"""An S3 server for tests (moto's, over HTTP on a free port), and a proxy before it that misbehaves.
+
+``LAKEFLIGHT_TEST_S3`` names another server to run the same tests against, as ``http://host:port``, and
+``LAKEFLIGHT_TEST_S3_KEY`` and ``LAKEFLIGHT_TEST_S3_SECRET`` who asks it. Each test makes a bucket there, ``lake-…``, and
+leaves it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import logging
+import os
 import socket
 import struct
 import threading
@@ -22,6 +28,8 @@ from moto.server import ThreadedMotoServer
 from lakehouse.storage import S3Options
 
 REGION = "us-east-1"
+KEY = os.environ.get("LAKEFLIGHT_TEST_S3_KEY", "test-key")
+SECRET = os.environ.get("LAKEFLIGHT_TEST_S3_SECRET", "test-secret")
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,11 @@ class Bucket:
 
 
 @contextlib.contextmanager
-def moto_server() -> Iterator[str]:
-    """Its endpoint."""
+def s3_server() -> Iterator[str]:
+    """Its endpoint, or that of the server which is named."""
+    if named := os.environ.get("LAKEFLIGHT_TEST_S3"):
+        yield named
+        return
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -63,7 +74,7 @@ def moto_server() -> Iterator[str]:
 
 
 def new_bucket(endpoint: str) -> Bucket:
-    options = S3Options(endpoint, REGION, True, access_key_id="test-key", secret_access_key="test-secret")
+    options = S3Options(endpoint, REGION, True, access_key_id=KEY, secret_access_key=SECRET)
     bucket = Bucket(f"lake-{uuid.uuid4().hex}", options)
     bucket.client().create_bucket(Bucket=bucket.name)
     return bucket
