@@ -141,6 +141,8 @@ def store_errors(settings: Settings, folder: DataFolder) -> Iterator[None]:
     """While the store is opened, what went wrong is said of it."""
     try:
         yield
+    except ValueError as error:  # of a URL that names none, or of one whose libraries are not installed
+        raise Problem(f"{store_name(settings, folder)} cannot be used: {error}") from error
     except BackendUnavailableError as error:
         cause = error.__cause__
         place = store_folder(settings, folder)
