@@ -20,6 +20,7 @@ from benchmarks import (
     foreign_sender,
     growth,
     ingestion,
+    otlp,
     planning,
     queries,
     starting,
@@ -108,6 +109,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
         figures += events.ask_cold(server, size)
         note("traces")
         figures += traces.measure(server, size)
+        note("spans by OTLP")
+        figures += otlp.measure(server, size)
         note("first queries of small logs")
         figures += queries.ask_small_log(server, size)
         note("warm queries")

@@ -31,6 +31,7 @@ class Server:
     process: subprocess.Popen[bytes]
     flight: str
     http: str
+    otlp_grpc: str
     data_dir: Path
     start_s: float
 
@@ -62,6 +63,7 @@ def start(data_dir: Path, environment: Mapping[str, str]) -> Server:
     command = [
         *(sys.executable, "-m", "server", "serve", "--data-dir", str(data_dir), "--ready-file", str(ready)),
         *("--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"),
+        *("--otlp-grpc-address", "127.0.0.1:0"),
     ]
     started = time.perf_counter()
     with (data_dir / "server.log").open("ab") as log:
@@ -75,7 +77,7 @@ def start(data_dir: Path, environment: Mapping[str, str]) -> Server:
         time.sleep(_POLL_S)
     start_s = time.perf_counter() - started
     told = json.loads(ready.read_text())
-    return Server(process, told["flight"], told["http"], data_dir, start_s)
+    return Server(process, told["flight"], told["http"], told["otlp_grpc"], data_dir, start_s)
 
 
 class Sender:
