@@ -92,3 +92,25 @@ def test_a_time_is_the_same_in_an_engine_that_has_seen_no_statement_before() -> 
         fresh.close()
 
     assert rows == [T0 + 123 - AN_HOUR_NS]
+
+
+@pytest.mark.parametrize("call", ["now()", "CURRENT_TIMESTAMP", "get_current_timestamp()", "ago(INTERVAL '0 seconds')"])
+@pytest.mark.parametrize(
+    ("expression", "moved_ns"),
+    [
+        ("epoch_ns({} - INTERVAL '1 hour')", -AN_HOUR_NS),
+        ("epoch_ns(INTERVAL 1 HOUR + {})", AN_HOUR_NS),
+        ("epoch_ns(CAST(CAST({} AS VARCHAR) AS TIMESTAMP_NS))", 0),
+        ("greatest(epoch_ns({} + INTERVAL 1 HOUR), 0)", AN_HOUR_NS),
+    ],
+)
+def test_the_clock_keeps_its_nanoseconds_inside_of_calls(
+    tmp_path: Path, engine: QueryEngine, call: str, expression: str, moved_ns: int
+) -> None:
+    lake = EngineLake(tmp_path, engine)
+    logs = lake.logs(lake.write(log_rows(1), "logs"))
+    now_ns = T0 + 123_456_789
+
+    [row] = lake.rows(f"SELECT {expression.format(call)} AS moved FROM log_entries", logs, now_ns=now_ns)
+
+    assert row["moved"] == now_ns + moved_ns

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lakehouse.engine.functions import words
+from lakehouse.engine.functions import CLOCK_FUNCTIONS, words
 from lakehouse.engine.names import CATALOG_NAME, SCHEMA_NAME
 from lakehouse.engine.times.findings import Found, bound_plans, findings
 from lakehouse.engine.times.repairs import Outcome, cannot_be_kept, repair
@@ -196,6 +196,11 @@ def _constant_arguments(tree: Node) -> Iterator[Node]:
 
 
 def _makes_a_time(node: Node) -> bool:
-    if function_name(node) in ("make_timestamp_ns", "strptime", "try_strptime"):
+    if (
+        function_name(node) in ("make_timestamp_ns", "strptime", "try_strptime")
+        or function_name(node) in CLOCK_FUNCTIONS
+    ):
+        return True
+    if node.get("class") == "COLUMN_REF":  # CURRENT_TIMESTAMP: another column would depend on rows
         return True
     return cast_target(node) == "timestamp_ns" or (cast_target(node) in CASTS and not is_plain_moment(node))
