@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("before", metavar="CHECKOUT", type=Path, help="the version to compare with, ready to run")
     parser.add_argument("--rounds", type=int, default=2, help="how often each is measured (default: 2)")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes: shows that it works")
-    parser.add_argument("--write-docs", action="store_true", help=f"put the table into docs/{_DOCUMENT.name}")
+    parser.add_argument("--write-docs", action="store_true", help=f"put both tables into docs/{_DOCUMENT.name}")
     given = parser.parse_args(arguments)
     if not (given.before / "benchmarks" / "run").is_file():
         parser.error(f"there is no benchmarks/run in {given.before}")
@@ -96,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"round {turn + 1} of {given.rounds}: {checkout.name}", file=sys.stderr, flush=True)
                 told = Path(folder) / "figures.json"
                 command = [str(checkout / "benchmarks" / "run"), "--json", str(told)] + ["--quick"] * given.quick
+                if given.write_docs and checkout == after:
+                    command.append("--write-docs")  # its own table is of the last of these rounds
                 subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
                 rounds[checkout].append(json.loads(told.read_text()))
     text = aligned([_HEADINGS, *(pair.cells() for pair in compare(*rounds.values()))])

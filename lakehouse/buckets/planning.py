@@ -172,9 +172,10 @@ def is_stale_by_timing(bucket: EstimatedBucket, clock: UnknownClock, wanted: Tim
     begin, end = bucket.events.begin_ns - clock.start_ns, bucket.events.end_ns - clock.start_ns
     if max(abs(begin), abs(end)) * abs(then - now) <= TIMING_SHIFT_NS_MAX * now:
         return False
+    slack_ns = TIMING_SHIFT_NS_MAX + 2 + then // now  # what is known of a row is its time in whole nanoseconds of then
     moved = TimeRange(
-        clock.start_ns + begin * then // now - TIMING_SHIFT_NS_MAX,
-        clock.start_ns + end * then // now + TIMING_SHIFT_NS_MAX,
+        clock.start_ns + begin * then // now - slack_ns,
+        clock.start_ns + end * then // now + slack_ns,
     )
     return not (wanted.intersect(bucket.events).is_empty and wanted.intersect(moved).is_empty)
 

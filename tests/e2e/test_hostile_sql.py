@@ -267,7 +267,9 @@ def test_what_looks_alike_and_harms_nobody_is_answered(siege: Siege) -> None:
             assert client.get(statement).num_rows > 0, statement
 
 
-@pytest.mark.parametrize("sql", ["SELECT count(*) FROM range(1000000000000)", "SELECT length(repeat('x', 2000000000))"])
+@pytest.mark.parametrize(
+    "sql", ["SELECT count(*) FROM range(1000000000000)", "SELECT len(list_distinct(range(20000000)))"]
+)
 def test_a_statement_past_its_time_is_told_so(siege: Siege, sql: str) -> None:
     """Planning counts as well: constants are computed there."""
     with raw_flight(siege.server.flight) as client:

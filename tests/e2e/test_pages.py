@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import FLAGS
+from server.settings import FLAGS, PREFIX, Settings
 from tests.support.fixtures import ROOT, otlp_cases
 from tests.support.programs import Program
 from tests.support.serving import Server
@@ -124,6 +124,9 @@ def test_every_other_command_of_the_pages_is_one_that_there_is(server: Server, t
                 assert {name for name in names if not name.startswith(("--", "/path/"))} <= declared
             case [".", ".venv/bin/activate"]:
                 pass
+            case ["export", *assignments]:
+                named = {assignment.partition("=")[0] for assignment in assignments}
+                assert named <= {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
             case [script, *_]:
                 assert os.access(ROOT / script, os.X_OK), f"{command}: no such command"
 

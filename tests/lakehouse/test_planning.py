@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from lakeflight.wire.ticks import TickClock, frequency
@@ -175,6 +175,12 @@ def _row_ns(ticks: int, timing: LastTiming) -> int:
     now=timings,
     ticks=st.lists(st.integers(0, 10**13), min_size=1, max_size=5),
     wanted_s=st.tuples(st.integers(-10, 10**5), st.integers(0, 10**4)),
+)
+@example(  # a nanosecond of the first estimate is seven milliseconds of the second
+    then=LastTiming(7, START_NS + 1_000),
+    now=LastTiming(837, START_NS + 1_673_333_332_596),
+    ticks=[204],
+    wanted_s=(204, 0),
 )
 def test_no_row_is_missed_or_wrong_by_more_than_the_limit(
     then: LastTiming, now: LastTiming, ticks: list[int], wanted_s: tuple[int, int]
