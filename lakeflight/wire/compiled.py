@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 HELPER: Final[dict[str, Any]] = {"nogil": True, "_nrt": False}
-"""Called by other loops alone."""
+"""Called by other loops alone, and compiled with them. One with a signature would be compiled whenever it is imported:
+such a loop is a ``KERNEL``."""
 
 INLINED: Final[dict[str, Any]] = HELPER | {"forceinline": True}
 """A helper so short, or called so often, that its call would be most of it."""
 
 KERNEL: Final[dict[str, Any]] = HELPER | {"cache": True}
-"""Called from Python."""
+"""Called from Python, or with a signature of its own: kept from one start to the next."""

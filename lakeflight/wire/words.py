@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit, types
 
-from lakeflight.wire.compiled import HELPER, INLINED
+from lakeflight.wire.compiled import INLINED, KERNEL
 
 WORD_BYTES: Final = 8
 
@@ -100,7 +100,7 @@ def is_plain(word: Any) -> Any:
     return found & _HIGH_BITS == 0
 
 
-@njit(types.int64(READ_ONLY, _int, _int, _WRITABLE, _int), **HELPER)
+@njit(types.int64(READ_ONLY, _int, _int, _WRITABLE, _int), **KERNEL)
 def copy_bytes(source: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
     """Copy some bytes; returns where they end."""
     end = to + length
@@ -117,7 +117,7 @@ def copy_bytes(source: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
     return end
 
 
-@njit(types.int64(READ_ONLY, _int, _int, _int, _int), **HELPER)
+@njit(types.int64(READ_ONLY, _int, _int, _int, _int), **KERNEL)
 def compare_bytes(buffer: Any, one: Any, one_length: Any, other: Any, other_length: Any) -> Any:
     """Negative, zero or positive, as bytes are ordered."""
     shared = min(one_length, other_length)

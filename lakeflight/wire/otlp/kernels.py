@@ -251,7 +251,7 @@ def _compare_keys(buffer: Any, entries: Any, one: Any, other: Any) -> Any:
     )
 
 
-@njit(types.void(_bytes, _table, _table, _int, _int), **HELPER)
+@njit(types.void(_bytes, _table, _table, _int, _int), **KERNEL)
 def _sort_by_key(buffer: Any, entries: Any, order: Any, begin: Any, end: Any) -> None:
     """Put ``order[0, begin:end]`` in the order of the entries' keys; of equal keys, the earlier stays so.
 
@@ -287,7 +287,7 @@ def _sort_by_key(buffer: Any, entries: Any, order: Any, begin: Any, end: Any) ->
         width *= 2
 
 
-@njit(types.int64(_bytes, _int, _int, _u8, _int, types.boolean), **HELPER)
+@njit(types.int64(_bytes, _int, _int, _u8, _int, types.boolean), **KERNEL)
 def _text(buffer: Any, at: Any, length: Any, out: Any, to: Any, quoted: Any) -> Any:
     """UTF-8, with U+FFFD for what is none; ``quoted``: as a JSON string. Returns where it ends."""
     end = at + length
@@ -419,7 +419,7 @@ def _find(bits: Any, known: Any) -> Any:
     return low
 
 
-@njit(types.int64(_int, _u8, _i32, _u8, _int, types.boolean), **HELPER)
+@njit(types.int64(_int, _u8, _i32, _u8, _int, types.boolean), **KERNEL)
 def _double(number: Any, texts: Any, text_offsets: Any, out: Any, to: Any, quoted: Any) -> Any:
     """The text of a double. As text of its own it loses ``.0``."""
     at = np.int64(text_offsets[number])
@@ -561,7 +561,7 @@ def _load_members(buffer: Any, at: Any, end: Any, members: Any, order: Any, top:
     return top
 
 
-@njit(types.int64(_bytes, _int, _int, _doubles, _room, _u8, _int, types.boolean), **HELPER)
+@njit(types.int64(_bytes, _int, _int, _doubles, _room, _u8, _int, types.boolean), **KERNEL)
 def _any(
     buffer: Any,
     at: Any,
