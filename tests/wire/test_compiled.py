@@ -25,7 +25,8 @@ for package in (lakeflight.wire, views):
 def test_no_loop_is_compiled_anew_at_every_start() -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(ROOT / ".venv" / "kernels"))}
     command = [sys.executable, "-c", PROGRAM]
-    subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)  # it may be the one that keeps them
+    # The first may be the one that keeps them.
+    subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
 
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
 
