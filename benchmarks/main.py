@@ -84,6 +84,7 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
     figures: list[Figure] = []
 
     def note(what: str) -> None:
+        os.sync()  # what the last part has left to write would be the next one's slow disk
         print(f"{time.perf_counter() - started:6.1f} s  {what}", file=sys.stderr, flush=True)
 
     note("starting servers")

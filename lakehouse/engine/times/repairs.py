@@ -68,7 +68,7 @@ class Outcome(Enum):
     """Of a repair of all that was found."""
 
     NOTHING = "nothing"  # was to be changed
-    SETTLED = "settled"  # columns were brought down where they are read: another look would find nothing
+    SETTLED = "settled"  # as columns were brought down, or moved, where they are read: another look would find nothing
     OPEN = "open"  # what is around a repaired expression might lose what that one has now
 
 
@@ -76,9 +76,14 @@ def repair(tree: Node, found: list[Found]) -> Outcome:
     """Change the tree in place."""
     parts = _parts(tree, {one.place for one in found})
     found = [one for one in found if one.what != "far" or (one.place in parts and not _is_near(parts[one.place].node))]
+    # What is far is another question once a time is lost no more, and none where that is moved to be compared with one.
+    far = [one for one in found if one.what == "far"]
+    compared = frozenset(
+        {one.place for one in far} & {_moved(parts[one.place], one) for one in found if one.place in parts}
+    )
     postponed: list[Found] = []
-    if any(one.what == "lost" for one in found):  # what is far is another question once these are repaired
-        postponed = [one for one in found if one.what == "far"]
+    if any(one.what == "lost" for one in found):
+        postponed = [one for one in far if one.place not in compared]
         found = [one for one in found if one.what != "far"]
     named = {
         str(item["alias"]).lower() for node in nodes(tree) for item in node.get("select_list") or [] if "alias" in item
@@ -89,13 +94,25 @@ def repair(tree: Node, found: list[Found]) -> Outcome:
     for one in found:
         names = parts[one.place].node.get("column_names") or [] if one.place in parts else []
         (copies if len(names) == 1 and str(names[0]).lower() in named else others).append(one)
-    outcome = _repair_parts(tree, others, parts)
+    outcome = _repair_parts(tree, others, parts, compared)
     if outcome is Outcome.NOTHING:
-        return _repair_parts(tree, copies, parts)
+        return _repair_parts(tree, copies, parts, compared)
     return Outcome.OPEN if copies or postponed else outcome
 
 
-def _repair_parts(tree: Node, found: list[Found], parts: dict[Place | None, _Part]) -> Outcome:
+def _moved(part: _Part, one: Found) -> Place | None:
+    """The sum in which a column, or the clock, is lost."""
+    is_sum = one.what == "lost" and OWN.get((one.function, len(one.types))) in _NEW_TIMES
+    return place_of(part.around) if is_sum and _is_name(part.node) and "INTERVAL" in one.types else None
+
+
+def _repair_parts(
+    tree: Node, found: list[Found], parts: dict[Place | None, _Part], compared: frozenset[Place | None]
+) -> Outcome:
+    """
+    Args:
+        compared: Sums that are compared with a time, as which they will be.
+    """
     if not found:
         return Outcome.NOTHING
     alike = Alike(tree)
@@ -115,7 +132,7 @@ def _repair_parts(tree: Node, found: list[Found], parts: dict[Place | None, _Par
         if part is not None:
             twins = part.twins(alike, of_itself=_is_of_itself(part.node, one))
             fresh = [twin for twin in twins if id(twin.node) not in done]
-            is_open |= len(fresh) < len(twins) or not _reads_a_column(part.node, one)
+            is_open |= len(fresh) < len(twins) or not _is_settled(part, one, compared)
             done.update(id(twin.node) for twin in fresh)
             changes += [(twin, one) for twin in fresh]
         elif one.what == "rounded":
@@ -130,11 +147,14 @@ def _repair_parts(tree: Node, found: list[Found], parts: dict[Place | None, _Par
     return Outcome.OPEN if is_open else Outcome.SETTLED
 
 
-def _reads_a_column(node: Node, one: Found) -> bool:
-    """Whether a column is lost where it is read, so that nothing gets another type when it is brought down."""
-    if one.what != "lost" or OWN.get((one.function, len(one.types))) in _NEW_TIMES:
+def _is_settled(part: _Part, one: Found, compared: frozenset[Place | None]) -> bool:
+    """Whether a column is lost where it is read, so that nothing around it loses anything once it is not."""
+    if one.what != "lost":
         return False
-    read = node.get("child") or {} if is_coarse_cast(node) else node
+    if OWN.get((one.function, len(one.types))) in _NEW_TIMES:
+        moved = _moved(part, one)
+        return moved is not None and moved in compared
+    read = part.node.get("child") or {} if is_coarse_cast(part.node) else part.node
     return read.get("class") == "COLUMN_REF"
 
 

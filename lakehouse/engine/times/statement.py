@@ -190,17 +190,17 @@ def _constant_arguments(tree: Node) -> Iterator[Node]:
         else:
             continue
         for node in arguments:
-            is_plain = node.get("class") == "CAST" and is_plain_moment(node)
+            is_plain = (node.get("class") == "CAST" and is_plain_moment(node)) or _is_clock(node)
             if not is_plain and not depends_on_rows(node) and any(map(_makes_a_time, nodes(node))):
                 yield node
 
 
+def _is_clock(node: Node) -> bool:
+    """``now()``, or CURRENT_TIMESTAMP, which is a column to the parser: another one would depend on rows."""
+    return node.get("class") == "COLUMN_REF" or (function_name(node) in CLOCK_FUNCTIONS and not node.get("arguments"))
+
+
 def _makes_a_time(node: Node) -> bool:
-    if (
-        function_name(node) in ("make_timestamp_ns", "strptime", "try_strptime")
-        or function_name(node) in CLOCK_FUNCTIONS
-    ):
-        return True
-    if node.get("class") == "COLUMN_REF":  # CURRENT_TIMESTAMP: another column would depend on rows
+    if function_name(node) in (*CLOCK_FUNCTIONS, "make_timestamp_ns", "strptime", "try_strptime") or _is_clock(node):
         return True
     return cast_target(node) == "timestamp_ns" or (cast_target(node) in CASTS and not is_plain_moment(node))
