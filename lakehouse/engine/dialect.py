@@ -17,9 +17,11 @@ from lakehouse.engine.tree import (
     Node,
     arguments_of,
     call_of,
+    cast_target,
     function_name,
     is_difference,
     nodes,
+    rename,
     type_of,
 )
 from lakehouse.engine.written import name_items, written
@@ -68,7 +70,7 @@ def _concerned(tree: Node) -> Iterator[Node]:
             if name in _rewordings() or name in _AGGREGATES or (name in _SAME and not is_plain):
                 yield node
         elif kind == "CAST":
-            target = _target(node)
+            target = cast_target(node)
             if target == "float64" or (target in _INTEGERS and _may_be_time(node.get("child") or {})):
                 yield node
 
@@ -87,11 +89,11 @@ def _translate(node: Node) -> None:
         if alias:
             node["alias"] = alias
     else:
-        _rename(node, _AGGREGATES.get(name) or _SAME[name])
+        rename(node, _AGGREGATES.get(name) or _SAME[name])
 
 
 def _cast(node: Node) -> None:
-    if _target(node) == "float64":
+    if cast_target(node) == "float64":
         node["type_expr"] = type_of("DOUBLE")
     else:
         node["child"] = _counted(node["child"])
@@ -114,15 +116,6 @@ def _counted(child: Node) -> Node:
 @cache
 def _rewordings() -> Mapping[str, Rewording]:
     return {function.name: function for function in own_functions() if isinstance(function, Rewording)}
-
-
-def _target(node: Node) -> str:
-    return str((node.get("type_expr") or {}).get("type_name", "")).lower()
-
-
-def _rename(node: Node, name: str) -> None:
-    node["function_name"] = name
-    node["qualified_name"] = {"path": [name]}
 
 
 __all__ = ["translated"]

@@ -53,6 +53,11 @@ def function_name(node: Node) -> str:
     return str(node.get("function_name", "")).lower()
 
 
+def cast_target(node: Node) -> str:
+    """The lower-case name of the type that is cast to; empty for what is no cast."""
+    return str((node.get("type_expr") or {}).get("type_name", "")).lower() if node.get("class") == "CAST" else ""
+
+
 def may_widen(item: Node) -> bool:
     """Whether one item of a select list may be several columns: a star, ``COLUMNS(…)`` or ``unnest`` somewhere in it."""
     return any(
@@ -83,6 +88,14 @@ def call_of(name: str, *arguments: Node) -> Node:
         "order_bys": {"type": "ORDER_MODIFIER"},
         "arguments": [{"expression": argument} for argument in arguments],
     }
+
+
+def rename(call: Node, name: str) -> None:
+    """Have another function called, by its plain name."""
+    for key in ("schema", "catalog", "is_operator"):
+        call.pop(key, None)
+    call["function_name"] = name
+    call["qualified_name"] = {"path": [name]}
 
 
 def arguments_of(call: Node) -> list[Node]:

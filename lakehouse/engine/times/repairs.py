@@ -19,16 +19,13 @@ from lakehouse.engine.times.syntax import (
     UNITS,
     Place,
     around,
-    call_of,
-    cast_target,
     constant_span,
     depends_on_rows,
     integer_literal,
     is_coarse_cast,
     place_of,
-    rename,
 )
-from lakehouse.engine.tree import Node, function_name, nodes, string_literal
+from lakehouse.engine.tree import Node, call_of, cast_target, function_name, nodes, rename, string_literal, type_of
 from lakehouse.engine.zones import refuse_zone
 from lakehouse.errors import ForbiddenSqlError, UnsupportedError
 
@@ -56,12 +53,6 @@ OWN: Final = {  # name and number of arguments, and what is called instead
 _NEW_TIMES: Final = frozenset({"lakeflight_plus", "lakeflight_less"})  # with nanoseconds, where the engine's had none
 _DIFFERENCE: Final = "lakeflight_difference"
 _ZONED: Final = "lakeflight_timezone"
-_TIMESTAMP_TYPE: Final = {
-    "class": "TYPE",
-    "type": "TYPE",
-    "type_name": "timestamp",
-    "qualified_name": {"path": ["timestamp"]},
-}
 
 
 class Outcome(Enum):
@@ -283,11 +274,15 @@ def _round_down(part: _Part, one: Found) -> None:
         inner = node["child"]
         if one.source in ("VARCHAR", "TIMESTAMP WITH TIME ZONE"):
             keys = ("class", "type", "try_cast")
-            inner = {**{key: node[key] for key in keys if key in node}, "child": inner, "type_expr": _TIMESTAMP_TYPE}
+            inner = {
+                **{key: node[key] for key in keys if key in node},
+                "child": inner,
+                "type_expr": type_of("timestamp"),
+            }
         node["child"] = _truncated(inner, one.target)
     elif one.source == "VARCHAR":
         alias = node.pop("alias", None)
-        cast = {"class": "CAST", "type": "OPERATOR_CAST", "child": node, "type_expr": _TIMESTAMP_TYPE}
+        cast = {"class": "CAST", "type": "OPERATOR_CAST", "child": node, "type_expr": type_of("timestamp")}
         part.holder[part.key] = {**cast, "alias": alias} if alias else cast
     else:
         raise _rounds()

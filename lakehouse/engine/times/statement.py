@@ -14,15 +14,13 @@ from lakehouse.engine.times.repairs import Outcome, cannot_be_kept, repair
 from lakehouse.engine.times.syntax import (
     CASTS,
     around,
-    cast_target,
     depends_on_rows,
     is_far,
     is_plain_moment,
     is_zoning,
-    rename,
     where,
 )
-from lakehouse.engine.tree import Node, function_name, nodes, string_literal
+from lakehouse.engine.tree import Node, cast_target, function_name, nodes, rename, string_literal
 from lakehouse.engine.zones import elements, has_zone
 from lakehouse.errors import UnsupportedError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lakehouse.engine.functions import CLOCK_KEYWORDS
-from lakehouse.engine.tree import Node, function_name, nodes, string_literal
+from lakehouse.engine.tree import Node, call_of, cast_target, function_name, nodes, string_literal
 
 COARSE_CASTS: Final = frozenset(
     {"date", "time", "timetz", "time with time zone", "timestamp", "timestamp_us", "timestamp_ms", "timestamp_s"}
@@ -57,11 +57,6 @@ def is_plain_moment(cast: Node) -> bool:
 
 def is_coarse_cast(node: Node) -> bool:
     return cast_target(node) in COARSE_CASTS
-
-
-def cast_target(node: Node) -> str:
-    """The lower-case name of the type that is cast to; empty for what is no cast."""
-    return str((node.get("type_expr") or {}).get("type_name", "")).lower() if node.get("class") == "CAST" else ""
 
 
 def constant_span(node: Node) -> int | None:
@@ -130,26 +125,8 @@ def depends_on_rows(node: Node) -> bool:
     return False
 
 
-def rename(node: Node, name: str) -> None:
-    for key in ("schema", "catalog", "is_operator"):
-        node.pop(key, None)
-    node["function_name"] = name
-    node["qualified_name"] = {"path": [name]}
-
-
 def around(node: Node, name: str) -> Node:
     """A call of one argument, in the place and under the alias that the argument had."""
     alias = node.pop("alias", None)
     call = call_of(name, node)
     return {**call, "alias": alias} if alias else call
-
-
-def call_of(name: str, *arguments: Node) -> Node:
-    return {
-        "class": "FUNCTION",
-        "type": "FUNCTION",
-        "function_name": name,
-        "qualified_name": {"path": [name]},
-        "order_bys": {"type": "ORDER_MODIFIER"},
-        "arguments": [{"expression": argument} for argument in arguments],
-    }
