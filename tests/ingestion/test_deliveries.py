@@ -8,13 +8,11 @@ import json
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import asyncpg
 import pytest
-import pytest_asyncio
 
 import lakehouse.errors as errors
 from lakeflight.wire.envelope import decode_payload
@@ -44,24 +42,11 @@ from tests.support.deliveries import (
     metric_stream,
     subscription,
 )
-from tests.support.ingestion import Answer, Connection, RunningIngestion, running_ingestion
+from tests.support.ingestion import Answer, Connection, RunningIngestion
 from tests.support.otlp import NOW_NS
 from tests.support.sizes import SEED, size
 
 ID = "x-amz-firehose-request-id"
-
-
-@pytest_asyncio.fixture
-async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningIngestion]:
-    async with running_ingestion(database_url, tmp_path) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
 
 
 def stored(server: RunningIngestion) -> list[Path]:

@@ -30,12 +30,6 @@ SMALL = BodyLimits(
 
 
 @pytest_asyncio.fixture
-async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningIngestion]:
-    async with running_ingestion(database_url, tmp_path) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
 async def small_server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningIngestion]:
     async with running_ingestion(database_url, tmp_path, SMALL) as running:
         yield running

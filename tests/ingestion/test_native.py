@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import asyncpg
 import cbor2
 import pytest
-import pytest_asyncio
 
 from lakeflight.wire.envelope import encode_payload
 from tests.support.fixtures import native_cases
@@ -21,24 +17,10 @@ from tests.support.ingestion import (
     block_request,
     body_of,
     process_request,
-    running_ingestion,
     stream_request,
 )
 
 BLOCK = "/ingestion/insert_block"
-
-
-@pytest_asyncio.fixture
-async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningIngestion]:
-    async with running_ingestion(database_url, tmp_path) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
 
 
 async def test_success_is_exactly_200_with_nothing_in_it(server: RunningIngestion, database: Any) -> None:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import grpc
 import grpc.aio
 import pyarrow as pa
@@ -30,13 +29,6 @@ JSON = "application/json"
 async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningIngestion]:
     async with running_ingestion(database_url, tmp_path, otlp_grpc=True) as running:
         yield running
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
 
 
 def logs(lines: int = 3, *, resources: int = 1, service: str = "shop") -> bytes:
