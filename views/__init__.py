@@ -68,10 +68,11 @@ def warm_up() -> None:
 
     Those of traces as well: query workers load them from there when somebody asks for one.
     """
+    from lakeflight.wire.otlp import document_kernels
     from lakeflight.wire.otlp import kernels as otlp_kernels
     from lakeflight.wire.perfetto import trace
     from lakeflight.wire.transit import event_kernels, kernels, text_kernels
     from views import call_tree, net_tree
 
-    for module in (kernels, text_kernels, event_kernels, otlp_kernels, call_tree, net_tree, trace):
+    for module in (kernels, text_kernels, event_kernels, otlp_kernels, document_kernels, call_tree, net_tree, trace):
         module.warm_up()

@@ -64,13 +64,8 @@ def _groups(source: BucketSource, blocks: Sequence[Block]) -> Iterator[tuple[lis
     payloads: list[bytes] = []
     size = 0
     for block in blocks:
-        stored = source.payload(block)
-        try:
-            _, objects = decode_payload(stored)
-            if len(objects) > BLOCK_DECODED_BYTES_MAX:
-                raise CorruptPayloadError(f"the block has {len(objects)} bytes, the limit is {BLOCK_DECODED_BYTES_MAX}")
-        except (CorruptPayloadError, MalformedRequestError) as error:
-            source.quarantine(block, error)
+        objects = payload_of(source, block)
+        if objects is None:
             continue
         if together and size + len(objects) > DECODED_BYTES:
             yield together, payloads
@@ -80,6 +75,19 @@ def _groups(source: BucketSource, blocks: Sequence[Block]) -> Iterator[tuple[lis
         size += len(objects)
     if together:
         yield together, payloads
+
+
+def payload_of(source: BucketSource, block: Block) -> bytes | None:
+    """The protobuf of a block, ``None`` if it is quarantined."""
+    stored = source.payload(block)
+    try:
+        _, objects = decode_payload(stored)
+        if len(objects) > BLOCK_DECODED_BYTES_MAX:
+            raise CorruptPayloadError(f"the block has {len(objects)} bytes, the limit is {BLOCK_DECODED_BYTES_MAX}")
+    except (CorruptPayloadError, MalformedRequestError) as error:
+        source.quarantine(block, error)
+        return None
+    return objects
 
 
 def _rows_of_group(

@@ -49,7 +49,9 @@ def test_every_statement_of_the_pages_runs(server: Server, program: Program, pag
     if "otel_spans" in sql:
         instance = otlp_cases()[0].process_id
     if "parse_block" in sql:
-        found = server.query(f"SELECT block_id FROM blocks WHERE stream_id = '{program.thread_stream}'")
+        of_points = f""" process_id = '{otlp_cases()[0].process_id}' AND "streams.format" = 'otlp/v1/metrics'"""
+        which = of_points if "otlp." in sql else f"stream_id = '{program.thread_stream}'"
+        found = server.query(f"SELECT block_id FROM blocks WHERE {which}")
         instance = found.column("block_id")[0].as_py()
 
     table = server.query(sql.replace(EXAMPLE_ID, instance).replace("my-game", "made-up"))

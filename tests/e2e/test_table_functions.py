@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from adbc_driver_manager import ProgrammingError
 
 from lakeflight.wire.compression import compress
 from lakeflight.wire.envelope import decode_block, encode_block, encode_payload
@@ -89,13 +88,42 @@ def test_a_block_that_cannot_be_decoded_is_named(server: Server) -> None:
         server.query(f"SELECT * FROM parse_block('{block.block_id}')")
 
 
-def test_a_format_without_a_decoder_is_named_with_those_that_have_one(server: Server) -> None:
+def test_blocks_of_opentelemetry_have_their_records(server: Server) -> None:
     (case,) = otlp_cases()[:1]
     server.replay(case.requests)
-    found = server.query(f"SELECT block_id FROM blocks WHERE process_id = '{case.process_id}'").to_pylist()
+    blocks = server.query(
+        f"""SELECT block_id, nb_objects, "streams.format" AS format FROM blocks WHERE process_id = '{case.process_id}'"""
+    ).to_pylist()
+    of = {row["format"].removeprefix("otlp/v1/"): row["block_id"] for row in blocks}
 
-    with pytest.raises(ProgrammingError, match=r"has the format 'otlp.*known formats: micromegas-transit"):
-        server.query(f"SELECT * FROM parse_block('{found[0]['block_id']}')")
+    spans = server.query(
+        f"""
+        SELECT count(*) AS rows, count(s.span_id) AS spans, any_value(o.type_name) AS type_name,
+               bool_and((o.value ->> '$.name') = s.name AND (o.value ->> '$.__scope."otel.scope.name"') IS NOT NULL
+                        AND (o.value ->> '$.startTimeUnixNano') = epoch_ns(s.start_time)::VARCHAR
+                        AND coalesce(json_array_length(o.value -> '$.events'), 0) = json_array_length(s.events)
+               ) AS agree
+        FROM parse_block('{of["traces"]}') o
+        LEFT JOIN view_instance('otel_spans', '{case.process_id}') s ON (o.value ->> '$.spanId') = lower(hex(s.span_id))
+        """
+    ).to_pylist()
+    logs = server.query(
+        f"""
+        SELECT object_index, value -> '$.__attributes' AS own, value ->> '$.__resource."service.name"' AS service
+        FROM parse_block('{of["logs"]}') ORDER BY object_index
+        """
+    ).to_pylist()
+    points = server.query(
+        f"SELECT DISTINCT type_name, value ->> '$.__metric.name' AS name FROM parse_block('{of['metrics']}')"
+    ).to_pylist()
+
+    sent = {row["block_id"]: row["nb_objects"] for row in blocks}
+    assert spans == [{"rows": sent[of["traces"]], "spans": sent[of["traces"]], "type_name": "otlp.Span", "agree": True}]
+    assert [row["object_index"] for row in logs] == list(range(sent[of["logs"]]))
+    assert len({row["service"] for row in logs}) == 1 and logs[0]["service"]
+    assert any(json.loads(row["own"]) for row in logs)
+    types = {row["type_name"] for row in points}
+    assert {"otlp.NumberDataPoint", "otlp.HistogramDataPoint"} <= types and all(row["name"] for row in points)
 
 
 def test_view_sets_are_listed_global_ones_first(server: Server) -> None:

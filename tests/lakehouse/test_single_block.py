@@ -11,7 +11,7 @@ import pytest
 
 from lakehouse.buckets import single_block
 from lakehouse.buckets.sharing import Allowance, Progress
-from lakehouse.errors import CorruptBlockError, LimitExceededError, UnknownViewError
+from lakehouse.errors import CorruptBlockError, LimitExceededError, QueryError, UnknownViewError
 from lakehouse.model import EVERYTHING, TimeRange
 from tests.support.materializer_lake import Lake
 from tests.support.programs import START_NS, Program
@@ -52,6 +52,15 @@ async def test_what_is_not_there_or_not_in_the_range_is_not_found(lake: Lake) ->
     with pytest.raises(UnknownViewError, match=r"not found between … and 1970-.*ask for a wider time range"):
         await materializer.decode_block(ParseBlock(), block_id, TimeRange(None, HOUR_NS), allowance())
     assert lake.builder.sizes == []
+
+
+async def test_a_format_without_a_decoder_is_named_with_those_that_have_one(lake: Lake) -> None:
+    block_id, view = await sent(lake), ParseBlock()
+    object.__setattr__(view, "formats", ("otlp/v1/logs", "otlp/v1/traces"))
+
+    refused = "has the format 'micromegas-transit', which has no decoder; known formats: otlp/v1/logs, otlp/v1/traces"
+    with pytest.raises(QueryError, match=refused):
+        await lake.materializer().decode_block(view, block_id, EVERYTHING, allowance())
 
 
 async def test_a_block_that_kills_its_decoder_is_named(lake: Lake) -> None:

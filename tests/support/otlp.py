@@ -196,7 +196,7 @@ def _plain(value: Any) -> Any:
         case "array_value":
             return [_plain(one) for one in value.array_value.values]
         case "kvlist_value":
-            return _mapping(value.kvlist_value.values)
+            return mapping(value.kvlist_value.values)
         case "bytes_value":
             return base64.b64encode(value.bytes_value).decode()
         case "double_value" if not math.isfinite(value.double_value):
@@ -204,12 +204,12 @@ def _plain(value: Any) -> Any:
     return getattr(value, kind)
 
 
-def _mapping(pairs: Any) -> dict[str, Any]:
+def mapping(pairs: Any) -> dict[str, Any]:
     return {pair.key: _plain(pair.value) for pair in pairs}
 
 
-def _in_scope(scope: Any, attributes: Any) -> dict[str, Any]:
-    found = _mapping(attributes)
+def in_scope(scope: Any, attributes: Any) -> dict[str, Any]:
+    found = mapping(attributes)
     found |= {f"otel.scope.attr.{pair.key}": _plain(pair.value) for pair in scope.scope.attributes}
     more = {
         "otel.scope.name": scope.scope.name,
@@ -227,7 +227,7 @@ def _log_rows(resource: Any) -> Any:
     levels = (6, 6, 6, 6, 5, 5, 5, 5, 4, 4, 4, 4, 3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1)
     for scope in resource.scope_logs:
         for record in scope.log_records:
-            properties = _in_scope(scope, record.attributes)
+            properties = in_scope(scope, record.attributes)
             if len(record.trace_id) == 16:
                 properties["otel.trace_id"] = record.trace_id.hex()
             if len(record.span_id) == 8:
@@ -277,16 +277,16 @@ def _span_rows(resource: Any) -> Any:
                 "kind": kinds[span.kind] if 0 <= span.kind < 6 else "UNSPECIFIED",
                 "status": ("UNSET", "OK", "ERROR", "UNSET")[span.status.code],
                 "status_message": span.status.message or None,
-                "properties": _in_scope(scope, span.attributes),
+                "properties": in_scope(scope, span.attributes),
                 "events": [
-                    {"time": event.time_unix_nano, "name": event.name, "attributes": _mapping(event.attributes)}
+                    {"time": event.time_unix_nano, "name": event.name, "attributes": mapping(event.attributes)}
                     for event in span.events
                 ],
                 "links": [
                     {
                         "trace_id": link.trace_id.hex(),
                         "span_id": link.span_id.hex(),
-                        "attributes": _mapping(link.attributes),
+                        "attributes": mapping(link.attributes),
                     }
                     for link in span.links
                 ],
@@ -303,7 +303,7 @@ def _metric_rows(resource: Any) -> Any:
             for point in data.data_points:
                 if not _time(point.time_unix_nano) or point.flags & 1:
                     continue
-                properties = _mapping(point.attributes) | {"otel.metric.kind": kind}
+                properties = mapping(point.attributes) | {"otel.metric.kind": kind}
                 if kind == "sum":
                     properties["otel.metric.aggregation_temporality"] = data.aggregation_temporality
                     properties["otel.metric.is_monotonic"] = data.is_monotonic

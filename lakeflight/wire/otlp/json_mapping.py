@@ -18,7 +18,7 @@ from lakeflight.wire.errors import MalformedRequestError
 DEPTH_MAX: Final = 100  # of messages in messages, as protobuf's own parser has it
 JSON_ARRAYS_MAX: Final = 131_072  # in one body: a message has them for records and attributes, and never in each other
 
-_HEXADECIMAL: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
+HEXADECIMAL: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _STRING_OR_ARRAY: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\[', re.DOTALL)
 _EMPTY: Final[dict[str, Any]] = {}  # nobody writes to it
@@ -107,7 +107,7 @@ def _fields_of(descriptor: Any) -> dict[str, _Field]:
     if known is None:
         known = {}
         for declared in descriptor.fields:
-            convert = _hexadecimal if declared.name in _HEXADECIMAL else _CONVERT[declared.type]
+            convert = _hexadecimal if declared.name in HEXADECIMAL else _CONVERT[declared.type]
             field = _Field(declared.name, declared.is_repeated, declared.message_type, convert)
             known[declared.name] = known[declared.json_name] = field
         _known[descriptor.full_name] = known

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -105,20 +105,24 @@ class Entries:
         rows = np.flatnonzero(entries[:, kernels.ENTRY_KIND] == kernels.ENTRY_DOUBLE)
         alone = pa.array(entries[rows, kernels.ENTRY_VALUE]).dictionary_encode()
         entries[rows, kernels.ENTRY_VALUE] = alone.indices.to_numpy() + known.size
-        texts = _texts_of(np.concatenate((known, alone.dictionary.to_numpy())))
+        texts = texts_of(np.concatenate((known, alone.dictionary.to_numpy())))
         return JsonText(self.scan, entries, starts_of(bounds), (known, *texts), members_max=int(counts[1]))
 
 
-def _texts_of(bits: Int64s) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-    """JSON of doubles: the shortest text that is the number."""
+def texts_of(
+    bits: Int64s, special: tuple[str, str, str] = ('"NaN"', '"Infinity"', '"-Infinity"')
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """JSON of doubles: the shortest text that is the number, one behind the other, and where each begins.
+
+    Args:
+        special: For what JSON has no number for: NaN, and the two infinities.
+    """
     numbers = pa.array(bits.view(np.float64), from_pandas=False)
-    special = pc.case_when(
-        pc.make_struct(pc.is_nan(numbers), pc.greater(numbers, 0)), '"NaN"', '"Infinity"', '"-Infinity"'
-    )
+    named = pc.case_when(pc.make_struct(pc.is_nan(numbers), pc.greater(numbers, 0)), *special)
     plain = pc.cast(numbers, pa.string())
     whole = pc.match_substring_regex(plain, "^-?[0-9]+$")  # a double stays one for whoever reads the JSON
     plain = pc.if_else(whole, pc.binary_join_element_wise(plain, ".0", ""), plain)
-    texts = pc.if_else(pc.is_finite(numbers), plain, special)
+    texts = pc.if_else(pc.is_finite(numbers), plain, named)
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
     _, offsets, data = texts.buffers()
@@ -173,7 +177,7 @@ class Objects:
 
     def write(self, first: int, last: int) -> pa.Array:
         """The texts of some rows."""
-        out, offsets = _room(self.sizes[first:last])
+        out, offsets = room_for(self.sizes[first:last])
         json = self.json
         kernels.write_objects(
             json.scan.buffer, json.entries, self.ranges, first, last, json.doubles,
@@ -194,7 +198,7 @@ class Arrays:
     longest: int
 
     def write(self, first: int, last: int) -> pa.Array:
-        out, offsets = _room(self.sizes[first:last])
+        out, offsets = room_for(self.sizes[first:last])
         json = self.json
         kernels.write_arrays(
             json.scan.buffer, json.entries, self.ranges, self.elements, self.firsts, first, last, json.doubles,
@@ -212,7 +216,7 @@ class Values:
     sizes: Int64s
 
     def write(self, first: int, last: int) -> pa.Array:
-        out, offsets = _room(self.sizes[first:last])
+        out, offsets = room_for(self.sizes[first:last])
         json = self.json
         kernels.write_values(
             json.scan.buffer, json.entries, self.base + first, self.base + last, json.doubles,
@@ -221,11 +225,18 @@ class Values:
         return strings_of(offsets, out[: offsets[-1]])
 
 
-def _room(sizes: Int64s) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+class Bounded(Protocol):
+    """A column whose texts are made later."""
+
+    sizes: Int64s
+    """The bytes of each, at most."""
+
+
+def room_for(sizes: Int64s) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     return np.empty(int(sizes.sum()), np.uint8), np.empty(sizes.size + 1, np.int32)
 
 
-def chunks(scan: Scan, blocks: Int64s, columns: Sequence[Objects | Arrays | Values]) -> Iterator[tuple[int, int]]:
+def chunks(scan: Scan, blocks: Int64s, columns: Sequence[Bounded]) -> Iterator[tuple[int, int]]:
     """Runs of rows that are to be written together; ``blocks`` has the block of each row.
 
     Raises:
@@ -237,9 +248,14 @@ def chunks(scan: Scan, blocks: Int64s, columns: Sequence[Objects | Arrays | Valu
     if too_long.size:
         scan.refuse(too_long, Fault.TOO_LONG)
         scan.check()
+    yield from runs(sizes)
+
+
+def runs(sizes: Int64s) -> Iterator[tuple[int, int]]:
+    """Runs of rows whose texts are made at once; ``sizes`` bounds the bytes of each row."""
     before = starts_of(sizes)
     first = 0
-    while first < blocks.size:
+    while first < sizes.size:
         last = int(np.searchsorted(before, before[first] + CHUNK_BYTES, side="right")) - 1
         last = max(last, first + 1)
         yield first, last

@@ -16,8 +16,18 @@ import numpy as np
 from numba import njit, types
 
 from lakeflight.wire.compiled import HELPER, INLINED, KERNEL
-from lakeflight.wire.transit.text_kernels import utf8_part
-from lakeflight.wire.words import WORD_BYTES, compare_bytes, copy_bytes, is_plain, load_word, store_word
+from lakeflight.wire.otlp.primitives import (
+    NUMBER_TEXT_BYTES_MAX,
+    find_double,
+    next_field,
+    put_base64,
+    put_bool,
+    put_double,
+    put_hex,
+    put_number,
+    put_text,
+)
+from lakeflight.wire.words import compare_bytes, copy_bytes
 
 
 class Fault(IntEnum):
@@ -61,12 +71,8 @@ ENTRY_KIND: Final = 4
 ENTRY_BLOCK: Final = 5  # the ordinal of the block that it is in
 ENTRY_COLUMNS: Final = 6
 
-NUMBER_TEXT_BYTES_MAX: Final = 32
 _FEW: Final = 12  # entries
 _NULL: Final = np.frombuffer(b"null", np.uint8)
-_TRUE: Final = np.frombuffer(b"true", np.uint8)
-_FALSE: Final = np.frombuffer(b"false", np.uint8)
-_BASE64: Final = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8)
 
 _bytes = types.Array(types.uint8, 1, "C", readonly=True)
 _u8 = types.uint8[::1]
@@ -81,52 +87,6 @@ _room = _tuple((_table, _table, _table, _table))  # see room
 
 
 # --- fields -----------------------------------------------------------------------------------------------------------
-
-
-@njit(**INLINED)
-def _varint(buffer: Any, at: Any, end: Any) -> Any:
-    """A number and where it ends; -1: it does not."""
-    value = np.int64(0)
-    shift = np.int64(0)
-    if at < end and buffer[np.uint64(at)] < 0x80:  # most are short
-        return np.int64(buffer[np.uint64(at)]), at + 1
-    while at < end and shift < 70:
-        byte = np.int64(buffer[np.uint64(at)])
-        at += 1
-        if shift < 64:
-            value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    return value, np.int64(-1)
-
-
-@njit(**INLINED)
-def _field(buffer: Any, at: Any, end: Any) -> Any:
-    """The field at ``at``: number, wire type, value or where it starts, length, where it ends (-1: damaged)."""
-    tag, at = _varint(buffer, at, end)
-    number = tag >> 3
-    wire = tag & 7
-    bad = np.int64(-1)
-    if at < 0 or number <= 0 or number > 0x1FFFFFFF:
-        return number, wire, bad, bad, bad
-    if wire == 0:
-        value, at = _varint(buffer, at, end)
-        return number, wire, value, np.int64(0), at
-    if wire == 2:
-        length, at = _varint(buffer, at, end)
-        if at < 0 or length < 0 or length > end - at:
-            return number, wire, bad, bad, bad
-        return number, wire, at, length, at + length
-    size = np.int64(8) if wire == 1 else np.int64(4)
-    if (wire != 1 and wire != 5) or size > end - at:
-        return number, wire, bad, bad, bad
-    if wire == 1:
-        return number, wire, np.int64(load_word(buffer, at)), size, at + size
-    value = np.int64(0)
-    for step in range(size):
-        value |= np.int64(buffer[np.uint64(at + step)]) << (8 * step)
-    return number, wire, value, size, at + size
 
 
 @njit(types.void(_bytes, _i64, _i64, _i64, _i64, _i64, _table, _table, _i64), **KERNEL)
@@ -152,7 +112,7 @@ def read_fields(
         at = starts[row]
         end = ends[row]
         while at < end:
-            number, wire, value, length, at = _field(buffer, at, end)
+            number, wire, value, length, at = next_field(buffer, at, end)
             if at < 0:
                 faults[blocks[row]] = _DAMAGED
                 break
@@ -175,7 +135,7 @@ def list_children(
         end = ends[row]
         to = firsts[row]
         while at < end and to < firsts[row + 1]:
-            number, wire, value, length, at = _field(buffer, at, end)
+            number, wire, value, length, at = next_field(buffer, at, end)
             if at < 0:
                 break
             if number == wanted and wire == 2:
@@ -192,7 +152,7 @@ def _pair(buffer: Any, at: Any, end: Any) -> Any:
     value = np.int64(0)
     value_length = np.int64(0)
     while at < end:
-        number, wire, found, found_length, at = _field(buffer, at, end)
+        number, wire, found, found_length, at = next_field(buffer, at, end)
         if at < 0:
             return key, key_length, value, value_length, False
         if wire == 2 and number == 1:
@@ -212,7 +172,7 @@ def list_pairs(
         end = ends[row]
         to = firsts[row]
         while at < end and to < firsts[row + 1]:
-            number, wire, value, length, at = _field(buffer, at, end)
+            number, wire, value, length, at = next_field(buffer, at, end)
             if at < 0:
                 break
             if number == wanted and wire == 2:
@@ -287,157 +247,6 @@ def _sort_by_key(buffer: Any, entries: Any, order: Any, begin: Any, end: Any) ->
         width *= 2
 
 
-@njit(types.int64(_bytes, _int, _int, _u8, _int, types.boolean), **KERNEL)
-def _text(buffer: Any, at: Any, length: Any, out: Any, to: Any, quoted: Any) -> Any:
-    """UTF-8, with U+FFFD for what is none; ``quoted``: as a JSON string. Returns where it ends."""
-    end = at + length
-    if quoted:
-        out[to] = 0x22
-        to += 1
-    while at < end:
-        while at + WORD_BYTES <= end:  # what most text is made of
-            word = load_word(buffer, at)
-            if not is_plain(word):
-                break
-            store_word(out, to, word)
-            at += WORD_BYTES
-            to += WORD_BYTES
-        if at == end:
-            break
-        byte = np.int64(buffer[np.uint64(at)])
-        if byte < 0x80 and byte >= 0x20 and byte != 0x22 and byte != 0x5C:
-            out[np.uint64(to)] = byte
-            at += 1
-            to += 1
-            continue
-        if byte >= 0x80:
-            part = utf8_part(buffer, at, end)
-            if part > 0:
-                to = copy_bytes(buffer, at, part, out, to)
-                at += part
-            else:
-                at -= part
-                out[to] = 0xEF
-                out[to + 1] = 0xBF
-                out[to + 2] = 0xBD
-                to += 3
-            continue
-        at += 1
-        if not quoted:
-            out[to] = byte
-            to += 1
-            continue
-        letter = byte
-        if byte == 0x08:
-            letter = np.int64(0x62)
-        elif byte == 0x09:
-            letter = np.int64(0x74)
-        elif byte == 0x0A:
-            letter = np.int64(0x6E)
-        elif byte == 0x0C:
-            letter = np.int64(0x66)
-        elif byte == 0x0D:
-            letter = np.int64(0x72)
-        out[to] = 0x5C
-        if letter < 0x20:
-            out[to + 1] = 0x75
-            out[to + 2] = 0x30
-            out[to + 3] = 0x30
-            out[to + 4] = 0x30 + (byte >> 4)
-            letter = (0x30 if (byte & 0xF) < 10 else 0x57) + (byte & 0xF)
-            to += 4
-        out[to + 1] = letter
-        to += 2
-    if quoted:
-        out[to] = 0x22
-        to += 1
-    return to
-
-
-@njit(**HELPER)
-def _number(value: Any, out: Any, to: Any) -> Any:
-    if value < 0:
-        out[to] = 0x2D
-        to += 1
-    digits = np.int64(1)
-    rest = value // 10 if value >= 0 else -(value // 10 + (1 if value % 10 else 0))
-    probe = rest
-    while probe > 0:
-        probe //= 10
-        digits += 1
-    last = value % 10 if value >= 0 else (10 - value % 10) % 10
-    out[to + digits - 1] = 0x30 + last
-    for step in range(digits - 1):
-        out[to + digits - 2 - step] = 0x30 + rest % 10
-        rest //= 10
-    return to + digits
-
-
-@njit(**HELPER)
-def _hex(buffer: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
-    out[to] = 0x22
-    to += 1
-    for step in range(length):
-        byte = np.int64(buffer[at + step])
-        for half in (byte >> 4, byte & 0xF):
-            out[to] = (0x30 if half < 10 else 0x57) + half
-            to += 1
-    out[to] = 0x22
-    return to + 1
-
-
-@njit(**HELPER)
-def _base64(buffer: Any, at: Any, length: Any, out: Any, to: Any) -> Any:
-    end = at + length
-    while at < end:
-        left = end - at
-        group = np.int64(buffer[at]) << 16
-        if left > 1:
-            group |= np.int64(buffer[at + 1]) << 8
-        if left > 2:
-            group |= np.int64(buffer[at + 2])
-        out[to] = _BASE64[group >> 18 & 63]
-        out[to + 1] = _BASE64[group >> 12 & 63]
-        out[to + 2] = _BASE64[group >> 6 & 63] if left > 1 else 0x3D
-        out[to + 3] = _BASE64[group & 63] if left > 2 else 0x3D
-        to += 4
-        at += 3
-    return to
-
-
-@njit(**HELPER)
-def _find(bits: Any, known: Any) -> Any:
-    """Where a double is among all that there are, in order."""
-    low = np.int64(0)
-    high = np.int64(len(known))
-    while low < high:
-        middle = (low + high) // 2
-        if known[middle] < bits:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@njit(types.int64(_int, _u8, _i32, _u8, _int, types.boolean), **KERNEL)
-def _double(number: Any, texts: Any, text_offsets: Any, out: Any, to: Any, quoted: Any) -> Any:
-    """The text of a double. As text of its own it loses ``.0``."""
-    at = np.int64(text_offsets[number])
-    length = np.int64(text_offsets[number + 1]) - at
-    if not quoted:
-        if texts[at] == 0x22:
-            at += 1
-            length -= 2
-        elif length > 2 and texts[at + length - 2] == 0x2E and texts[at + length - 1] == 0x30:
-            length -= 2
-    return copy_bytes(texts, at, length, out, to)
-
-
-@njit(**HELPER)
-def _bool(value: Any, out: Any, to: Any) -> Any:
-    return copy_bytes(_TRUE, 0, 4, out, to) if value else copy_bytes(_FALSE, 0, 5, out, to)
-
-
 # Values in values are walked with a stack of frames: compiled code that calls itself cannot be kept in numba's cache.
 # columns of a frame
 _KIND: Final = 0  # 5 array, 6 map
@@ -468,7 +277,7 @@ def _alternative(buffer: Any, at: Any, end: Any) -> Any:
     value = np.int64(0)
     length = np.int64(0)
     while at < end:
-        number, wire, found, found_length, at = _field(buffer, at, end)
+        number, wire, found, found_length, at = next_field(buffer, at, end)
         if at < 0:
             return np.int64(-1), value, length
         if number == 2 or number == 3:
@@ -521,7 +330,7 @@ def _bound_any(buffer: Any, at: Any, end: Any, doubles: Any, counts: Any, frames
             if frames[frame, _AT] >= end_of_frame:
                 depth -= 1
                 continue
-            number, wire, found, found_length, after = _field(buffer, frames[frame, _AT], end_of_frame)
+            number, wire, found, found_length, after = next_field(buffer, frames[frame, _AT], end_of_frame)
             if after < 0:
                 return np.int64(-_DAMAGED)
             frames[frame, _AT] = after
@@ -547,7 +356,7 @@ def _load_members(buffer: Any, at: Any, end: Any, members: Any, order: Any, top:
     """Put the pairs of a map behind those that are there, in the order of their keys. Returns where they end."""
     base = top
     while at < end:
-        number, wire, found, found_length, at = _field(buffer, at, end)
+        number, wire, found, found_length, at = next_field(buffer, at, end)
         if number != 1 or wire != 2:
             continue
         key, key_length, value, value_length, _ = _pair(buffer, found, found + found_length)
@@ -584,18 +393,18 @@ def _any(
         kind, value, length = _alternative(buffer, at, end)
         as_json = quoted or depth > 0
         if kind == 1:
-            to = _text(buffer, value, length, out, to, as_json)
+            to = put_text(buffer, value, length, out, to, as_json)
         elif kind == 2:
-            to = _bool(value, out, to)
+            to = put_bool(value, out, to)
         elif kind == 3:
-            to = _number(value, out, to)
+            to = put_number(value, out, to)
         elif kind == 4:
-            to = _double(_find(value, known), texts, text_offsets, out, to, as_json)
+            to = put_double(find_double(value, known), texts, text_offsets, out, to, as_json)
         elif kind == 7:
             if as_json:
                 out[to] = 0x22
                 to += 1
-            to = _base64(buffer, value, length, out, to)
+            to = put_base64(buffer, value, length, out, to)
             if as_json:
                 out[to] = 0x22
                 to += 1
@@ -634,7 +443,7 @@ def _any(
                     if frames[frame, _COUNT] > 0:
                         out[to] = 0x2C
                         to += 1
-                    to = _text(buffer, members[member, ENTRY_KEY], members[member, ENTRY_KEY_LENGTH], out, to, True)
+                    to = put_text(buffer, members[member, ENTRY_KEY], members[member, ENTRY_KEY_LENGTH], out, to, True)
                     out[to] = 0x3A
                     to += 1
                 else:
@@ -642,7 +451,9 @@ def _any(
                     to += 1
             else:
                 while frames[frame, _AT] < frames[frame, _END] and not is_found:
-                    number, wire, found, found_length, after = _field(buffer, frames[frame, _AT], frames[frame, _END])
+                    number, wire, found, found_length, after = next_field(
+                        buffer, frames[frame, _AT], frames[frame, _END]
+                    )
                     frames[frame, _AT] = after
                     if number == 1 and wire == 2:
                         at = found
@@ -724,22 +535,22 @@ def _entry(
     to: Any,
 ) -> Any:
     """The key and the value of an entry; of an object, the caller writes the rest."""
-    to = _text(buffer, entries[row, ENTRY_KEY], entries[row, ENTRY_KEY_LENGTH], out, to, True)
+    to = put_text(buffer, entries[row, ENTRY_KEY], entries[row, ENTRY_KEY_LENGTH], out, to, True)
     out[to] = 0x3A
     to += 1
     kind = entries[row, ENTRY_KIND]
     at = entries[row, ENTRY_VALUE]
     length = entries[row, ENTRY_LENGTH]
     if kind == ENTRY_TEXT:
-        return _text(buffer, at, length, out, to, True)
+        return put_text(buffer, at, length, out, to, True)
     if kind == ENTRY_HEX:
-        return _hex(buffer, at, length, out, to)
+        return put_hex(buffer, at, length, out, to)
     if kind == ENTRY_NUMBER:
-        return _number(at, out, to)
+        return put_number(at, out, to)
     if kind == ENTRY_DOUBLE:
-        return _double(at, doubles[1], doubles[2], out, to, True)
+        return put_double(at, doubles[1], doubles[2], out, to, True)
     if kind == ENTRY_BOOL:
-        return _bool(at, out, to)
+        return put_bool(at, out, to)
     if kind == ENTRY_LITERAL:
         return copy_bytes(buffer, at, length, out, to)
     if kind == ENTRY_ANY:
@@ -867,13 +678,13 @@ def write_values(
         at = entries[row, ENTRY_VALUE]
         length = entries[row, ENTRY_LENGTH]
         if kind == ENTRY_TEXT:
-            to = _text(buffer, at, length, out, to, False)
+            to = put_text(buffer, at, length, out, to, False)
         elif kind == ENTRY_NUMBER:
-            to = _number(at, out, to)
+            to = put_number(at, out, to)
         elif kind == ENTRY_DOUBLE:
-            to = _double(at, doubles[1], doubles[2], out, to, False)
+            to = put_double(at, doubles[1], doubles[2], out, to, False)
         elif kind == ENTRY_BOOL:
-            to = _bool(at, out, to)
+            to = put_bool(at, out, to)
         else:
             to = _any(buffer, at, at + length, doubles, room, out, to, False)
         out_offsets[row - first + 1] = to

@@ -6,7 +6,7 @@ nanoseconds cannot hold is none. What is left out for it is counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -27,37 +27,10 @@ from lakeflight.wire.otlp.scan import (
     Messages,
     Scan,
 )
+from lakeflight.wire.otlp.scopes import AT, LITERALS, Scopes, literal, option, ranges_of
 
 TRACE_ID_BYTES: Final = 16
 SPAN_ID_BYTES: Final = 8
-
-SCOPE_ATTRIBUTE_PREFIX: Final = "otel.scope.attr."
-_KEYS: Final = (
-    "otel.scope.name",
-    "otel.scope.version",
-    "otel.scope.schema_url",
-    "otel.trace_id",
-    "otel.span_id",
-    "otel.severity_text",
-    "otel.event_name",
-    "otel.metric.kind",
-    "otel.metric.aggregation_temporality",
-    "otel.metric.is_monotonic",
-    "attributes",
-    "name",
-    "time",
-    "trace_id",
-    "span_id",
-    "true",
-    "false",
-    '"sum"',
-    '"gauge"',
-    '"summary"',
-)
-_LITERALS: Final = "".join(_KEYS).encode()
-_AT: Final[Mapping[str, tuple[int, int]]] = {
-    key: (len("".join(_KEYS[:number])), len(key)) for number, key in enumerate(_KEYS)
-}
 
 SPAN_KINDS: Final = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 SPAN_STATUSES: Final = ("UNSET", "OK", "ERROR")
@@ -93,8 +66,8 @@ def read_logs(payloads: Sequence[bytes]) -> Records:
     Raises:
         DamagedBlocksError: Some of the blocks cannot be decoded.
     """
-    scan = Scan(payloads, _LITERALS)
-    scopes = _Scopes.read(scan)
+    scan = Scan(payloads, LITERALS)
+    scopes = Scopes.read(scan)
     records, scope_of = scopes.records
     time, observed, severity, severity_text, body, trace_id, span_id, event_name, pairs = scan.fields(
         records,
@@ -117,17 +90,17 @@ def read_logs(payloads: Sequence[bytes]) -> Records:
     attributes = entries.add_pairs(records, 6, pairs)
     own = entries.add_options(
         (
-            _option("otel.trace_id", kernels.ENTRY_HEX, trace_id, trace_id.lengths == TRACE_ID_BYTES),
-            _option("otel.span_id", kernels.ENTRY_HEX, span_id, span_id.lengths == SPAN_ID_BYTES),
-            _option("otel.severity_text", kernels.ENTRY_TEXT, severity_text),
-            _option("otel.event_name", kernels.ENTRY_TEXT, event_name),
+            option("otel.trace_id", kernels.ENTRY_HEX, trace_id, trace_id.lengths == TRACE_ID_BYTES),
+            option("otel.span_id", kernels.ENTRY_HEX, span_id, span_id.lengths == SPAN_ID_BYTES),
+            option("otel.severity_text", kernels.ENTRY_TEXT, severity_text),
+            option("otel.event_name", kernels.ENTRY_TEXT, event_name),
         ),
         records.blocks,
     )
     bodies = entries.add(0, 0, kernels.ENTRY_ANY, body.values, body.sizes, records.blocks)
     json = entries.seal()
 
-    properties = json.objects(_ranges(attributes, of_scopes[scope_of], own))
+    properties = json.objects(ranges_of(attributes, of_scopes[scope_of], own))
     messages = json.values(bodies, len(records))
     known = np.where(time.values > 0, time.values, np.maximum(observed.values, 0))
     in_range = (severity.values >= 0) & (severity.values < _LEVELS.size)
@@ -156,8 +129,8 @@ def read_spans(payloads: Sequence[bytes]) -> Records:
     Raises:
         DamagedBlocksError: Some of the blocks cannot be decoded.
     """
-    scan = Scan(payloads, _LITERALS)
-    scopes = _Scopes.read(scan)
+    scan = Scan(payloads, LITERALS)
+    scopes = Scopes.read(scan)
     spans, scope_of = scopes.records
     trace_id, span_id, parent, name, kind, start, end, status, pairs, with_events, with_links = scan.fields(
         spans,
@@ -212,9 +185,9 @@ def read_spans(payloads: Sequence[bytes]) -> Records:
     has_ids = (trace_id.lengths == TRACE_ID_BYTES) & (span_id.lengths == SPAN_ID_BYTES)
     has_times = (start.values > 0) & (end.values > 0)
     kept = np.flatnonzero(has_ids & has_times)
-    properties = json.objects(_ranges(attributes, of_scopes[scope_of]))
-    event_texts = json.arrays(_ranges(event_attributes), event_elements, event_firsts)
-    link_texts = json.arrays(_ranges(link_attributes), link_elements, link_firsts)
+    properties = json.objects(ranges_of(attributes, of_scopes[scope_of]))
+    event_texts = json.arrays(ranges_of(event_attributes), event_elements, event_firsts)
+    link_texts = json.arrays(ranges_of(link_attributes), link_elements, link_firsts)
 
     def rows() -> Iterator[Rows]:
         for begin, stop in chunks(scan, spans.blocks, (properties, event_texts, link_texts)):
@@ -249,8 +222,8 @@ def read_points(payloads: Sequence[bytes]) -> Records:
     Raises:
         DamagedBlocksError: Some of the blocks cannot be decoded.
     """
-    scan = Scan(payloads, _LITERALS)
-    scopes = _Scopes.read(scan)
+    scan = Scan(payloads, LITERALS)
+    scopes = Scopes.read(scan)
     metrics, scope_of = scopes.records
     name, unit, gauge, total, summary = scan.fields(
         metrics,
@@ -313,72 +286,6 @@ def read_points(payloads: Sequence[bytes]) -> Records:
     return Records(made(), sum(points.left_out for points in parts))
 
 
-# --- scopes -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Scopes:
-    """``ScopeLogs``, ``ScopeMetrics`` or ``ScopeSpans``: what is said of the scope, and the messages in it."""
-
-    scan: Scan
-    messages: Messages
-    name: Field
-    version: Field
-    schema_url: Field
-    attributes: Messages
-    attribute_firsts: Int64s
-    inside: Messages
-    inside_firsts: Int64s
-
-    @classmethod
-    def read(cls, scan: Scan) -> _Scopes:
-        (counts,) = scan.fields(scan.roots, ((2, REPEATED),))
-        messages, _ = scan.children(scan.roots, 2, counts)
-        scope, schema_url, inside_counts = scan.fields(
-            messages, ((1, LENGTH_DELIMITED), (3, LENGTH_DELIMITED), (2, REPEATED))
-        )
-        described = scan.submessages(messages, scope)
-        name, version, pairs = scan.fields(described, ((1, LENGTH_DELIMITED), (2, LENGTH_DELIMITED), (3, REPEATED)))
-        attributes, attribute_firsts = scan.children(described, 3, pairs)
-        inside, inside_firsts = scan.children(messages, 2, inside_counts)
-        return cls(scan, messages, name, version, schema_url, attributes, attribute_firsts, inside, inside_firsts)
-
-    @property
-    def records(self) -> tuple[Messages, Int64s]:
-        """What is inside, and the ordinal of the scope that each is in."""
-        return self.inside, np.repeat(np.arange(len(self.messages)), np.diff(self.inside_firsts))
-
-    def names(self) -> pa.Array:
-        return self.scan.texts(self.name).dictionary_encode()
-
-    def ranges(self, entries: Entries) -> Any:
-        """The two ranges of entries that every record of a scope has."""
-        scan = self.scan
-        key, value = scan.fields(self.attributes, ((1, LENGTH_DELIMITED), (2, LENGTH_DELIMITED)))
-        # a key that is to be compared and written has to lie somewhere in one piece
-        keys = pc.binary_join_element_wise(SCOPE_ATTRIBUTE_PREFIX, scan.texts(key), "")
-        _, offsets, text = keys.buffers()
-        starts = np.frombuffer(offsets, np.int32, len(keys) + 1).astype(np.int64)
-        base = scan.extend(b"" if text is None else text.to_pybytes()) if len(keys) else 0
-        first = entries.add(
-            starts[:-1] + base,
-            np.diff(starts),
-            kernels.ENTRY_ANY,
-            value.values,
-            value.sizes,
-            self.attributes.blocks,
-        )
-        own = entries.add_options(
-            (
-                _option("otel.scope.name", kernels.ENTRY_TEXT, self.name),
-                _option("otel.scope.version", kernels.ENTRY_TEXT, self.version),
-                _option("otel.scope.schema_url", kernels.ENTRY_TEXT, self.schema_url),
-            ),
-            self.messages.blocks,
-        )
-        return _ranges(self.attribute_firsts + first, own)
-
-
 # --- points of metrics ------------------------------------------------------------------------------------------------
 
 _PLAIN: Final = 0
@@ -426,15 +333,15 @@ class _Points:
         monotonic = is_monotonic.values[metric_of] != 0
         every = np.ones(len(points), np.bool_)
         options = (
-            _literal("otel.metric.kind", np.where(of_sum[:, None], _AT['"sum"'], _AT['"gauge"']), every),
+            literal("otel.metric.kind", np.where(of_sum[:, None], AT['"sum"'], AT['"gauge"']), every),
             Option(
-                _AT["otel.metric.aggregation_temporality"],
+                AT["otel.metric.aggregation_temporality"],
                 kernels.ENTRY_NUMBER,
                 temporality.values[metric_of],
                 np.zeros(len(points), np.int64),
                 of_sum,
             ),
-            _literal("otel.metric.is_monotonic", np.where(monotonic[:, None], _AT["true"], _AT["false"]), of_sum),
+            literal("otel.metric.is_monotonic", np.where(monotonic[:, None], AT["true"], AT["false"]), of_sum),
         )
         value = np.where(as_double.present, as_double.values.view(np.float64), as_int.values.astype(np.float64))
         parts = (_Value(_PLAIN, value, as_double.present | as_int.present),)
@@ -460,8 +367,8 @@ class _Points:
             _Value(_LEAST, *_first_of(len(points), point_of[at == 0.0], values[at == 0.0])),
             _Value(_GREATEST, *_first_of(len(points), point_of[at == 1.0], values[at == 1.0])),
         )
-        kind = np.broadcast_to(np.array(_AT['"summary"'], np.int64), (len(points), 2))
-        options = (_literal("otel.metric.kind", kind, every),)
+        kind = np.broadcast_to(np.array(AT['"summary"'], np.int64), (len(points), 2))
+        options = (literal("otel.metric.kind", kind, every),)
         return cls(points, metric_of, time.values, flags.values, pairs, options, parts)
 
     @property
@@ -476,7 +383,7 @@ class _Points:
     def add_to(self, entries: Entries) -> Any:
         """The ranges of entries of each point."""
         attributes = entries.add_pairs(self.messages, 7, self.pairs)
-        return _ranges(attributes, entries.add_options(self.options, self.messages.blocks))
+        return ranges_of(attributes, entries.add_options(self.options, self.messages.blocks))
 
     def rows(self) -> Int64s:
         """The point of each row, in the order of the values."""
@@ -505,28 +412,12 @@ def _before(parts: Sequence[_Points]) -> list[int]:
 # --- entries and columns ----------------------------------------------------------------------------------------------
 
 
-def _option(key: str, kind: int, value: Field, present: Bools | None = None) -> Option:
-    """By default what is not empty is there."""
-    return Option(_AT[key], kind, value.values, value.sizes, value.lengths > 0 if present is None else present)
-
-
-def _literal(key: str, at: Any, present: Bools) -> Option:
-    return Option(_AT[key], kernels.ENTRY_LITERAL, at[:, 0], at[:, 1], present)
-
-
-def _ranges(*runs: Any) -> Any:
-    """Ranges of entries for each row: of where those of the rows begin, or of ranges that rows have already."""
-    return np.concatenate(
-        [np.stack((run[:-1], run[1:]), axis=1)[:, None, :] if run.ndim == 1 else run for run in runs], axis=1
-    )
-
-
 def _elements(entries: Entries, messages: Messages, members: Sequence[tuple[str, int, Field | None]]) -> Int64s:
     """Entries of messages that all have the same ones. Returns where those of each begin."""
     rows = len(messages)
     itself = Field(np.arange(rows), np.zeros(rows, np.int64))
     every = np.ones(rows, np.bool_)
-    options = [_option(key, kind, itself if value is None else value, every) for key, kind, value in members]
+    options = [option(key, kind, itself if value is None else value, every) for key, kind, value in members]
     return entries.add_options(options, messages.blocks)
 
 

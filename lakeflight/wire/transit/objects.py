@@ -80,7 +80,7 @@ def read_objects(layout: StreamLayout, dependencies: bytes, objects: bytes) -> B
     known = read_dependencies(layout.dependencies.derived(_dependency_plan), dependencies)
     found = scan_records(layout.objects.derived(_plan), objects, "object")
     known.check_other_references(found)
-    _check_bytes(len(found) * _OBJECT_BYTES_MIN)
+    check_text_bytes(len(found) * _OBJECT_BYTES_MIN)
     referred = _Referred(known, np.frombuffer(dependencies, np.uint8))
     reader = _Reader(found.buffer, layout.objects, referred, "object")
     values = _Scattered(len(found))
@@ -103,7 +103,7 @@ class _Scattered:
     def put(self, rows: Int64Array, texts: Any) -> None:
         lengths = pc.binary_length(texts).to_numpy().astype(np.int64)
         self._bytes += int(lengths.sum())
-        _check_bytes(self._bytes)
+        check_text_bytes(self._bytes)
         self.lengths[rows] = lengths
         self._places[rows] = self._made + np.arange(len(rows))
         self._parts.append(texts)
@@ -112,7 +112,7 @@ class _Scattered:
     def take(self, rows: Int64Array | None = None) -> Any:
         """The texts of these rows, or of all."""
         if rows is not None:
-            _check_bytes(int(self.lengths[rows].sum()))
+            check_text_bytes(int(self.lengths[rows].sum()))
         if len(self._parts) > 1:
             self._parts = [pa.concat_arrays(self._parts)]
         return self._parts[0].take(pa.array(self._places if rows is None else self._places[rows]))
@@ -204,7 +204,7 @@ class _Reader:
             literal = ""
         if not pieces:
             return pa.array([literal + "}"], pa.string()).take(pa.array(np.zeros(rows, np.int64)))
-        _check_bytes(sum(_bytes_of(piece, rows) for piece in pieces) + rows)
+        check_text_bytes(sum(_bytes_of(piece, rows) for piece in pieces) + rows)
         return pc.binary_join_element_wise(*pieces, pa.scalar("}"), "")
 
     def _fields(self, fields: Sequence[Field], starts: Int64Array, records: Int64Array) -> Iterable[tuple[str, Any]]:
@@ -317,7 +317,7 @@ def _bytes_of(piece: Any, rows: int) -> int:
     return int(lengths.as_py()) * rows if isinstance(piece, pa.Scalar) else int(pc.sum(lengths).as_py() or 0)
 
 
-def _check_bytes(size: int) -> None:
+def check_text_bytes(size: int) -> None:
     if size > OBJECTS_TEXT_BYTES_MAX:
         raise CorruptPayloadError(
             f"the objects of the block have {size} bytes as JSON or more, the limit is {OBJECTS_TEXT_BYTES_MAX}"
