@@ -22,7 +22,7 @@ class PostgresLake(Lake):
     def __init__(self, pool: Any, url: str, folder: Path) -> None:
         store = LocalStore(folder / "store")
         super().__init__(PartitionCatalog(pool, store.name), store, folder)
-        self.pool, self.rows = pool, BlockRows(url)
+        self.pool, self.url, self.rows = pool, url, BlockRows(url)
 
     async def insert_process(self, process: ProcessRequest) -> None:
         await insert_process(self.pool, process)
