@@ -302,42 +302,57 @@ WHERE b.missing_blocks > 0
     AND (u.end_ns IS NULL OR b.min_claimed <= to_timestamp(least(greatest(u.end_ns / 1e9 + $7, -2e11), 9e12)));
 
 -- name: fetch_buckets
--- Buckets that a reader of [$6, $7] (nanoseconds, null is open) may need, with their partitions. A dirty bucket is
--- judged by what its blocks claim, with a margin ($8, seconds); a partition by the rows that are in it. One row of nulls:
--- there are none. No row: what was looked at is gone.
-WITH seen AS ({seen})
-SELECT
-    b.bucket_begin,
-    b.dirty,
-    b.missing_blocks,
-    b.claimed_in_range,
-    p.file_path,
-    p.file_size,
-    p.num_rows,
-    p.min_event_ns,
-    p.max_event_ns,
-    p.tail_digest
-FROM seen
-LEFT JOIN (
-    (
-        SELECT
-            *,
-            ($6::bigint IS NULL
-                OR max_claimed >= to_timestamp(least(greatest($6 / 1e9 - $8, -2e11), 9e12)))
-            AND ($7::bigint IS NULL
-                OR min_claimed <= to_timestamp(least(greatest($7 / 1e9 + $8, -2e11), 9e12))) AS claimed_in_range
+-- Buckets that a reader of [$6, $7] (nanoseconds, null is open) may need, with their partitions. A bucket is judged by what
+-- its blocks claim, with a margin ($8, seconds); a partition by the rows that are in it. Both are found by indexes over
+-- ranges (migrations/0008), so that history outside of the range costs nothing. One row of nulls: there are none. No row:
+-- what was looked at is gone.
+WITH seen AS ({seen}),
+held AS MATERIALIZED (
+    SELECT bucket_begin, ordinal, file_path, file_size, num_rows, min_event_ns, max_event_ns, tail_digest
+    FROM lakehouse_partitions
+    WHERE num_rows > 0
+        AND int8range(vid, vid, '[]') && int8range($1, $1, '[]')
+        AND int8range(min_event_ns, max_event_ns, '[]')
+            && CASE WHEN $6::bigint > $7::bigint THEN 'empty' ELSE int8range($6::bigint, $7::bigint, '[]') END
+),
+claimed AS MATERIALIZED (
+    SELECT bucket_begin, dirty, missing_blocks
+    FROM lakehouse_buckets
+    WHERE int8range(vid, vid, '[]') && int8range($1, $1, '[]')
+        AND tstzrange(min_claimed, max_claimed, '[]') && CASE WHEN $6::bigint > $7::bigint THEN 'empty' ELSE tstzrange(
+            CASE WHEN $6 IS NOT NULL THEN to_timestamp(least(greatest($6 / 1e9 - $8, -2e11), 9e12)) END,
+            CASE WHEN $7 IS NOT NULL THEN to_timestamp(least(greatest($7 / 1e9 + $8, -2e11), 9e12)) END,
+            '[]'
+        ) END
+),
+found AS (
+    SELECT bucket_begin, dirty, missing_blocks, true AS claimed_in_range
+    FROM claimed
+    UNION ALL
+    SELECT other.bucket_begin, b.dirty, b.missing_blocks, false
+    FROM (SELECT bucket_begin FROM held EXCEPT SELECT bucket_begin FROM claimed) AS other
+    CROSS JOIN LATERAL (
+        SELECT dirty, missing_blocks
         FROM lakehouse_buckets
-        WHERE vid = $1
+        WHERE (vid, bucket_begin) = ($1, other.bucket_begin)
+        OFFSET 0  -- one after the other: the planner would read all buckets of the instance for a join
     ) AS b
-    LEFT JOIN lakehouse_partitions p
-        ON p.vid = b.vid
-        AND p.bucket_begin = b.bucket_begin
-        AND p.num_rows > 0
-        AND ($6::bigint IS NULL OR p.max_event_ns >= $6)
-        AND ($7::bigint IS NULL OR p.min_event_ns <= $7)
-) ON b.claimed_in_range OR p.partition_id IS NOT NULL
+)
+SELECT
+    found.bucket_begin,
+    found.dirty,
+    found.missing_blocks,
+    found.claimed_in_range,
+    held.file_path,
+    held.file_size,
+    held.num_rows,
+    held.min_event_ns,
+    held.max_event_ns,
+    held.tail_digest
+FROM seen
+LEFT JOIN (found LEFT JOIN held ON held.bucket_begin = found.bucket_begin) ON true
 WHERE seen.looked_before IS NOT NULL
-ORDER BY b.bucket_begin, p.ordinal;
+ORDER BY found.bucket_begin, held.ordinal;
 
 -- name: fetch_estimated
 -- Buckets whose times rest on an estimate, and which have rows in [$2, $3] or may have with today's: $5 ticks at $6, the
