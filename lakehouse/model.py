@@ -19,6 +19,7 @@ ViewSetName = NewType("ViewSetName", str)
 
 GLOBAL_INSTANCE: Final = "global"
 BUCKET_SECONDS: Final = 3600  # the insert-time hour: chains of thread spans end at its edges, so it can never change
+DAY_SECONDS: Final = 24 * BUCKET_SECONDS  # the longest bucket: the hours of a closed day are merged into it
 NS_PER_US: Final = 1_000
 
 

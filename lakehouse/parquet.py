@@ -60,28 +60,60 @@ def write_file(
     """
     if not batches:
         raise ValueError("a file needs rows")
-    rows = 0
-    bounds: list[tuple[int, int, int]] = []
-    written_schema = pa.schema(
-        [_as_written(declared, batches[0].schema.field(i).type) for i, declared in enumerate(schema)]
-    )
-    # Arrow's own file: a Python one would need the interpreter for every page, and files are written in parallel.
-    with pa.OSFile(str(path), "wb") as file:
-        with pq.ParquetWriter(file, written_schema, **_settings(written_schema)) as writer:
-            for batch in batches:
-                _check(batch, written_schema)
-                table = pa.Table.from_batches([_with_small_dictionaries(batch, written_schema)])
-                groups = -(-table.num_rows // ROW_GROUP_ROWS_MAX)
-                if groups == 0:
-                    continue
-                writer.write_table(table, row_group_size=-(-table.num_rows // groups))
-                bounds.append(_bounds(batch, begin_column, end_column))
-                rows += table.num_rows
-        size_bytes = file.tell()
-    if rows == 0:
-        raise ValueError("a file needs rows")
-    least, most, latest_begin = zip(*bounds, strict=True)
-    return FileSummary(rows, size_bytes, min(least), max(most), max(latest_begin))
+    with FileWriter(path, schema, batches[0].schema.types, begin_column, end_column) as writer:
+        for batch in batches:
+            writer.write(batch)
+    return writer.summary
+
+
+class FileWriter:
+    """One file, as long as its context. The types are those of all batches: text may be dictionary-encoded."""
+
+    def __init__(
+        self, path: Path, schema: pa.Schema, types: Sequence[pa.DataType], begin_column: str, end_column: str
+    ) -> None:
+        self._schema = pa.schema([_as_written(declared, type_) for declared, type_ in zip(schema, types, strict=True)])
+        self._times = (begin_column, end_column)
+        self._bounds: list[tuple[int, int, int]] = []
+        self._rows = self._size_bytes = 0
+        # Arrow's own file: a Python one would need the interpreter for every page, and files are written in parallel.
+        self._file = pa.OSFile(str(path), "wb")
+        self._writer = pq.ParquetWriter(self._file, self._schema, **_settings(self._schema))
+
+    def __enter__(self) -> FileWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._file:
+            self._writer.close()
+            self._size_bytes = self._file.tell()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Rows of a few row groups, or of one.
+
+        Raises:
+            ValueError: The batch does not follow the schema, or a time is null.
+        """
+        _check(batch, self._schema)
+        table = pa.Table.from_batches([_with_small_dictionaries(batch, self._schema)])
+        groups = -(-table.num_rows // ROW_GROUP_ROWS_MAX)
+        if groups == 0:
+            return
+        self._writer.write_table(table, row_group_size=-(-table.num_rows // groups))
+        self._bounds.append(_bounds(batch, *self._times))
+        self._rows += table.num_rows
+
+    @property
+    def summary(self) -> FileSummary:
+        """Of a file that is closed.
+
+        Raises:
+            ValueError: There are no rows.
+        """
+        if self._rows == 0:
+            raise ValueError("a file needs rows")
+        least, most, latest_begin = zip(*self._bounds, strict=True)
+        return FileSummary(self._rows, self._size_bytes, min(least), max(most), max(latest_begin))
 
 
 def _settings(schema: pa.Schema) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Housekeeping at a steady pace. No answer depends on it: a query makes fresh what it reads.
 
-It makes the global views fresh ahead of time, makes closed buckets whole, retires what only servers of other versions used
+It makes the global views fresh ahead of time, merges the files of closed hours and the hours of closed days, retires what only servers of other versions used
 and none does any more, removes what crashes left behind and deletes files that no row has named for longer than any query
 runs. Each of these steps has rounds of its own, so that none waits for another, and goes on while there is more to do. What
 fails is logged and tried again in a later round; it never stops the rest. Several servers may run this at once, of several
@@ -20,6 +20,7 @@ import structlog
 
 from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.materialize import Materializer
+from lakehouse.buckets.merging import MERGED_BYTES_MAX
 from lakehouse.buckets.model import InstanceGoneError, InstanceId, ViewVersion
 from lakehouse.buckets.planning import version_of
 from lakehouse.errors import BackendUnavailableError, LakeflightError
@@ -50,6 +51,7 @@ class Maintenance:
     interval_s: float
     retired_grace_s: float
     _compacted: tuple[InstanceId, datetime] | None = field(default=None, init=False)  # where the next round goes on
+    _merged: tuple[InstanceId, datetime] | None = field(default=None, init=False)
 
     async def run(self) -> None:
         """Rounds of every step until cancelled. They leave no telemetry: it would be work for the next round, for ever."""
@@ -66,6 +68,7 @@ class Maintenance:
         return (
             self.freshen_global_views,
             self.compact_closed_buckets,
+            self.merge_closed_days,
             self.retire_unused_versions,
             self.reap_expired_intents,
             self.collect_retired_objects,
@@ -106,6 +109,24 @@ class Maintenance:
                 view_set=instance.key.view_set,
                 instance=instance.key.instance,
                 bucket=bucket_begin.isoformat(),
+            )
+        return len(found)
+
+    async def merge_closed_days(self) -> None:
+        """The hours of a closed day become one bucket, as far as they are small. Batches take turns here, too."""
+        await _in_batches(self._merge)
+
+    async def _merge(self) -> int:
+        views = self._views()
+        found = await self.catalog.mergeable_days(list(views), MERGED_BYTES_MAX, BATCH, self._merged)
+        self._merged = found[-1] if len(found) == BATCH else None
+        for instance, day in found:
+            await _guarded(
+                "merge",
+                self.materializer.merge_day(views[instance.version], instance, day),
+                view_set=instance.key.view_set,
+                instance=instance.key.instance,
+                day=day.isoformat(),
             )
         return len(found)
 

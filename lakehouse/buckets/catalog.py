@@ -1,6 +1,6 @@
 """What the making of buckets asks of a catalog: the port. ``lakehouse.catalog`` has it in Postgres and in memory.
 
-Every method may raise ``BackendUnavailableError``. Buckets begin at whole hours, UTC.
+Every method may raise ``BackendUnavailableError``. Buckets begin at whole hours, UTC, and last an hour, or a day, UTC.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from lakehouse.buckets.model import (
     InstanceId,
     InstanceScope,
     Lease,
+    MergeSource,
+    MergeSwap,
     Source,
     StoredBucket,
     StoredPartition,
@@ -91,6 +93,16 @@ class Rows(Protocol):
         """
         ...
 
+    async def read_merge(
+        self, instance: InstanceId, scope: InstanceScope, begin: datetime, length: timedelta
+    ) -> MergeSource:
+        """The buckets in a stretch of time, what is in their files, and the blocks that there are, in one snapshot.
+
+        Raises:
+            InstanceGoneError: The instance is gone.
+        """
+        ...
+
     async def find_block(self, block_id: str) -> Block | None:
         """The block of this id, if its stream and its process are registered."""
         ...
@@ -133,6 +145,19 @@ class Buckets(Protocol):
         """
         ...
 
+    async def merge(self, swap: MergeSwap) -> None:
+        """Put one bucket in the place of several, in one transaction, and give up its lease.
+
+        What its files hold is what theirs held: nobody who looks has anything to make. It is as frozen as they were, misses the
+        blocks that they missed, and claims the times that they claimed.
+
+        Raises:
+            SwapConflictError: One of them is not what it was, is not sealed and clean, or an intent was reaped;
+                ``LeaseLostError`` if the lease is somebody else's. Nothing has happened.
+            BackendUnavailableError: Also when the outcome cannot be found out; then the intents decide later.
+        """
+        ...
+
     async def mark_clean(
         self, instance: InstanceId, bucket_begin: datetime, state: BucketState, missing_blocks: int | None = None
     ) -> None:
@@ -159,6 +184,20 @@ class Buckets(Protocol):
         after: tuple[InstanceId, datetime] | None = None,
     ) -> list[tuple[InstanceId, datetime]]:
         """Sealed buckets of ``versions`` with more than ``files_max`` partitions, oldest first, those after ``after``."""
+        ...
+
+    async def mergeable_days(
+        self,
+        versions: Sequence[ViewVersion],
+        bytes_max: int,
+        limit: int,
+        after: tuple[InstanceId, datetime] | None = None,
+    ) -> list[tuple[InstanceId, datetime]]:
+        """Closed days of ``versions`` whose buckets may become one, oldest first, those after ``after``.
+
+        All of a day's buckets are sealed and clean, all or none of them frozen, and together no larger than ``bytes_max``. A day
+        with one bucket, and one with more bytes, are settled: they are not looked at again before something comes into them.
+        """
         ...
 
     async def unused_instances(

@@ -23,6 +23,7 @@ from lakehouse.buckets.bucket import Bucket
 from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.decoding import BucketDecoder, JobLimits
 from lakehouse.buckets.leases import Leases
+from lakehouse.buckets.merging import BucketMerger
 from lakehouse.buckets.model import Lease, LeaseLostError, Source, SwapConflictError
 from lakehouse.buckets.planning import Action, plan_bucket
 from lakehouse.buckets.publish import Publisher
@@ -70,6 +71,7 @@ class BucketMaker:
         self._decoder = BucketDecoder(catalog, executor, limits.jobs, limits.buckets_at_once)
         self._leases = Leases(catalog, owner, limits.lease_s)
         self._publisher = Publisher(catalog, store, owner, limits.intent_s)
+        self.merger = BucketMerger(catalog, executor, self._decoder, self._leases, self._publisher, scratch)
         self._scratch = scratch
         self._limits = limits
         self._running: dict[tuple[int, datetime], SharedBuild] = {}
@@ -91,10 +93,6 @@ class BucketMaker:
 
         # A query asks for a few buckets at a time, so however many it needs, the next query's are soon in turn.
         await together((one(bucket) for bucket in wanted), allowance.places)
-
-    async def compact(self, bucket: Bucket) -> None:
-        """Build a bucket whole, so that its deltas become as few files as they can be."""
-        await self._build(bucket, SharedBuild(whole=True, is_paid=True))
 
     async def _freshen(self, bucket: Bucket, allowance: Allowance, lost: Iterable[str]) -> None:
         """Build a bucket, or wait for whoever is at it; a cancelled query does not stop what others wait for."""

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from lakehouse.buckets.bucket import Bucket, scope_of
 from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.files import PartitionFiles
 from lakehouse.buckets.freshen import BucketMaker, MaterializerLimits
+from lakehouse.buckets.merging import DAY, DamagedFilesError
 from lakehouse.buckets.model import (
     InstanceGoneError,
     InstanceId,
@@ -207,8 +208,22 @@ class Materializer:
         )
 
     async def compact(self, view: View, stored: InstanceId, bucket_begin: datetime) -> None:
-        """Build a bucket whole, so that its deltas become as few files as they can be."""
-        await self._maker.compact(Bucket(view, stored, bucket_begin))
+        """Merge the files of a closed bucket, so that its deltas become as few as they can be."""
+        await self._merge(Bucket(view, stored, bucket_begin), None)
+
+    async def merge_day(self, view: View, stored: InstanceId, day: datetime) -> None:
+        """Make one bucket of those of a closed day."""
+        await self._merge(Bucket(view, stored, day), DAY)
+
+    async def _merge(self, bucket: Bucket, length: timedelta | None) -> None:
+        """What is damaged of the files is made again instead, and merged at another time."""
+        try:
+            await self._maker.merger.merge(bucket, length)
+        except DamagedFilesError as found:
+            damaged = await self._files.find_damaged(found.keys)
+            begins = await self._catalog.buckets_of(bucket.instance, damaged)
+            buckets = [Bucket(bucket.view, bucket.instance, begin) for begin in begins]
+            await self._maker.freshen(buckets, self.allowance(Progress()), damaged)
 
     @property
     def under_way(self) -> int:
@@ -298,6 +313,6 @@ def _not_made_again(view: View, instance: str, begins: Sequence[datetime], reaso
     hours = ", ".join(f"{begin:%Y-%m-%d %H:%M}" for begin in sorted(begins)[:BUCKETS_NAMED_MAX])
     more = f" and {len(begins) - BUCKETS_NAMED_MAX} more" if len(begins) > BUCKETS_NAMED_MAX else ""
     return BackendUnavailableError(
-        f"the files of {view.view_set} of {instance} with what came in the hour from {hours}{more} (UTC) are lost or"
+        f"the files of {view.view_set} of {instance} with what came in the hour or day from {hours}{more} (UTC) are lost or"
         f" damaged and could not be made again: {reason}"
     )

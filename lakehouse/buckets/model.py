@@ -1,8 +1,8 @@
 """What is known of view instances, their buckets and their partitions: the values that planning, building and the catalog
 exchange. Frozen, free of I/O and of any driver.
 
-The unit of replacement is the bucket: the blocks of one view instance that came in one hour. Its rows are in partitions,
-one Parquet file each.
+The unit of replacement is the bucket: the blocks of one view instance that came in one hour, or in the hours of a closed day
+that were merged. Its rows are in partitions, one Parquet file each.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from lakehouse.model import (
+    BUCKET_SECONDS,
     Block,
     BlockId,
     InstanceKind,
@@ -22,6 +24,8 @@ from lakehouse.model import (
     TimeRange,
     ViewKey,
 )
+
+HOUR: Final = timedelta(seconds=BUCKET_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class BucketState:
     generation: int
     digest: bytes | None  # None: nothing is made of it yet, or some of that was removed
     frozen: bool = False  # never made again from blocks: it keeps its rows when theirs go
+    length: timedelta = HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,44 @@ class Swap:
     repaired_events: int
     quarantined: tuple[tuple[Block, str], ...]
     sort_order: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MergedBucket:
+    """One of the buckets that become one, as it was when its files were named."""
+
+    begin: datetime
+    state: BucketState
+    sealed: bool
+    timing: LastTiming | None
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSource:
+    """All buckets of an instance in a stretch of time, of one snapshot."""
+
+    buckets: tuple[MergedBucket, ...]
+    partitions: tuple[NewPartition, ...]  # what their files are, in the order of buckets
+    source: Source  # the blocks that there are of the whole stretch; of no bucket, so its state says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSwap:
+    """Several buckets become one, or one gets other files with the same rows: all of it happens, or nothing."""
+
+    instance: InstanceId
+    begin: datetime
+    length: timedelta
+    lease: Lease  # of the bucket that begins there; ends with it
+    buckets: tuple[MergedBucket, ...]
+    partitions: tuple[NewPartition, ...]
+    intents: tuple[uuid.UUID, ...]
+    digest: bytes | None
+    timing: LastTiming | None
+    whole: bool  # no more is to be gained by merging it again
+    sort_order: tuple[str, ...]
+    missing_blocks: int | None = None  # as many as theirs
+    repaired_events: int | None = None
 
 
 class SwapConflictError(Exception):

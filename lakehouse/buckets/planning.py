@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import Enum
+from itertools import groupby
 from typing import Any, Final
 
 from lakeflight.wire.errors import CorruptPayloadError
 from lakeflight.wire.ticks import frequency
-from lakehouse.buckets.model import EstimatedBucket, Source, UnknownClock, ViewVersion
-from lakehouse.model import Block, BlockOrder, LastTiming, ProcessId, StreamId, TimeRange
+from lakehouse.buckets.model import EstimatedBucket, MergeSource, Source, UnknownClock, ViewVersion
+from lakehouse.model import BUCKET_SECONDS, Block, BlockId, BlockOrder, LastTiming, ProcessId, StreamId, TimeRange
 from lakehouse.ports import View
 
+NS_PER_S: Final = 1_000_000_000
 TIMING_SHIFT_NS_MAX: Final = (
     100_000  # an estimated clock may move an event by this much before its bucket is made again
 )
@@ -96,6 +99,73 @@ def plan_bucket(
     return BucketPlan(Action.REPLACE, source.blocks, 0, digest, timing)
 
 
+class Merging(Enum):
+    """How several buckets become one."""
+
+    LEAVE = "leave"  # they do not
+    MERGE = "merge"  # their files become fewer
+    BUILD = "build"  # their blocks are decoded once more, because their rows rest on different estimates of a clock
+
+
+@dataclass(frozen=True, slots=True)
+class MergePlan:
+    """What a merger does, or why nothing."""
+
+    action: Merging
+    reason: str = ""
+    digest: bytes | None = None
+    timing: LastTiming | None = None  # the estimate that the rows rest on
+
+
+def plan_merge(
+    source: MergeSource, begin: datetime, length: timedelta, block_order: BlockOrder, writer_version: int
+) -> MergePlan:
+    """Whether all buckets of a stretch of time can become one that holds the same rows.
+
+    Frozen ones stay frozen, and are merged with frozen ones alone: a bucket that could be made again shall not become one
+    that cannot.
+    """
+    buckets = source.buckets
+    if not buckets:
+        return _left("there are none")
+    if any(bucket.state.dirty or not bucket.sealed for bucket in buckets):
+        return _left("not all of them are sealed and clean")
+    if any(bucket.begin < begin or bucket.begin + bucket.state.length > begin + length for bucket in buckets):
+        return _left("one of them reaches out of it")
+    timings = {bucket.timing for bucket in buckets}
+    timing = buckets[0].timing if len(timings) == 1 else None
+    if len({bucket.state.frozen for bucket in buckets}) > 1:
+        return _left("some of them are frozen and some are not")
+    if len(buckets) == 1:
+        return MergePlan(Merging.MERGE, digest=buckets[0].state.digest, timing=timing)
+    if buckets[0].state.frozen:
+        return MergePlan(Merging.MERGE, digest=_joint_digest(source), timing=timing)
+    blocks = source.source
+    if {block.block_id for block in blocks.blocks} != frozenset[BlockId]().union(*blocks.included.values()):
+        return _left("they do not hold the blocks that there are")
+    if len(timings) > 1:
+        return MergePlan(
+            Merging.BUILD,
+            digest=source_digest(blocks, writer_version, block_order),
+            timing=latest_timing(blocks.timings, block_order),
+        )
+    if timing is not None:  # as if nothing was known of the clock since
+        blocks = replace(blocks, timings=dict.fromkeys(blocks.timings, timing))
+    return MergePlan(Merging.MERGE, digest=source_digest(blocks, writer_version, block_order), timing=timing)
+
+
+def _left(reason: str) -> MergePlan:
+    return MergePlan(Merging.LEAVE, reason)
+
+
+def _joint_digest(source: MergeSource) -> bytes:
+    """Of buckets that are never compared with their blocks again."""
+    digest = hashlib.blake2b(digest_size=16)
+    for bucket in source.buckets:
+        digest.update(bucket.state.digest or b"")
+    return digest.digest()
+
+
 def metadata_bytes(source: Source, block: Block) -> int:
     """What the block's process and stream were registered with: whoever decodes the block is handed all of it."""
     return source.processes[block.process_id].size_bytes + source.streams[block.stream_id].size_bytes
@@ -110,7 +180,9 @@ def split_jobs(
     blocks_max: int,
     metadata_bytes_max: int,
 ) -> Iterator[tuple[Block, ...]]:
-    """Cut blocks into runs that several workers can decode. A chain, which is the blocks of one stream, is never cut.
+    """Cut blocks into runs that several workers can decode. A chain is never cut, and no run is of two hours of chains.
+
+    A chain is the blocks of one stream that came in one hour, so that its rows are the same in a bucket of a day.
 
     Args:
         metadata_bytes_max: Of the processes and streams of a run, each counted once. A block, or a chain, may be over it, and
@@ -119,7 +191,7 @@ def split_jobs(
     run: list[Block] = []
     named: set[str] = set()
     size = metadata = 0
-    for piece in _pieces(blocks, block_order):
+    for piece, is_of_other_hour in _pieces(blocks, block_order):
         first = piece[0]
         piece_bytes = sum(block.payload_size for block in piece)
         added = 0
@@ -132,7 +204,7 @@ def split_jobs(
             or metadata + added > metadata_bytes_max
             or len(run) + len(piece) > blocks_max
         )
-        if run and is_full:
+        if run and (is_full or is_of_other_hour):
             yield tuple(run)
             run, named, size, metadata = [], set(), 0, 0
             added = metadata_bytes(source, first)
@@ -144,14 +216,17 @@ def split_jobs(
         yield tuple(run)
 
 
-def _pieces(blocks: Sequence[Block], block_order: BlockOrder) -> Iterable[Sequence[Block]]:
-    """What has to be decoded together: a block, or the chain of a stream."""
+def _pieces(blocks: Sequence[Block], block_order: BlockOrder) -> Iterator[tuple[Sequence[Block], bool]]:
+    """What has to be decoded together: a block, or the chain of a stream; and whether it must not be with those before."""
     if block_order.stands_alone:
-        return ((block,) for block in blocks)
-    chains: dict[StreamId, list[Block]] = {}
-    for block in blocks:
-        chains.setdefault(block.stream_id, []).append(block)
-    return chains.values()
+        yield from (((block,), False) for block in blocks)
+        return
+    for _, hour in groupby(blocks, key=lambda block: block.insert_time_ns // (BUCKET_SECONDS * NS_PER_S)):
+        chains: dict[StreamId, list[Block]] = {}
+        for block in hour:
+            chains.setdefault(block.stream_id, []).append(block)
+        for number, chain in enumerate(chains.values()):
+            yield chain, number == 0
 
 
 def is_stale_by_timing(bucket: EstimatedBucket, clock: UnknownClock, wanted: TimeRange) -> bool:

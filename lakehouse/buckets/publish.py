@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import structlog
 from lakehouse.buckets.bucket import Bucket
 from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.decoding import DecodedRun
-from lakehouse.buckets.model import Lease, NewPartition, Source, Swap, SwapConflictError
+from lakehouse.buckets.model import Lease, MergeSwap, NewPartition, Source, Swap, SwapConflictError
 from lakehouse.buckets.planning import Action, BucketPlan
 from lakehouse.buckets.renewals import Renewals
 from lakehouse.buckets.sharing import together
@@ -95,28 +95,19 @@ class Publisher:
             SwapConflictError: The bucket is not what it was when ``source`` was read; the objects are gone again.
         """
         files = [file for _, result in built for file in result.files]
-        key = bucket.instance.key
-        more = Announced()
-        if len(files) > len(announced.keys):
-            more = await self.announce(bucket, len(files) - len(announced.keys))
-        keys = dict(zip((file.path for file in files), (*announced.keys, *more.keys), strict=False))
-        intents = (*announced.intents, *more.intents)
-        failpoint("reserve")
-        swap = _swap(bucket, lease, source, plan, built, keys, intents)
-        try:
-            await together((self._put(file, keys[file.path]) for file in files), asyncio.Semaphore(UPLOADS_AT_ONCE))
-            failpoint("seal")
+        swap: Swap | None = None
+
+        async def commit(keys: Mapping[Path, str], intents: tuple[uuid.UUID, ...]) -> None:
+            nonlocal swap
+            swap = _swap(bucket, lease, source, plan, built, keys, intents)
             await self._catalog.commit(swap)
-            failpoint("commit")
-        except SwapConflictError:
-            await self._store.delete(list(keys.values()))
-            raise
-        finally:
-            self._open.discard(*more.intents)
+
+        await self._move(bucket, files, announced, commit)
+        assert swap is not None
         log.info(
             "bucket.committed",
-            view_set=key.view_set,
-            instance=key.instance,
+            view_set=bucket.instance.key.view_set,
+            instance=bucket.instance.key.instance,
             bucket=bucket.begin.isoformat(),
             action=plan.action.value,
             blocks=sum(len(run) for run, _ in built),
@@ -125,7 +116,51 @@ class Publisher:
             missing_blocks=swap.missing_blocks,
         )
         for block, error in swap.quarantined:
-            log.warning("block.quarantined", block_id=block.block_id, view_set=key.view_set, error=error)
+            log.warning(
+                "block.quarantined", block_id=block.block_id, view_set=bucket.instance.key.view_set, error=error
+            )
+
+    async def publish_merged(
+        self,
+        bucket: Bucket,
+        files: Sequence[BuiltFile],
+        announced: Announced,
+        swap_of: Callable[[Mapping[Path, str], tuple[uuid.UUID, ...]], MergeSwap],
+    ) -> None:
+        """One bucket for several. ``swap_of``: what is to be committed, of the keys of the files and their intents.
+
+        Raises:
+            SwapConflictError: One of them is not what it was; the objects are gone again.
+        """
+
+        async def commit(keys: Mapping[Path, str], intents: tuple[uuid.UUID, ...]) -> None:
+            await self._catalog.merge(swap_of(keys, intents))
+
+        await self._move(bucket, files, announced, commit)
+
+    async def _move(
+        self,
+        bucket: Bucket,
+        files: Sequence[BuiltFile],
+        announced: Announced,
+        commit: Callable[[Mapping[Path, str], tuple[uuid.UUID, ...]], Awaitable[None]],
+    ) -> None:
+        """Files into the store, then what names them."""
+        more = Announced()
+        if len(files) > len(announced.keys):
+            more = await self.announce(bucket, len(files) - len(announced.keys))
+        keys = dict(zip((file.path for file in files), (*announced.keys, *more.keys), strict=False))
+        failpoint("reserve")
+        try:
+            await together((self._put(file, keys[file.path]) for file in files), asyncio.Semaphore(UPLOADS_AT_ONCE))
+            failpoint("seal")
+            await commit(keys, (*announced.intents, *more.intents))
+            failpoint("commit")
+        except SwapConflictError:
+            await self._store.delete(list(keys.values()))
+            raise
+        finally:
+            self._open.discard(*more.intents)
 
     async def _put(self, file: BuiltFile, key: str) -> None:
         await self._store.put_file(key, file.path)
@@ -150,7 +185,7 @@ def _swap(
         lease=lease,
         state=source.state,
         replace=plan.action is not Action.EXTEND,
-        partitions=tuple(_partitions(built, keys, plan.first_ordinal)),
+        partitions=tuple(partitions_of(built, keys, plan.first_ordinal)),
         intents=intents,
         digest=plan.digest,
         blocks=len(source.blocks),
@@ -164,7 +199,7 @@ def _swap(
     )
 
 
-def _partitions(built: Sequence[DecodedRun], keys: Mapping[Path, str], first_ordinal: int) -> list[NewPartition]:
+def partitions_of(built: Sequence[DecodedRun], keys: Mapping[Path, str], first_ordinal: int) -> list[NewPartition]:
     """Each run's blocks are named by its first partition; a run without rows leaves an empty one that names them."""
     found: list[NewPartition] = []
     for run, result in built:

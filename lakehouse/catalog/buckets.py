@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from lakehouse.buckets.model import (
     InstanceId,
     Lease,
     LeaseLostError,
+    MergeSwap,
     NewPartition,
     Swap,
     SwapConflictError,
@@ -25,7 +28,12 @@ from lakehouse.errors import BackendUnavailableError
 from lakehouse.model import NS_PER_US, Block
 
 _SQL: Final = load("objects") | load("buckets")
-_CONFLICTS: Final = {"LF001": SwapConflictError, "LF002": LeaseLostError}  # what lakehouse_swap() raises
+_CONFLICTS: Final = {  # what lakehouse_swap() and lakehouse_merge() raise
+    "LF001": SwapConflictError,
+    "LF002": LeaseLostError,
+    "23P01": SwapConflictError,  # a bucket overlaps the merged one that was not there when they were read
+}
+SETTLED_AT_ONCE_MAX: Final = 10_000  # buckets that are found not to be worth merging, so that the look at them is short
 
 
 class Buckets(CatalogPart):
@@ -68,15 +76,52 @@ class Buckets(CatalogPart):
             async with self.connection() as connection:
                 await self._swap(connection, swap)
         except BackendUnavailableError:
-            if not await self._did_commit(swap):
+            if not await self._did_commit(swap.intents):
+                raise
+
+    async def merge(self, swap: MergeSwap) -> None:
+        """Put one bucket in the place of several, in one transaction.
+
+        Raises:
+            SwapConflictError: One of them is not what it was, or an intent was reaped.
+            BackendUnavailableError: Also when the outcome cannot be found out; then the intents decide later.
+        """
+        states = [bucket.state for bucket in swap.buckets]
+        try:
+            async with self.connection() as connection:
+                with _conflicts():
+                    await connection.execute(
+                        _SQL["merge"],
+                        swap.instance.vid,
+                        swap.begin,
+                        swap.begin + swap.length,
+                        swap.lease.token,
+                        [bucket.begin for bucket in swap.buckets],
+                        [state.incarnation for state in states],
+                        [state.generation for state in states],
+                        [state.marks for state in states],
+                        self._store,
+                        json.dumps([_partition(partition) for partition in swap.partitions]),
+                        list(swap.intents),
+                        swap.digest,
+                        None if swap.timing is None else swap.timing.end_ticks,
+                        None if swap.timing is None else microseconds(swap.timing.end_time_ns),
+                        swap.missing_blocks,
+                        swap.repaired_events,
+                        swap.whole,
+                        list(swap.sort_order) or None,
+                    )
+        except BackendUnavailableError:
+            if not await self._did_commit(swap.intents):
                 raise
 
     async def _swap(self, connection: Any, swap: Swap) -> None:
-        try:
+        with _conflicts():
             await connection.execute(
                 _SQL["swap"],
                 swap.instance.vid,
                 swap.bucket_begin,
+                swap.bucket_begin + swap.state.length,
                 swap.lease.token,
                 swap.state.incarnation,
                 swap.state.generation,
@@ -97,18 +142,13 @@ class Buckets(CatalogPart):
                 list(swap.sort_order) or None,
                 json.dumps([_quarantined(block, error) for block, error in swap.quarantined]),
             )
-        except asyncpg.PostgresError as error:
-            conflict = _CONFLICTS.get(error.sqlstate or "")
-            if conflict is None:
-                raise
-            raise conflict(str(error)) from error
 
-    async def _did_commit(self, swap: Swap) -> bool:
+    async def _did_commit(self, intents: Sequence[uuid.UUID]) -> bool:
         """After a lost answer: the intents go with the commit, so their absence proves it."""
-        if not swap.intents:
+        if not intents:
             return False
         async with self.connection() as connection:
-            return not await connection.fetch(_SQL["find_intents"], list(swap.intents))
+            return not await connection.fetch(_SQL["find_intents"], list(intents))
 
     async def mark_clean(
         self, instance: InstanceId, bucket_begin: datetime, state: BucketState, missing_blocks: int | None = None
@@ -146,6 +186,20 @@ class Buckets(CatalogPart):
             rows = await connection.fetch(_SQL["fetch_fragmented"], files_max, limit, *columns_of(versions), begin, vid)
         return [(instance_of(row), row["bucket_begin"]) for row in rows]
 
+    async def mergeable_days(
+        self,
+        versions: Sequence[ViewVersion],
+        bytes_max: int,
+        limit: int,
+        after: tuple[InstanceId, datetime] | None = None,
+    ) -> list[tuple[InstanceId, datetime]]:
+        """Closed days of ``versions`` whose buckets may become one, oldest first, those after ``after``."""
+        vid, begin = (None, None) if after is None else (after[0].vid, after[1])
+        async with self.connection() as connection:
+            await connection.execute(_SQL["settle_days"], bytes_max, SETTLED_AT_ONCE_MAX)
+            rows = await connection.fetch(_SQL["fetch_mergeable"], bytes_max, limit, *columns_of(versions), begin, vid)
+        return [(instance_of(row), row["bucket_begin"]) for row in rows]
+
     async def unused_instances(
         self, versions: Sequence[ViewVersion], unused: timedelta, limit: int
     ) -> list[InstanceId]:
@@ -164,6 +218,17 @@ class Buckets(CatalogPart):
                 await connection.execute(_SQL["retire_all"], instance.vid)
                 await connection.execute(_SQL["remove_instance"], instance.vid)
         return True
+
+
+@contextmanager
+def _conflicts() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        conflict = _CONFLICTS.get(error.sqlstate or "")
+        if conflict is None:
+            raise
+        raise conflict(str(error)) from error
 
 
 def _partition(partition: NewPartition) -> dict[str, Any]:

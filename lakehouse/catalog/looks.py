@@ -77,7 +77,11 @@ class Looks(CatalogPart):
         """
         while True:
             async with self.connection() as connection:
-                if await self._take_note(connection, instance, scope):
+                try:
+                    is_noted = await self._take_note(connection, instance, scope)
+                except asyncpg.ExclusionViolationError:  # the hours of a block were merged since its statement began
+                    continue
+                if is_noted:
                     rows = await connection.fetch(
                         _of_seen("fetch_buckets"), *named(instance), wanted.begin_ns, wanted.end_ns, float(margin_s)
                     )

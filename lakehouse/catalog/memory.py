@@ -9,12 +9,13 @@ import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from lakehouse.buckets.model import (
+    HOUR,
     BucketState,
     EstimatedBucket,
     InstanceGoneError,
@@ -22,6 +23,9 @@ from lakehouse.buckets.model import (
     InstanceScope,
     Lease,
     LeaseLostError,
+    MergedBucket,
+    MergeSource,
+    MergeSwap,
     NewPartition,
     Registration,
     Source,
@@ -35,6 +39,7 @@ from lakehouse.buckets.model import (
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.model import (
     BUCKET_SECONDS,
+    DAY_SECONDS,
     Block,
     BlockId,
     InstanceKind,
@@ -50,6 +55,7 @@ from lakehouse.model import (
 NS_PER_S: Final = 1_000_000_000
 CALL_S: Final = 0.001  # of those that matter, as long as one of a database takes: others have their turn
 SAFE_HORIZON: Final = timedelta(seconds=10)
+DAY: Final = timedelta(seconds=DAY_SECONDS)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -58,6 +64,7 @@ class _Bucket:
     begin: datetime
     min_claimed_ns: int
     max_claimed_ns: int
+    length: timedelta = HOUR
     incarnation: uuid.UUID = field(default_factory=uuid.uuid4)
     dirty: bool = True
     marks: int = 1
@@ -65,11 +72,26 @@ class _Bucket:
     sealed: bool = False
     whole: bool = False
     frozen: bool = False
+    settled: bool = False
     digest: bytes | None = None
     timing: LastTiming | None = None
     missing_blocks: int = 0
     repaired_events: int = 0
     partitions: dict[int, NewPartition] = field(default_factory=dict)
+
+    @property
+    def end(self) -> datetime:
+        return self.begin + self.length
+
+    @property
+    def state(self) -> BucketState:
+        return BucketState(
+            self.incarnation, self.dirty, self.marks, self.generation, self.digest, self.frozen, self.length
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(partition.size_bytes for partition in self.partitions.values())
 
     @property
     def stored(self) -> Iterator[StoredPartition]:
@@ -284,12 +306,32 @@ class MemoryCatalog:
     async def read_source(self, instance: InstanceId, scope: InstanceScope, bucket_begin: datetime) -> Source:
         await asyncio.sleep(CALL_S)
         bucket = self._bucket(instance, bucket_begin)
-        begin_ns = _ns(bucket_begin)
-        blocks = [
-            block
-            for block in self._blocks_of(scope)
-            if begin_ns <= block.insert_time_ns < begin_ns + BUCKET_SECONDS * NS_PER_S
-        ]
+        included = {ordinal: frozenset(made.block_ids) for ordinal, made in sorted(bucket.partitions.items())}
+        return self._source(scope, bucket_begin, bucket.state, included)
+
+    async def read_merge(
+        self, instance: InstanceId, scope: InstanceScope, begin: datetime, length: timedelta
+    ) -> MergeSource:
+        await asyncio.sleep(CALL_S)
+        buckets = self._between(instance, begin, begin + length)
+        partitions = tuple(made for bucket in buckets for _, made in sorted(bucket.partitions.items()))
+        state = BucketState(uuid.UUID(int=0), False, 0, 0, None, length=length)
+        included = frozenset[BlockId]().union(*(made.block_ids for made in partitions))
+        return MergeSource(
+            tuple(MergedBucket(bucket.begin, bucket.state, bucket.sealed, bucket.timing) for bucket in buckets),
+            partitions,
+            self._source(scope, begin, state, {0: included}),
+        )
+
+    def _source(
+        self,
+        scope: InstanceScope,
+        begin: datetime,
+        state: BucketState,
+        included: Mapping[int, frozenset[BlockId]],
+    ) -> Source:
+        begin_ns, end_ns = _ns(begin), _ns(begin + state.length)
+        blocks = [block for block in self._blocks_of(scope) if begin_ns <= block.insert_time_ns < end_ns]
         blocks.sort(key=lambda block: (block.insert_time_ns, block.block_id))
         processes = {block.process_id for block in blocks}
         timings = {
@@ -298,14 +340,12 @@ class MemoryCatalog:
             if self.processes[process_id].tsc_frequency <= 0 and (timing := self._timing(process_id)) is not None
         }
         return Source(
-            state=BucketState(
-                bucket.incarnation, bucket.dirty, bucket.marks, bucket.generation, bucket.digest, bucket.frozen
-            ),
+            state=state,
             blocks=tuple(blocks),
             streams={id_: _weigh_stream(self.streams[id_]) for id_ in {block.stream_id for block in blocks}},
             processes={id_: _weigh_process(self.processes[id_]) for id_ in processes},
             timings=timings,
-            included={ordinal: frozenset(made.block_ids) for ordinal, made in sorted(bucket.partitions.items())},
+            included=included,
         )
 
     async def find_block(self, block_id: str) -> Block | None:
@@ -365,12 +405,9 @@ class MemoryCatalog:
             self._release(bucket.partitions.values())
             bucket.partitions = {}
             bucket.missing_blocks = bucket.repaired_events = 0
-        for partition in swap.partitions:
-            bucket.partitions[partition.ordinal] = partition
-            if partition.key is not None:
-                self._objects[partition.key] = _Object(self._next(), partition.sha256)
+        self._add(bucket, swap.partitions)
         bucket.dirty = bucket.marks != swap.state.marks
-        bucket.whole = swap.replace
+        bucket.whole = swap.replace and bucket.length == HOUR
         bucket.generation += 1
         bucket.digest = swap.digest
         bucket.timing = swap.timing
@@ -379,9 +416,45 @@ class MemoryCatalog:
         for block, error in swap.quarantined:
             version = swap.instance.version
             self.quarantined[(block.block_id, version.view_set, version.writer_version)] = error
-        for intent in swap.intents:
-            del self._intents[intent]
-        await self.drop_lease(swap.lease)
+        await self._end(swap.intents, swap.lease)
+
+    async def merge(self, swap: MergeSwap) -> None:
+        await asyncio.sleep(CALL_S)
+        if not self._holds_still(swap.lease):
+            raise LeaseLostError(f"the lease of {swap.begin} was not renewed in time")
+        known = self._instances.get(swap.instance.vid)
+        end = swap.begin + swap.length
+        merged = [] if known is None else self._between(swap.instance, swap.begin, end)
+        were = {bucket.begin: bucket.state for bucket in swap.buckets}
+        if (
+            known is None
+            or {bucket.begin: bucket.state for bucket in merged} != were
+            or any(bucket.dirty or not bucket.sealed or bucket.end > end for bucket in merged)
+        ):
+            raise SwapConflictError(f"the buckets from {swap.begin} to {end} are not what they were")
+        self._check_intents(swap.intents)
+        for bucket in merged:
+            self._release(bucket.partitions.values())
+            del known.buckets[bucket.begin]
+        made = known.buckets[swap.begin] = _Bucket(
+            swap.begin,
+            min(bucket.min_claimed_ns for bucket in merged),
+            max(bucket.max_claimed_ns for bucket in merged),
+            swap.length,
+            dirty=False,
+            marks=max(bucket.marks for bucket in merged),
+            generation=max(bucket.generation for bucket in merged) + 1,
+            sealed=True,
+            whole=swap.whole,
+            frozen=any(bucket.frozen for bucket in merged),
+            settled=swap.length > HOUR,
+            digest=swap.digest,
+            timing=swap.timing,
+            missing_blocks=_or(swap.missing_blocks, sum(bucket.missing_blocks for bucket in merged)),
+            repaired_events=_or(swap.repaired_events, sum(bucket.repaired_events for bucket in merged)),
+        )
+        self._add(made, swap.partitions)
+        await self._end(swap.intents, swap.lease)
 
     async def mark_clean(
         self, instance: InstanceId, bucket_begin: datetime, state: BucketState, missing_blocks: int | None = None
@@ -404,7 +477,7 @@ class MemoryCatalog:
 
     async def seal_buckets(self) -> None:
         for _, bucket in self._all_buckets():
-            if not bucket.dirty and bucket.begin + timedelta(seconds=BUCKET_SECONDS) < self._now() - SAFE_HORIZON:
+            if not bucket.dirty and bucket.end < self._now() - SAFE_HORIZON:
                 bucket.sealed = True
 
     async def fragmented_buckets(
@@ -420,11 +493,36 @@ class MemoryCatalog:
             for known, bucket in self._all_buckets()
             if known.id.version in versions
             and bucket.sealed
-            and not (bucket.dirty or bucket.whole or bucket.frozen)
+            and not (bucket.dirty or bucket.whole)
             and len(bucket.partitions) > files_max
         ]
         later = sorted(item for item in found if first is None or item[:2] > first)
         return [(instance, begin) for begin, _, instance in later[:limit]]
+
+    async def mergeable_days(
+        self,
+        versions: Sequence[ViewVersion],
+        bytes_max: int,
+        limit: int,
+        after: tuple[InstanceId, datetime] | None = None,
+    ) -> list[tuple[InstanceId, datetime]]:
+        first = None if after is None else (after[1], after[0].vid)
+        closed = _day_of(self._now() - HOUR)
+        found = []
+        for known in self._instances.values():
+            if known.id.version not in versions:
+                continue
+            for day in sorted({_day_of(b.begin) for b in known.buckets.values() if not b.settled}):
+                buckets = self._between(known.id, day, day + DAY)
+                if day >= closed or not all(bucket.sealed and not bucket.dirty for bucket in buckets):
+                    continue
+                if len(buckets) == 1 or sum(bucket.size_bytes for bucket in buckets) > bytes_max:
+                    for bucket in buckets:
+                        bucket.settled = True
+                elif len({bucket.frozen for bucket in buckets}) == 1:
+                    found.append((day, known.id.vid, known.id))
+        later = sorted(item for item in found if first is None or item[:2] > first)
+        return [(instance, day) for day, _, instance in later[:limit]]
 
     async def unused_instances(
         self, versions: Sequence[ViewVersion], unused: timedelta, limit: int
@@ -541,8 +639,8 @@ class MemoryCatalog:
             ]
         seconds = block.insert_time_ns // (BUCKET_SECONDS * NS_PER_S) * BUCKET_SECONDS
         begin = _EPOCH + timedelta(seconds=seconds)
-        bucket = known.buckets.get(begin)
-        if bucket is None:
+        bucket = known.buckets.get(begin) or known.buckets.get(_day_of(begin))
+        if bucket is None or bucket.end <= begin:
             known.buckets[begin] = _Bucket(begin, min(claimed), max(claimed))
             return
         bucket.dirty = True
@@ -571,13 +669,39 @@ class MemoryCatalog:
             raise SwapConflictError(f"generation {state.generation} of {swap.bucket_begin} is not current")
         if not swap.replace and bucket.digest != state.digest:
             raise SwapConflictError(f"some of what is to be added to in {swap.bucket_begin} was removed")
-        if any(id_ not in self._intents or self._intents[id_].state != "open" for id_ in swap.intents):
+        self._check_intents(swap.intents)
+
+    def _check_intents(self, intents: Iterable[uuid.UUID]) -> None:
+        if any(id_ not in self._intents or self._intents[id_].state != "open" for id_ in intents):
             raise SwapConflictError("a write intent ran out before the commit")
+
+    def _add(self, bucket: _Bucket, partitions: Iterable[NewPartition]) -> None:
+        for partition in partitions:
+            bucket.partitions[partition.ordinal] = partition
+            if partition.key is not None:
+                self._objects[partition.key] = _Object(self._next(), partition.sha256)
+
+    async def _end(self, intents: Iterable[uuid.UUID], lease: Lease) -> None:
+        """What a swap was announced and held by goes with it."""
+        for intent in intents:
+            del self._intents[intent]
+        await self.drop_lease(lease)
+
+    def _between(self, instance: InstanceId, begin: datetime, end: datetime) -> list[_Bucket]:
+        return [bucket for at, bucket in sorted(self._known(instance).buckets.items()) if begin <= at < end]
 
     def _release(self, partitions: Iterable[NewPartition]) -> None:
         for partition in partitions:
             if partition.key is not None:
                 self._objects[partition.key].released = self._now()
+
+
+def _or(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value
+
+
+def _day_of(time: datetime) -> datetime:
+    return time.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _ns(time: datetime) -> int:

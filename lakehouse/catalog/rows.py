@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 
-from lakehouse.buckets.model import BucketState, InstanceId, InstanceScope, Registration, Source
+from lakehouse.buckets.model import (
+    BucketState,
+    InstanceId,
+    InstanceScope,
+    MergedBucket,
+    MergeSource,
+    NewPartition,
+    Registration,
+    Source,
+)
 from lakehouse.catalog.parts import CatalogPart, gone, named, suffix_of
 from lakehouse.catalog.queries import load
 from lakehouse.errors import BackendUnavailableError
@@ -27,6 +36,7 @@ from lakehouse.model import (
 
 _SQL: Final = load("looks") | load("rows")
 _READ_BUCKET: Final = _SQL["read_bucket"].replace("{seen}", _SQL["seen"])
+_READ_BUCKETS: Final = _SQL["read_buckets"].replace("{seen}", _SQL["seen"])
 
 _FIND_BLOCK: Final = _SQL["fetch_source"].replace("{blocks}", _SQL["blocks_of_id"])
 
@@ -47,40 +57,72 @@ class Rows(CatalogPart):
         Raises:
             InstanceGoneError: There is no such bucket.
         """
-        bucket_end = bucket_begin + timedelta(hours=1)
         async with self.connection() as connection:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                state = await connection.fetchrow(_READ_BUCKET, *named(instance), bucket_begin)
-                if state is None:
+                row = await connection.fetchrow(_READ_BUCKET, *named(instance), bucket_begin)
+                if row is None:
                     raise gone(instance)
-                rows = await connection.fetch(
-                    self._sources[suffix_of(scope)],
-                    None if scope.instance is None else uuid.UUID(scope.instance),
-                    bucket_begin,
-                    bucket_end,
-                    scope.tag,
-                )
-                blocks = tuple(_block(row) for row in rows)
-                streams = await connection.fetch(_SQL["weigh_streams"], list({row["stream_id"] for row in rows}))
-                processes = await connection.fetch(_SQL["weigh_processes"], list({row["process_id"] for row in rows}))
+                state = _state(row, bucket_begin)
                 included = await connection.fetch(_SQL["fetch_included"], instance.vid, bucket_begin)
-                timings = {}
-                for process in processes:
-                    if process["tsc_frequency"] <= 0:
-                        timing = await connection.fetchrow(_SQL["find_timing"], process["process_id"])
-                        timings[ProcessId(str(process["process_id"]))] = LastTiming(
-                            timing["end_ticks"], timing["end_us"] * NS_PER_US
-                        )
+                return await self._source(
+                    connection,
+                    scope,
+                    bucket_begin,
+                    state,
+                    {row["ordinal"]: frozenset(_block_ids(row)) for row in included},
+                )
+
+    async def read_merge(
+        self, instance: InstanceId, scope: InstanceScope, begin: datetime, length: timedelta
+    ) -> MergeSource:
+        """The buckets in a stretch of time, what is in their files, and the blocks that there are, in one snapshot.
+
+        Raises:
+            InstanceGoneError: The instance is gone.
+        """
+        end = begin + length
+        async with self.connection() as connection:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                rows = await connection.fetch(_READ_BUCKETS, *named(instance), begin, end)
+                if not rows:
+                    raise gone(instance)
+                buckets = tuple(_merged_bucket(row) for row in rows if row["bucket_begin"] is not None)
+                found = await connection.fetch(_SQL["fetch_merged"], instance.vid, begin, end)
+                partitions = tuple(map(_partition, found))
+                included = frozenset[BlockId]().union(*(partition.block_ids for partition in partitions))
+                state = BucketState(uuid.UUID(int=0), False, 0, 0, None, length=length)
+                return MergeSource(
+                    buckets, partitions, await self._source(connection, scope, begin, state, {0: included})
+                )
+
+    async def _source(
+        self,
+        connection: Any,
+        scope: InstanceScope,
+        begin: datetime,
+        state: BucketState,
+        included: Mapping[int, frozenset[BlockId]],
+    ) -> Source:
+        """The blocks of a bucket and what they refer to."""
+        rows = await connection.fetch(
+            self._sources[suffix_of(scope)],
+            None if scope.instance is None else uuid.UUID(scope.instance),
+            begin,
+            begin + state.length,
+            scope.tag,
+        )
+        streams = await connection.fetch(_SQL["weigh_streams"], list({row["stream_id"] for row in rows}))
+        processes = await connection.fetch(_SQL["weigh_processes"], list({row["process_id"] for row in rows}))
+        timings = {}
+        for process in processes:
+            if process["tsc_frequency"] <= 0:
+                timing = await connection.fetchrow(_SQL["find_timing"], process["process_id"])
+                timings[ProcessId(str(process["process_id"]))] = LastTiming(
+                    timing["end_ticks"], timing["end_us"] * NS_PER_US
+                )
         return Source(
-            state=BucketState(
-                state["incarnation"],
-                state["dirty"],
-                state["marks"],
-                state["generation"],
-                state["src_digest"],
-                state["frozen"],
-            ),
-            blocks=blocks,
+            state=state,
+            blocks=tuple(_block(row) for row in rows),
             streams={
                 StreamId(str(row["stream_id"])): Registration(row["size_bytes"], row["digest"]) for row in streams
             },
@@ -88,9 +130,7 @@ class Rows(CatalogPart):
                 ProcessId(str(row["process_id"])): Registration(row["size_bytes"], row["digest"]) for row in processes
             },
             timings=timings,
-            included={
-                row["ordinal"]: frozenset(BlockId(str(block_id)) for block_id in row["block_ids"]) for row in included
-            },
+            included=included,
         )
 
     async def find_block(self, block_id: str) -> Block | None:
@@ -112,6 +152,48 @@ class Rows(CatalogPart):
             {process.process_id: process for process in map(_process, processes)},
             {stream.stream_id: stream for stream in map(_stream, streams)},
         )
+
+
+def _state(row: Any, begin: datetime) -> BucketState:
+    return BucketState(
+        row["incarnation"],
+        row["dirty"],
+        row["marks"],
+        row["generation"],
+        row["src_digest"],
+        row["frozen"],
+        row["bucket_end"] - begin,
+    )
+
+
+def _merged_bucket(row: Any) -> MergedBucket:
+    timing = (
+        None
+        if row["timing_end_ticks"] is None
+        else LastTiming(row["timing_end_ticks"], row["timing_end_us"] * NS_PER_US)
+    )
+    begin = row["bucket_begin"]
+    return MergedBucket(begin, _state(row, begin), row["sealed"], timing)
+
+
+def _partition(row: Any) -> NewPartition:
+    return NewPartition(
+        ordinal=row["ordinal"],
+        key=row["file_path"],
+        size_bytes=row["file_size"],
+        rows=row["num_rows"],
+        min_event_ns=row["min_event_ns"],
+        max_event_ns=row["max_event_ns"],
+        max_sort_key_ns=None if row["max_sort_key_us"] is None else row["max_sort_key_us"] * NS_PER_US,
+        block_ids=tuple(_block_ids(row)),
+        missing_blocks=row["missing_blocks"],
+        sha256=row["sha256"],
+        tail_digest=row["tail_digest"],
+    )
+
+
+def _block_ids(row: Any) -> Iterator[BlockId]:
+    return (BlockId(str(block_id)) for block_id in row["block_ids"])
 
 
 def _block(row: Any) -> Block:

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.jobs.build import BuildJob, BuildResult, LocalBuild
+from lakehouse.jobs.merge import LocalMerge, MergeJob, MergeResult
 from lakehouse.model import Block
 from lakehouse.ports import ObjectStore
 
@@ -35,12 +36,21 @@ class Executor(Protocol):
         """
         ...
 
+    async def merge(self, job: MergeJob, output: Path, deadline_s: float) -> MergeResult:
+        """Merge the files that the job names. Those of the result are in ``output``, a folder of the caller.
+
+        Raises:
+            WorkerCrashedError: Its files, or the system, killed whoever was at it.
+            BackendUnavailableError: A file is not in the store.
+        """
+        ...
+
 
 class BuildWorkers(Protocol):
-    """Runs ``lakehouse.buckets.build.build_bucket`` in a process of its own."""
+    """Runs ``lakehouse.buckets.work.do`` in a process of its own."""
 
     async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-        """``job`` is the message of a ``LocalBuild``. The answer is not to be believed."""
+        """``job`` is the message of a ``LocalBuild`` or a ``LocalMerge``. The answer is not to be believed."""
         ...
 
 
@@ -62,6 +72,11 @@ class LocalExecutor:
             message = prepare() if len(paths) <= INLINE_BLOCKS_MAX else await asyncio.to_thread(prepare)
             answer = await self._workers.build(message, deadline_s)
         return BuildResult.from_message(answer, output, frozenset(block.block_id for block in job.blocks))
+
+    async def merge(self, job: MergeJob, output: Path, deadline_s: float) -> MergeResult:
+        async with self._store.localize(job.keys) as paths:
+            answer = await self._workers.build(LocalMerge(job, tuple(paths), output).to_message(), deadline_s)
+        return MergeResult.from_message(answer, job, output)
 
 
 def _check_sizes(blocks: Sequence[Block], paths: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""What runs in a build worker: one bucket at a time, from localised payloads to Parquet files in a scratch folder.
+"""What runs in a build worker: one bucket at a time, from localised payloads or files to Parquet files in a scratch folder.
 
 A block that cannot be decoded is the view's to quarantine; one that kills the process is the pool's to notice. The
 worker touches no store and no catalog: the files it is named are all it reads, and one folder is all it writes.
@@ -13,6 +13,7 @@ import select
 import socket
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from lakehouse.errors import LakeflightError
@@ -48,18 +49,13 @@ def prepare(settings: dict[str, Any]) -> Callable[[socket.socket, int | None], N
 
 def bucket_builder() -> Builder:
     """The builder of the lake's own views."""
-    from lakehouse.buckets.build import build_bucket
-    from lakehouse.jobs.build import LocalBuild
+    from lakehouse.buckets.work import do
     from views import default_registry, warm_up
 
     warm_up()
     registry = default_registry()
 
-    def build(request: dict[str, Any]) -> dict[str, Any]:
-        local = LocalBuild.from_message(request)
-        return build_bucket(registry.view(local.job.view_set), local).to_message()
-
-    return build
+    return partial(do, registry.view)
 
 
 def serve(connection: socket.socket, builder: Builder) -> None:

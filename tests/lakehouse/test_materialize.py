@@ -191,7 +191,7 @@ async def test_a_lost_partition_without_its_blocks_is_an_error_that_says_so(lake
     for _ in range(2):
         with pytest.raises(
             BackendUnavailableError,
-            match=r"log_entries of .* in the hour from 20.*:00 \(UTC\) are lost .*: 1 of the blocks .* not kept",
+            match=r"log_entries of .* in the hour or day from 20.*:00 \(UTC\) are lost .*: 1 of the blocks .* not kept",
         ):
             await lake.local(lake.materializer(), LOGS, program.process_id)
 

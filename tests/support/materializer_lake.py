@@ -21,14 +21,15 @@ from lakeflight.wire.envelope import (
     decode_process,
     decode_stream,
 )
-from lakehouse.buckets.build import build_bucket
 from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.decoding import JobLimits
 from lakehouse.buckets.freshen import MaterializerLimits
 from lakehouse.buckets.materialize import Freshened, LocalPartitions, Materializer
+from lakehouse.buckets.work import do
 from lakehouse.catalog.memory import MemoryCatalog
 from lakehouse.jobs.build import BuildJob, LocalBuild
 from lakehouse.jobs.executor import LocalExecutor, WorkerCrashedError
+from lakehouse.jobs.merge import MergeJob
 from lakehouse.model import BUCKET_SECONDS, EVERYTHING, Block, BlockId, Process, ProcessId, Stream, StreamId
 from lakehouse.ports import View
 from lakehouse.storage import LocalStore
@@ -47,10 +48,13 @@ class Builder:
         self.hostile: set[str] = set()
         self.deaths = 0  # so many jobs die of something that is not in their blocks
         self.jobs: list[BuildJob] = []
+        self.merges: list[MergeJob] = []
         self.outputs: list[Path] = []  # the folders that they write to, in the same order
         self.pause: Callable[[BuildJob], Awaitable[None]] = self._wait_for_gate
         self.gate = asyncio.Event()  # closed: jobs wait at it, or only those with ``gated``
         self.gate.set()
+        self.merge_gate = asyncio.Event()  # the same for merges
+        self.merge_gate.set()
         self.gated: str | None = None
 
     def close_gate(self, block: str | None = None) -> asyncio.Event:
@@ -69,6 +73,10 @@ class Builder:
         return [len(job.blocks) for job in self.jobs]
 
     async def build(self, job: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        if job.get("kind") == "merge":
+            self.merges.append(MergeJob.from_message(job))
+            await self.merge_gate.wait()
+            return await asyncio.to_thread(do, view_of, job)
         local = LocalBuild.from_message(job)
         decoded = local.job
         self.jobs.append(decoded)
@@ -79,8 +87,7 @@ class Builder:
         if self.deaths:
             self.deaths -= 1
             raise WorkerCrashedError("killed by signal 9")
-        result = await asyncio.to_thread(build_bucket, view_of(decoded.view_set), local)
-        return result.to_message()
+        return await asyncio.to_thread(do, view_of, job)
 
 
 class Lake(ABC):

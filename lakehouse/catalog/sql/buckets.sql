@@ -35,10 +35,13 @@ WHERE (vid, bucket_begin) IN (
 DELETE FROM lakehouse_leases WHERE (vid, bucket_begin, token) = ($1, $2, $3);
 
 -- name: swap
--- migrations/0005 has what it does.
+-- The migration that merges buckets has what it does, and the next.
 SELECT lakehouse_swap(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
 );
+
+-- name: merge
+SELECT lakehouse_merge($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18);
 
 -- name: fetch_buckets_of
 -- The buckets whose partitions are in the objects $2.
@@ -76,12 +79,73 @@ JOIN view_instances i
     AND i.schema_hash = version.schema_hash
     AND i.writer_version = version.writer_version
 JOIN lakehouse_buckets b ON b.vid = i.vid
-WHERE b.sealed AND NOT b.dirty AND NOT b.whole AND NOT b.frozen
+WHERE b.sealed AND NOT b.dirty AND NOT b.whole
     AND ($6::timestamptz IS NULL OR (b.bucket_begin, b.vid) > ($6, $7::bigint))
     AND (
         SELECT count(*) FROM lakehouse_partitions p WHERE p.vid = b.vid AND p.bucket_begin = b.bucket_begin
     ) > $1
 ORDER BY b.bucket_begin, b.vid
+LIMIT $2;
+
+-- name: settle_days
+-- Closed days of which nothing is gained by merging: one bucket is all there is, or together they are larger than $1. So many
+-- buckets at a time ($2), the oldest first.
+WITH days AS (
+    SELECT DISTINCT vid, date_trunc('day', bucket_begin, 'UTC') AS day
+    FROM (
+        SELECT vid, bucket_begin
+        FROM lakehouse_buckets
+        WHERE NOT settled AND sealed AND bucket_begin < date_trunc('day', clock_timestamp() - interval '1 hour', 'UTC')
+        ORDER BY bucket_begin, vid
+        LIMIT $2
+    ) AS unsettled
+)
+UPDATE lakehouse_buckets b SET settled = true
+FROM days
+CROSS JOIN LATERAL (
+    SELECT count(*) AS buckets
+    FROM lakehouse_buckets o
+    WHERE o.vid = days.vid AND o.bucket_begin >= days.day AND o.bucket_begin < days.day + interval '24 hours'
+) AS all_of
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(p.file_size), 0) AS size_bytes
+    FROM lakehouse_partitions p
+    WHERE p.vid = days.vid AND p.bucket_begin >= days.day AND p.bucket_begin < days.day + interval '24 hours'
+) AS files
+WHERE b.vid = days.vid
+    AND b.bucket_begin >= days.day AND b.bucket_begin < days.day + interval '24 hours'
+    AND b.sealed AND NOT b.settled
+    AND (all_of.buckets = 1 OR files.size_bytes > $1);
+
+-- name: fetch_mergeable
+-- Closed days of several buckets that are sealed and clean, all or none of them frozen, together not larger than $1. Only of the
+-- versions $3, $4, $5, and those after ($6, $7).
+SELECT i.view_set, i.instance_id, i.schema_hash, i.writer_version, i.vid, days.day AS bucket_begin
+FROM (
+    SELECT DISTINCT vid, date_trunc('day', bucket_begin, 'UTC') AS day
+    FROM lakehouse_buckets
+    WHERE NOT settled AND bucket_begin < date_trunc('day', clock_timestamp() - interval '1 hour', 'UTC')
+) AS days
+JOIN view_instances i ON i.vid = days.vid
+JOIN unnest($3::text[], $4::bytea[], $5::integer[]) AS version (view_set, schema_hash, writer_version)
+    ON i.view_set = version.view_set
+    AND i.schema_hash = version.schema_hash
+    AND i.writer_version = version.writer_version
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) > 1 AND bool_and(sealed AND NOT dirty) AND bool_and(frozen) = bool_or(frozen) AS mergeable
+    FROM lakehouse_buckets b
+    WHERE b.vid = days.vid AND b.bucket_begin >= days.day AND b.bucket_begin < days.day + interval '24 hours'
+) AS buckets
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(p.file_size), 0) AS size_bytes
+    FROM lakehouse_partitions p
+    WHERE p.vid = days.vid AND p.bucket_begin >= days.day AND p.bucket_begin < days.day + interval '24 hours'
+) AS files
+WHERE buckets.mergeable
+    AND files.size_bytes <= $1
+    AND ($6::timestamptz IS NULL OR (days.day, i.vid) > ($6, $7::bigint))
+ORDER BY days.day, i.vid
 LIMIT $2;
 
 -- name: find_unused

@@ -268,11 +268,34 @@ claimed AS (
             ) END AS end_time
     ) AS ticks
 ),
-marked AS (
-    INSERT INTO lakehouse_buckets AS b (vid, bucket_begin, bucket_end, dirty, marks, min_claimed, max_claimed)
-    SELECT $1, bucket_begin, bucket_begin + interval '1 hour', true, 1, min(begin_time), max(end_time)
+-- An hour is a bucket of its own, unless it is merged into a longer one: of a day at most, which the index then finds at once.
+hours AS (
+    SELECT bucket_begin, min(begin_time) AS begin_time, max(end_time) AS end_time
     FROM claimed
     GROUP BY bucket_begin
+),
+stretches AS (
+    SELECT
+        coalesce(longer.bucket_begin, hours.bucket_begin) AS bucket_begin,
+        coalesce(longer.bucket_end, hours.bucket_begin + interval '1 hour') AS bucket_end,
+        hours.begin_time,
+        hours.end_time
+    FROM hours
+    LEFT JOIN LATERAL (
+        SELECT b.bucket_begin, b.bucket_end
+        FROM lakehouse_buckets b
+        WHERE b.vid = $1
+            AND b.bucket_begin > hours.bucket_begin - interval '24 hours'
+            AND b.bucket_begin <= hours.bucket_begin
+            AND b.bucket_end > hours.bucket_begin
+    ) AS longer ON true
+),
+marked AS (
+    INSERT INTO lakehouse_buckets AS b (vid, bucket_begin, bucket_end, dirty, marks, min_claimed, max_claimed)
+    SELECT $1, bucket_begin, bucket_end, true, 1, min(begin_time), max(end_time)
+    FROM stretches
+    GROUP BY bucket_begin, bucket_end
+    ORDER BY bucket_begin  -- the order in which whoever merges them locks them
     ON CONFLICT (vid, bucket_begin) DO UPDATE SET
         dirty = true,
         marks = b.marks + 1,

@@ -3,7 +3,7 @@
 
 -- name: read_bucket
 WITH seen AS ({seen})
-SELECT b.incarnation, b.dirty, b.marks, b.generation, b.src_digest, b.frozen
+SELECT b.incarnation, b.dirty, b.marks, b.generation, b.src_digest, b.frozen, b.bucket_end
 FROM seen
 JOIN lakehouse_buckets b ON b.vid = seen.vid
 WHERE b.bucket_begin = $6;
@@ -109,6 +109,44 @@ SELECT
     properties
 FROM processes
 WHERE process_id = ANY ($1::uuid[]);
+
+-- name: read_buckets
+-- All buckets of [$6, $7). One row of nulls: there are none. No row: the instance is gone.
+WITH seen AS ({seen})
+SELECT
+    b.bucket_begin,
+    b.bucket_end,
+    b.incarnation,
+    b.dirty,
+    b.marks,
+    b.generation,
+    b.src_digest,
+    b.frozen,
+    b.sealed,
+    b.timing_end_ticks,
+    (extract(EPOCH FROM b.timing_end_time) * 1000000)::bigint AS timing_end_us
+FROM seen
+LEFT JOIN lakehouse_buckets b ON b.vid = seen.vid AND b.bucket_begin >= $6 AND b.bucket_begin < $7
+ORDER BY b.bucket_begin;
+
+-- name: fetch_merged
+-- What the files of the buckets of [$2, $3) are.
+SELECT
+    p.ordinal,
+    p.file_path,
+    p.file_size,
+    p.num_rows,
+    p.min_event_ns,
+    p.max_event_ns,
+    (extract(EPOCH FROM p.max_sort_key_time) * 1000000)::bigint AS max_sort_key_us,
+    p.block_ids,
+    p.missing_blocks,
+    p.tail_digest,
+    o.sha256
+FROM lakehouse_partitions p
+LEFT JOIN lake_objects o ON o.object_id = p.object_id
+WHERE p.vid = $1 AND p.bucket_begin >= $2 AND p.bucket_begin < $3
+ORDER BY p.bucket_begin, p.ordinal;
 
 -- name: fetch_included
 -- Which blocks the bucket's partitions hold already, and the ordinals in use.
