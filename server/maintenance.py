@@ -1,10 +1,10 @@
 """Housekeeping at a steady pace. No answer depends on it: a query makes fresh what it reads.
 
-It makes the global views fresh ahead of time, merges the files of closed hours and the hours of closed days, retires what only servers of other versions used
-and none does any more, removes what crashes left behind and deletes files that no row has named for longer than any query
-runs. Each of these steps has rounds of its own, so that none waits for another, and goes on while there is more to do. What
-fails is logged and tried again in a later round; it never stops the rest. Several servers may run this at once, of several
-versions: every step claims what it changes, and files are rewritten by their own version alone.
+It makes the global views fresh ahead of time, merges the files of closed hours and the hours of closed days, retires what only
+servers of other versions used and none does any more, removes what crashes left behind and deletes files that no row has named
+for longer than any query runs. Each of these steps has rounds of its own, so that none waits for another, and goes on while
+there is more to do. What fails is logged and tried again in a later round; it never stops the rest. Several servers may run this
+at once, of several versions: every step claims what it changes, and files are rewritten by their own version alone.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ class Bucket:
     def words(self) -> str:
         """For messages: which hour of what."""
         key = self.instance.key
-        return f"{key.view_set} of {key.instance} with what came in the hour or day from {self.begin:%Y-%m-%d %H:%M} (UTC)"
+        return (
+            f"{key.view_set} of {key.instance} with what came in the hour or day from {self.begin:%Y-%m-%d %H:%M} (UTC)"
+        )
 
 
 def scope_of(view: View, instance: str) -> InstanceScope:

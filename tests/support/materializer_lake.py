@@ -21,10 +21,12 @@ from lakeflight.wire.envelope import (
     decode_process,
     decode_stream,
 )
+from lakehouse.buckets.bucket import scope_of
 from lakehouse.buckets.catalog import BucketCatalog
 from lakehouse.buckets.decoding import JobLimits
 from lakehouse.buckets.freshen import MaterializerLimits
 from lakehouse.buckets.materialize import Freshened, LocalPartitions, Materializer
+from lakehouse.buckets.model import InstanceId, StoredBucket
 from lakehouse.buckets.work import do
 from lakehouse.catalog.memory import MemoryCatalog
 from lakehouse.jobs.build import BuildJob, LocalBuild
@@ -133,6 +135,10 @@ class Lake(ABC):
         """As if these blocks had come two days ago, and nobody had looked since."""
         await self.make_older(blocks, hours=48)
         await self.empty_buckets()
+
+    async def look(self, view: View, instance: InstanceId) -> list[StoredBucket]:
+        """All buckets of an instance."""
+        return await self.catalog.look(instance, scope_of(view, instance.key.instance), EVERYTHING, 300)
 
     async def messages(self, fresh: Freshened) -> list[str]:
         async with self.store.localize([partition.key for partition in fresh.partitions]) as paths:
