@@ -33,6 +33,7 @@ from lakehouse.catalog.connect import open_pool
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import InternalError
 from lakehouse.jobs.build import BuildJob, BuildResult
+from lakehouse.jobs.merge import MergeJob, MergeResult
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, TimeRange
 from lakehouse.storage import LocalStore
 from server.embedded_postgres import EmbeddedPostgres
@@ -146,6 +147,14 @@ class Lake:
         finally:
             await connection.close()
 
+    async def keep_hours(self) -> None:
+        """Days are not merged, so that there are as many partitions as are to be measured."""
+        connection = await asyncpg.connect(self.postgres.url)
+        try:
+            await connection.execute("UPDATE lakehouse_buckets SET settled = true WHERE NOT settled")
+        finally:
+            await connection.close()
+
     def statements(self) -> dict[str, str]:
         """The questions that are SQL, by key."""
         minutes = _between(self.noon, self.noon + timedelta(minutes=5))
@@ -177,6 +186,9 @@ class _NothingToBuild:
 
     async def build(self, job: BuildJob, output: Path, deadline_s: float) -> BuildResult:
         raise InternalError(f"a bucket of {job.view_set} was not made before it was measured")
+
+    async def merge(self, job: MergeJob, output: Path, deadline_s: float) -> MergeResult:
+        raise InternalError(f"days of {job.view_set} are not merged while they are measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +243,7 @@ async def measure(folder: Path, sizes: Sizes) -> list[Measured]:
                 await lake.grow(processes, client)
                 async with planner(lake, folder) as plans:
                     note("settling")
+                    await lake.keep_hours()
                     await plans.maintenance.round()  # seals
                     note("measuring")
                     found.append(Measured(*await lake.count(), await _ask_all(lake, plans, client)))
