@@ -11,6 +11,9 @@ costs one look at a global.
     seal      a bucket is about to be called complete
     commit    the transaction that names the object is committed
     release   the old objects are released, not deleted
+    expire    old partitions are released, their buckets gone
+    horizon   an hour of blocks is not seen any more, its rows and payloads are there
+    purge     payloads are deleted, their rows are there
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from dataclasses import dataclass
 from typing import Final
 
 VARIABLE: Final = "LAKEFLIGHT_FAILPOINT"
-NAMES: Final = ("payload", "row", "reserve", "write", "seal", "commit", "release")
+RETENTION: Final = ("expire", "horizon", "purge")
+NAMES: Final = ("payload", "row", "reserve", "write", "seal", "commit", "release", *RETENTION)
 ACTIONS: Final = ("kill", "raise")
 
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +44,7 @@ from server.flight.server import FlightLimits, FlightServer
 from server.ingestion.listener import listen, reserve
 from server.maintenance import Maintenance
 from server.query import LakeQueryService
+from server.retention import Kept
 from server.settings import Settings, host_and_port, spelled
 from server.surroundings import (
     address_errors,
@@ -50,6 +52,7 @@ from server.surroundings import (
     check_address,
     check_process_limits,
     check_ready_file,
+    check_view_sets,
     check_writable,
     database_errors_of,
     kernel_cache,
@@ -152,6 +155,7 @@ async def running(
     async with AsyncExitStack() as closing:
         check_process_limits(settings)
         check_ready_file(settings)
+        check_view_sets(settings)
         folder = DataFolder(settings.data_dir, beside=() if settings.ready_file is None else (settings.ready_file,))
         folder.acquire()
         closing.callback(folder.release)
@@ -244,7 +248,13 @@ async def running(
             prune=prune,
         )
         maintenance = Maintenance(
-            registry, catalog, materializer, store, settings.maintenance_interval_s, settings.retired_grace_s
+            registry,
+            catalog,
+            materializer,
+            store,
+            settings.maintenance_interval_s,
+            settings.retired_grace_s,
+            _kept(settings),
         )
         closing.push_async_callback(_cancelled, _watched("housekeeping", maintenance.run(), failed))
 
@@ -311,6 +321,15 @@ def _materializer_limits(settings: Settings, buckets_at_once: int) -> Materializ
         freshen_s_max=settings.freshen_timeout_s,
         margin_s=settings.event_margin_s,
     )
+
+
+def _kept(settings: Settings) -> Kept:
+    of_view_sets = {name: _period(days) for name, days in settings.partition_retention.items() if name is not None}
+    return Kept(_period(settings.block_retention_days), _period(settings.partition_retention[None]), of_view_sets)
+
+
+def _period(days: float | None) -> timedelta | None:
+    return None if days is None else timedelta(days=days)
 
 
 async def _handle_key(pool: Any) -> bytes:

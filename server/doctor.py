@@ -32,6 +32,7 @@ from server.surroundings import (
     check_address,
     check_process_limits,
     check_ready_file,
+    check_view_sets,
     check_writable,
     database_errors_of,
     free_space,
@@ -82,6 +83,7 @@ def _checks(
         ("database", lambda: _database(settings, folder, owner)),
         ("object store", lambda: _object_store(settings, folder)),
         ("kernel cache", lambda: _kernel_cache(folder)),
+        ("retention", lambda: _retention(settings)),
     ]
     if owner is not None:
         return [*checks, ("running server", lambda: _running_server(folder, owner))]
@@ -197,6 +199,13 @@ async def _kernel_cache(folder: DataFolder) -> str:
     count = sum(1 for _ in place.rglob("*.nbi"))
     found = f"{count} compiled kernels" if count else "empty: the first start takes about half a minute longer"
     return found if trouble is None else f"{found} ({trouble})"
+
+
+async def _retention(settings: Settings) -> str:
+    check_view_sets(settings)
+    blocks = settings.block_retention_days
+    of_blocks = "for ever" if blocks is None else f"for {blocks:g} days"
+    return f"blocks are kept {of_blocks}, partitions (days): {settings.partition_retention_days}"
 
 
 async def _ready_file(settings: Settings) -> str:

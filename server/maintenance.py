@@ -14,24 +14,25 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import structlog
 
-from lakehouse.buckets.catalog import BucketCatalog
+from lakehouse.buckets.catalog import LakeCatalog
 from lakehouse.buckets.materialize import Materializer
 from lakehouse.buckets.merging import MERGED_BYTES_MAX
 from lakehouse.buckets.model import InstanceGoneError, InstanceId, ViewVersion
 from lakehouse.buckets.planning import version_of
-from lakehouse.errors import BackendUnavailableError, LakeflightError
+from lakehouse.errors import LakeflightError
 from lakehouse.failpoints import failpoint
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
 from lakehouse.ports import ObjectStore, View
 from lakehouse.sources import SourceRegistry
+from lakehouse.storage.deletion import delete_each
+from server.retention import Kept, Retention
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
 Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 FILES_PER_BUCKET_MAX: Final = 4  # a closed bucket of more files is made whole: every query opens all of them
@@ -45,11 +46,12 @@ class Maintenance:
     """The steps, and the loops that repeat them."""
 
     registry: SourceRegistry
-    catalog: BucketCatalog
+    catalog: LakeCatalog
     materializer: Materializer
     store: ObjectStore
     interval_s: float
     retired_grace_s: float
+    kept: Kept = field(default_factory=Kept)
     _compacted: tuple[InstanceId, datetime] | None = field(default=None, init=False)  # where the next round goes on
     _merged: tuple[InstanceId, datetime] | None = field(default=None, init=False)
 
@@ -69,6 +71,7 @@ class Maintenance:
             self.freshen_global_views,
             self.compact_closed_buckets,
             self.merge_closed_days,
+            self.retain,
             self.retire_unused_versions,
             self.reap_expired_intents,
             self.collect_retired_objects,
@@ -153,13 +156,32 @@ class Maintenance:
                 writer_version=instance.version.writer_version,
             )
 
+    async def retain(self) -> None:
+        """What is older than it is to be kept. Partitions first: none is made of blocks only to expire."""
+        retention = self._retention
+        await _guarded("carry", _in_batches(retention.carry_frozen_buckets))
+        await _guarded("expire_partitions", retention.expire_partitions())
+        await _guarded("expire_blocks", _while_more(retention.expire_blocks))
+        await _guarded("purge_blocks", _while_more(retention.purge_blocks))
+        await _guarded("expire_partitions", retention.expire_partitions())
+        await _guarded("forget", _while_more(retention.forget_registrations))
+        await _guarded("forget", self._forget_instances())
+
+    async def _forget_instances(self) -> None:
+        await _in_batches(lambda: self.catalog.forget_instances(VERSION_UNUSED_MAX, BATCH))
+
+    @property
+    def _retention(self) -> Retention:
+        grace = timedelta(seconds=self.retired_grace_s)
+        return Retention(self.registry, self.catalog, self.materializer, self.store, self.kept, grace)
+
     async def reap_expired_intents(self) -> None:
         """Objects whose writer died between announcing and committing them."""
         await _in_batches(self._reap)
 
     async def _reap(self) -> int:
         claimed = await self.catalog.claim_expired_intents(BATCH)
-        if gone := await self._delete("reap", claimed):
+        if gone := await delete_each(self.store, "reap", claimed):
             await self.catalog.finish_reaped(gone)
             log.info("intents.reaped", objects=len(gone))
         return len(claimed) if gone else 0
@@ -170,23 +192,11 @@ class Maintenance:
 
     async def _collect(self) -> int:
         condemned = await self.catalog.condemn_unreferenced(timedelta(seconds=self.retired_grace_s), BATCH)
-        if gone := await self._delete("collect", condemned):
+        if gone := await delete_each(self.store, "collect", condemned):
             failpoint("release")
             await self.catalog.forget_objects(gone)
             log.info("objects.collected", objects=len(gone))
         return len(condemned) if gone else 0
-
-    async def _delete(self, step: str, objects: Sequence[tuple[T, str]]) -> list[T]:
-        """Those that are gone. One that the store refuses to delete, which is found again in every batch, keeps no other."""
-        try:
-            await self.store.delete([path for _, path in objects])
-        except BackendUnavailableError:
-            errors = await asyncio.gather(*(self.store.delete([path]) for _, path in objects), return_exceptions=True)
-            failed = [(path, error) for (_, path), error in zip(objects, errors, strict=True) if error is not None]
-            for path, error in failed[:1]:  # all of them, if the store is away
-                log.warning("maintenance.failed", step=step, reason=str(error), object=path, objects=len(failed))
-            return [id_ for (id_, _), error in zip(objects, errors, strict=True) if error is None]
-        return [id_ for id_, _ in objects]
 
     def _views(self) -> dict[ViewVersion, View]:
         return {version_of(view): view for view in self.registry.views}
@@ -199,6 +209,13 @@ async def _in_batches(batch: Callable[[], Awaitable[int]]) -> None:
     """
     begun = time.monotonic()
     while await batch() == BATCH and time.monotonic() - begun < STEP_S_MAX:
+        pass
+
+
+async def _while_more(batch: Callable[[], Awaitable[int | bool]]) -> None:
+    """Repeat until there was nothing to do."""
+    begun = time.monotonic()
+    while await batch() and time.monotonic() - begun < STEP_S_MAX:
         pass
 
 

@@ -43,6 +43,8 @@ _NOT_OURS: Final = re.compile(
 _SECRET: Final = ("postgres_url", "store_secret_access_key", "store_session_token")
 _OF_STORES: Final = ("store_url", "store_endpoint")  # where credentials do not belong, and some write them
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+FOREVER: Final = "forever"
+_NUMBER: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
 _PORT_MAX: Final = 65535
 _PAIR: Final = re.compile(r"[A-Za-z_][\w.]*=.*")  # of a query, where user=me@example.org may stand as it is
 
@@ -170,9 +172,25 @@ class Settings(BaseSettings):
     retired_grace_s: float = Field(
         7200.0, ge=0, description="How long a replaced partition stays readable for queries that began before."
     )
+    block_retention_days: float | None = Field(
+        90.0,
+        gt=0,
+        description="How long blocks are kept after they came, with the processes and streams that sent them; `forever`"
+        " keeps all.",
+    )
+    partition_retention_days: str = Field(
+        "90",
+        description="How long partitions are kept after their blocks came; of some view sets for longer or shorter, as in"
+        " `90,log_stats=forever,thread_spans=7`.",
+    )
     drain_s: float = Field(25.0, ge=0, description="What running statements get to finish when the server is stopped.")
     self_telemetry: bool = Field(True, description="Whether the server's own logs, metrics and spans go into its lake.")
     log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @property
+    def partition_retention(self) -> dict[str | None, float | None]:
+        """Days by view set, and of all others under ``None``; days that are ``None`` are for ever."""
+        return _days_by_view_set(self.partition_retention_days)
 
     @property
     def s3(self) -> S3Options:
@@ -293,12 +311,49 @@ class Settings(BaseSettings):
             raise ValueError(f"is of no use without {spelled('store_access_key_id')}")
         return secret
 
+    @field_validator("block_retention_days", mode="before")
+    @classmethod
+    def _for_ever(cls, days: object) -> object:
+        return None if isinstance(days, str) and days.strip().lower() == FOREVER else days
+
+    @field_validator("partition_retention_days", mode="before")
+    @classmethod
+    def _days_of_view_sets(cls, days: object) -> object:
+        text = str(days)
+        _days_by_view_set(text)
+        return text
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, level: str) -> str:
         if level.lower() not in ("debug", "info", "warning", "error"):
             raise ValueError("is not a level: debug, info, warning or error")
         return level.lower()
+
+
+def _days_by_view_set(text: str) -> dict[str | None, float | None]:
+    found: dict[str | None, float | None] = {}
+    for part in text.split(","):
+        view_set, equals, value = part.rpartition("=")
+        name = view_set.strip() if equals else None
+        days = _days(value.strip())
+        if days == 0 or name == "":
+            raise ValueError(
+                "is not a number of days: write 90, or forever, and others after it, as in 90,log_stats=forever"
+            )
+        if name in found:
+            raise ValueError(f"says twice how long {'partitions' if name is None else name} should be kept")
+        found[name] = days
+    if None not in found:
+        raise ValueError("does not say how long partitions of other view sets are kept: begin with 90, or forever")
+    return found
+
+
+def _days(text: str) -> float | None:
+    """``None`` is for ever; 0 is what is no number of days."""
+    if text.lower() == FOREVER:
+        return None
+    return float(text) if _NUMBER.fullmatch(text) else 0
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------

@@ -49,6 +49,22 @@ def words_of(error: Exception) -> str:
     return str(error)
 
 
+def check_view_sets(settings: Settings) -> None:
+    """View sets that a setting names are there.
+
+    Raises:
+        Problem: One is not, such as one that is misspelt: what it is about would be kept, or go, against what is meant.
+    """
+    from views import default_registry
+
+    known = {view.view_set for view in default_registry().views}
+    if unknown := {name for name in settings.partition_retention if name is not None} - known:
+        raise Problem(
+            f"{spelled('partition_retention_days')} names {', '.join(sorted(unknown))}, which keeps no partitions:"
+            f" those that do are {', '.join(sorted(known))}"
+        )
+
+
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 

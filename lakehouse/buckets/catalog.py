@@ -13,6 +13,8 @@ from typing import Protocol
 from lakehouse.buckets.model import (
     BucketState,
     EstimatedBucket,
+    ExpiredBlock,
+    ExpiredHour,
     InstanceId,
     InstanceScope,
     Lease,
@@ -25,7 +27,7 @@ from lakehouse.buckets.model import (
     UnknownClock,
     ViewVersion,
 )
-from lakehouse.model import Block, InstanceKind, Process, ProcessId, Stream, StreamId, TimeRange, ViewKey
+from lakehouse.model import Block, BlockId, InstanceKind, Process, ProcessId, Stream, StreamId, TimeRange, ViewKey
 
 
 class Looks(Protocol):
@@ -243,3 +245,66 @@ class Objects(Protocol):
 
 class BucketCatalog(Looks, Rows, Buckets, Objects, Protocol):
     """All of it."""
+
+
+class Retention(Protocol):
+    """What is older than it is to be kept. How old that is, the clock of the catalog says."""
+
+    async def next_expired_hour(self, kept: timedelta) -> ExpiredHour | None:
+        """The oldest hour whose blocks came more than ``kept`` ago and are still seen."""
+        ...
+
+    async def instances_of_hour(self, begin: datetime, versions: Sequence[ViewVersion]) -> list[InstanceId]:
+        """Instances of ``versions``, but for global ones, that blocks of the hour can belong to."""
+        ...
+
+    async def expire_blocks(
+        self, kept_from: datetime, kept: Sequence[ViewVersion]
+    ) -> list[tuple[InstanceId, datetime]]:
+        """From now on no block that came before is seen, and no bucket that began before is made from blocks.
+
+        All at once, or not at all: what is in the way is returned, which is buckets of ``kept``, or of later versions of the
+        same view sets, that do not hold their blocks.
+        """
+        ...
+
+    async def expired_blocks(self, grace: timedelta, limit: int) -> list[ExpiredBlock]:
+        """Blocks that have not been seen for ``grace``, the oldest first."""
+        ...
+
+    async def forget_blocks(self, blocks: Sequence[BlockId]) -> None: ...
+
+    async def forget_horizons(self, grace: timedelta) -> None:
+        """Those before which no block is left."""
+        ...
+
+    async def forget_registrations(self, kept: timedelta, limit: int) -> int:
+        """Processes and streams that are older, and have neither blocks nor partitions; how many, at most ``limit``."""
+        ...
+
+    async def forget_instances(self, unused: timedelta, limit: int) -> int:
+        """Instances without buckets, of processes and streams that are not known any more."""
+        ...
+
+    async def expire_buckets(self, view_set: str, kept: timedelta, made_again: timedelta, limit: int) -> int:
+        """Release the partitions of buckets that are older than ``kept``; how many buckets, at most ``limit``.
+
+        Where the blocks are gone, the rows are. Where they are not, whoever asks has the bucket made again, and it stays for
+        ``made_again``.
+        """
+        ...
+
+    async def uncarried_instances(self, versions: Sequence[ViewVersion], limit: int) -> list[ViewKey]:
+        """Instances with frozen buckets in other versions which those of ``versions`` are without."""
+        ...
+
+    async def carry_frozen(self, instance: InstanceId) -> None:
+        """Give it the frozen buckets that the same instance has in other versions: it cannot make them itself.
+
+        Their files are shared. Of those that have other columns it gets the number of blocks, which count as missing.
+        """
+        ...
+
+
+class LakeCatalog(BucketCatalog, Retention, Protocol):
+    """With what only a lake that is kept for long needs."""

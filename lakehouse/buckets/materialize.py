@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,7 +40,7 @@ from lakehouse.buckets.sharing import Allowance, Progress
 from lakehouse.buckets.single_block import BlockView, SingleBlocks
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.jobs.executor import Executor
-from lakehouse.model import GLOBAL_INSTANCE, InstanceKind, TimeRange, ViewKey
+from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, InstanceKind, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore, View
 
 log = structlog.get_logger(__name__)
@@ -52,6 +52,8 @@ BUCKETS_NAMED_MAX: Final = 3  # in the message of an error
 SIZES_AT_ONCE: Final = 16  # requests for the sizes of objects, when some of them are lost
 LOCK_PAUSE_MIN_S: Final = 0.02  # between attempts to get a bucket that another server builds …
 LOCK_PAUSE_MAX_S: Final = 0.5  # … which may take minutes
+_ANY_BYTES: Final = 1 << 62  # of a build that is no query's
+_NO_TIME: Final = TimeRange(0, 0)  # of a look for its own sake
 _ATTEMPTS_MAX: Final = 4  # a swap is repeated when another server was faster
 
 
@@ -109,6 +111,27 @@ class Materializer:
             BackendUnavailableError: Postgres or the object store.
         """
         return await self._ensure(view, instance, wanted, allowance or self.allowance(Progress()), lost=())
+
+    async def settle(self, view: View, instance: str, bucket_begin: datetime) -> None:
+        """Make one bucket hold all blocks that came in its hour, whatever their times: they are about to go.
+
+        Raises:
+            UnknownViewError: No such process or stream.
+            BackendUnavailableError: Postgres or the object store.
+        """
+        scope = scope_of(view, instance)
+        for _ in range(_ATTEMPTS_MAX):
+            stored = await self._instance(view, instance)
+            try:
+                await self._mark_moved(view, stored, scope, EVERYTHING)
+                await self._look(stored, scope, _NO_TIME)
+            except InstanceGoneError:
+                self._instances.pop((stored.key, stored.version), None)
+                continue
+            with suppress(InstanceGoneError):  # nothing came for it
+                await self._maker.freshen([Bucket(view, stored, bucket_begin)], Allowance(_ANY_BYTES, 1, Progress()))
+            return
+        raise BackendUnavailableError(f"{view.view_set} of {instance} was removed {_ATTEMPTS_MAX} times")
 
     @asynccontextmanager
     async def ensure_local(

@@ -215,6 +215,23 @@ class MergeSwap:
     repaired_events: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ExpiredHour:
+    """An hour whose blocks are older than they are to be kept, and are still seen."""
+
+    begin: datetime
+    age: timedelta  # since its end
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredBlock:
+    """A block that nobody sees any more."""
+
+    block_id: BlockId
+    stream_id: StreamId
+    process_id: ProcessId
+
+
 class SwapConflictError(Exception):
     """The bucket changed or went since its source was read, or a write intent is gone: read again and start over."""
 

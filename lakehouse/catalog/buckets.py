@@ -28,6 +28,9 @@ from lakehouse.errors import BackendUnavailableError
 from lakehouse.model import NS_PER_US, Block
 
 _SQL: Final = load("objects") | load("buckets")
+_OWN_ROWS: Final = _SQL["has_rows_of_its_own"]
+_FIND_UNUSED: Final = _SQL["find_unused"].replace("{has_rows_of_its_own}", _OWN_ROWS)
+_LOCK_UNUSED: Final = _SQL["lock_unused"].replace("{has_rows_of_its_own}", _OWN_ROWS)
 _CONFLICTS: Final = {  # what lakehouse_swap() and lakehouse_merge() raise
     "LF001": SwapConflictError,
     "LF002": LeaseLostError,
@@ -205,14 +208,14 @@ class Buckets(CatalogPart):
     ) -> list[InstanceId]:
         """Instances of versions that no server has used for ``unused``, other than ``versions``."""
         async with self.connection() as connection:
-            rows = await connection.fetch(_SQL["find_unused"], unused, limit, *columns_of(versions))
+            rows = await connection.fetch(_FIND_UNUSED, unused, limit, *columns_of(versions))
         return [instance_of(row) for row in rows]
 
     async def retire_instance(self, instance: InstanceId, unused: timedelta) -> bool:
         """Remove an instance and release its files; ``False`` if it has been used meanwhile."""
         async with self.connection() as connection:
             async with connection.transaction():
-                if await connection.fetchval(_SQL["lock_unused"], instance.vid, unused) is None:
+                if await connection.fetchval(_LOCK_UNUSED, instance.vid, unused) is None:
                     return False
                 await connection.execute(_SQL["lock_buckets"], instance.vid)
                 await connection.execute(_SQL["retire_all"], instance.vid)

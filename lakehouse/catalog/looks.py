@@ -106,6 +106,7 @@ class Looks(CatalogPart):
                 if await connection.fetchval(_SQL["claim_first_look"], instance.vid) is None:
                     return False
                 await connection.execute(f"SET LOCAL statement_timeout = '{FIRST_LOOK_S_MAX}s'")
+                await connection.execute(_SQL["carry_frozen"], instance.vid, timeout=FIRST_LOOK_S_MAX)
                 await connection.execute(looks["mark_fresh"], *arguments, timeout=FIRST_LOOK_S_MAX)
         elif state["fresh"] or state["due"]:
             await connection.execute(looks["mark_fresh"], *arguments)

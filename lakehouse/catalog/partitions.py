@@ -1,6 +1,6 @@
 """The catalog of view instances, buckets and partitions in Postgres. Decides nothing: ``lakehouse.buckets`` does.
 
-Implements ``lakehouse.buckets.catalog.BucketCatalog``, a subject a class.
+Implements ``lakehouse.buckets.catalog.LakeCatalog``, a subject a class.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from lakehouse.catalog.buckets import Buckets
 from lakehouse.catalog.looks import Looks
 from lakehouse.catalog.objects import Objects
+from lakehouse.catalog.retention import Retention
 from lakehouse.catalog.rows import Rows
 
 
-class PartitionCatalog(Looks, Rows, Buckets, Objects):
+class PartitionCatalog(Looks, Rows, Buckets, Objects, Retention):
     """All of it over one pool.
 
     Raises ``BackendUnavailableError`` when Postgres does not answer.

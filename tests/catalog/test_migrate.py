@@ -14,6 +14,7 @@ TABLES = {
     "lake_objects",
     "lake_releases",
     "lakehouse_buckets",
+    "lakehouse_horizons",
     "lakehouse_leases",
     "lakehouse_partitions",
     "lakehouse_settings",

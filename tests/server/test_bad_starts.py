@@ -154,6 +154,22 @@ def database_folder_is_not_one(start: Start) -> None:
     (start.lake / "postgres" / "PG_VERSION").write_text("18\n")
 
 
+def no_days(start: Start) -> None:
+    start.environment = {"LAKEFLIGHT_PARTITION_RETENTION_DAYS": "90,log_stats=always"}
+
+
+def no_days_of_the_others(start: Start) -> None:
+    start.environment = {"LAKEFLIGHT_PARTITION_RETENTION_DAYS": "log_stats=90"}
+
+
+def blocks_of_no_time(start: Start) -> None:
+    start.environment = {"LAKEFLIGHT_BLOCK_RETENTION_DAYS": "0"}
+
+
+def no_such_view_set(start: Start) -> None:
+    start.environment = {"LAKEFLIGHT_PARTITION_RETENTION_DAYS": "90,log_stat=forever"}
+
+
 CASES: dict[str, tuple[Callable[[Start], None], int, str]] = {
     "few open files": (few_files, 1, f"no more than 512 open files, a server needs {OPEN_FILES_MIN}: .*ulimit -n"),
     "small files": (small_files, 1, r"no more than files of 1 MiB, a server needs 1\.0 GiB: .*ulimit -f"),
@@ -192,6 +208,14 @@ CASES: dict[str, tuple[Callable[[Start], None], int, str]] = {
         1,
         "the database 127.0.0.1:[0-9]+/lake is not available: nobody listens there",
     ),
+    "no days": (no_days, 2, "LAKEFLIGHT_PARTITION_RETENTION_DAYS=90,log_stats=always is not a number of days"),
+    "no days of the others": (
+        no_days_of_the_others,
+        2,
+        "LAKEFLIGHT_PARTITION_RETENTION_DAYS=log_stats=90 does not say how long partitions of other view sets are kept",
+    ),
+    "blocks of no time": (blocks_of_no_time, 2, "LAKEFLIGHT_BLOCK_RETENTION_DAYS=0 is too small: more than 0"),
+    "no such view set": (no_such_view_set, 1, "LAKEFLIGHT_PARTITION_RETENTION_DAYS names log_stat, which keeps no"),
     "no database in its folder": (database_folder_is_not_one, 1, "postgres"),
 }
 

@@ -19,6 +19,8 @@ from tests.support.materializer_lake import Lake
 class PostgresLake(Lake):
     """``pool`` is there for tests of what only a database can be made to do."""
 
+    catalog: PartitionCatalog
+
     def __init__(self, pool: Any, url: str, folder: Path) -> None:
         store = LocalStore(folder / "store")
         super().__init__(PartitionCatalog(pool, store.name), store, folder)

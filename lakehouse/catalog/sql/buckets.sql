@@ -147,6 +147,23 @@ WHERE buckets.mergeable
     AND ($6::timestamptz IS NULL OR (days.day, i.vid) > ($6, $7::bigint))
 ORDER BY days.day, i.vid
 LIMIT $2;
+-- name: has_rows_of_its_own
+-- Frozen buckets that no other instance has, so that their rows would go with the instance i.
+EXISTS (
+    SELECT
+    FROM lakehouse_buckets b
+    WHERE b.vid = i.vid AND b.frozen
+        AND NOT EXISTS (
+            SELECT
+            FROM view_instances o
+            JOIN lakehouse_buckets k
+                ON k.vid = o.vid
+                AND k.bucket_begin > b.bucket_begin - interval '24 hours' AND k.bucket_begin <= b.bucket_begin
+                AND k.bucket_end >= b.bucket_end
+            WHERE o.view_set = i.view_set AND o.instance_id = i.instance_id AND o.schema_hash = i.schema_hash
+                AND o.vid <> i.vid
+        )
+)
 
 -- name: find_unused
 -- Instances of versions of which no instance has been used for $1, and which are not those of the server that asks.
@@ -164,14 +181,15 @@ JOIN view_instances i
     ON i.view_set = version.view_set
     AND i.schema_hash = version.schema_hash
     AND i.writer_version = version.writer_version
+WHERE NOT {has_rows_of_its_own}
 ORDER BY i.vid
 LIMIT $2;
 
 -- name: lock_unused
 -- A server of that version may have come back meanwhile.
-SELECT vid
-FROM view_instances
-WHERE vid = $1 AND used < clock_timestamp() - $2::interval
+SELECT i.vid
+FROM view_instances i
+WHERE i.vid = $1 AND i.used < clock_timestamp() - $2::interval AND NOT {has_rows_of_its_own}
 FOR UPDATE;
 
 -- name: lock_buckets

@@ -22,6 +22,53 @@ FROM derived
 ON CONFLICT (view_set, instance_id, schema_hash, writer_version) DO UPDATE SET view_set = excluded.view_set
 RETURNING vid;
 
+-- name: carry_frozen
+-- What other versions of the instance $1 have in frozen buckets, and it has not: their blocks are gone, so it cannot be made
+-- again. The rows are as the other version made them. Files that have other columns are not read, and their blocks count as
+-- missing. Files are shared: each goes with the last partition that names it.
+WITH ours AS (SELECT * FROM view_instances WHERE vid = $1),
+others AS (
+    SELECT DISTINCT ON (b.bucket_begin) b.*, i.schema_hash = ours.schema_hash AS is_readable
+    FROM ours
+    JOIN view_instances i
+        ON i.view_set = ours.view_set AND i.instance_id = ours.instance_id AND i.vid <> ours.vid
+    JOIN lakehouse_buckets b ON b.vid = i.vid AND b.frozen
+    WHERE NOT EXISTS (
+        SELECT
+        FROM lakehouse_buckets o
+        WHERE o.vid = ours.vid AND o.bucket_begin < b.bucket_end AND o.bucket_end > b.bucket_begin
+    )
+    ORDER BY b.bucket_begin, i.schema_hash = ours.schema_hash DESC, i.writer_version DESC
+),
+carried AS (
+    INSERT INTO lakehouse_buckets (
+        vid, bucket_begin, bucket_end, dirty, sealed, whole, frozen, settled, src_blocks, src_objects, src_digest,
+        src_max_insert, min_claimed, max_claimed, timing_end_ticks, timing_end_time, missing_blocks, repaired_events
+    )
+    SELECT
+        $1, bucket_begin, bucket_end, false, true, whole, true, settled, src_blocks, src_objects, src_digest, src_max_insert,
+        min_claimed, max_claimed, timing_end_ticks, timing_end_time,
+        CASE WHEN is_readable THEN missing_blocks ELSE src_blocks END, repaired_events
+    FROM others
+    ON CONFLICT DO NOTHING
+    RETURNING bucket_begin
+)
+INSERT INTO lakehouse_partitions (
+    vid, view_set_name, view_instance_id, bucket_begin, ordinal, generation, begin_insert_time, end_insert_time,
+    min_event_time, max_event_time, min_event_ns, max_event_ns, updated, file_path, file_size, file_schema_hash,
+    source_data_hash, num_rows, partition_format_version, sort_order, max_sort_key_time, object_id, missing_blocks,
+    writer_version, block_ids, tail_digest
+)
+SELECT
+    $1, p.view_set_name, p.view_instance_id, p.bucket_begin, p.ordinal, 0, p.begin_insert_time, p.end_insert_time,
+    p.min_event_time, p.max_event_time, p.min_event_ns, p.max_event_ns, p.updated, p.file_path, p.file_size,
+    p.file_schema_hash, p.source_data_hash, p.num_rows, p.partition_format_version, p.sort_order, p.max_sort_key_time,
+    p.object_id, p.missing_blocks, p.writer_version, p.block_ids, p.tail_digest
+FROM others
+JOIN carried USING (bucket_begin)
+JOIN lakehouse_partitions p ON p.vid = others.vid AND p.bucket_begin = others.bucket_begin
+WHERE others.is_readable;
+
 -- name: find_process
 SELECT process_id FROM processes WHERE process_id = $1;
 
@@ -201,6 +248,7 @@ SELECT
         FROM fresh
         JOIN streams s ON s.stream_id = fresh.stream_id
         JOIN processes p ON p.process_id = fresh.process_id
+        WHERE fresh.insert_time >= (SELECT lakehouse_kept_from())
     ) END AS fresh,
     coalesce(next.is_of_this_cluster AND (seen.looked_before IS NULL OR seen.looked_before <= next.id), false)
         AS continuous,
@@ -229,6 +277,7 @@ FOR UPDATE SKIP LOCKED;
 
 -- name: mark_fresh
 -- Marks the buckets of new blocks as dirty and records the look, in one statement, so in one snapshot.
+-- Blocks that retention has in hand are not seen.
 -- A bucket remembers the union of its blocks' claimed times: what a block says of itself, what its ticks say, and when
 -- it came. The bounds of to_timestamp() are kept, because ticks and frequencies are whatever a client sent.
 -- Nothing waits for the disk: a look that a crash takes is looked again, and what rests on it commits later.
@@ -267,6 +316,7 @@ claimed AS (
                 least(greatest(clock.start + fresh.end_ticks / clock.frequency, -2e11), 9e12)
             ) END AS end_time
     ) AS ticks
+    WHERE fresh.insert_time >= (SELECT lakehouse_kept_from())
 ),
 -- An hour is a bucket of its own, unless it is merged into a longer one: of a day at most, which the index then finds at once.
 hours AS (

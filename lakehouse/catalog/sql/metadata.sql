@@ -3,7 +3,7 @@
 -- puts conditions around the SELECT, which Postgres moves inside.
 
 -- name: processes
--- A process shows once it has a block whose stream is registered.
+-- A process shows once it has a block whose stream is registered, and for as long as one is kept.
 SELECT
     p.process_id,
     p.exe,
@@ -26,6 +26,7 @@ JOIN (
     SELECT b.process_id, max(b.insert_time) AS insert_time, max(b.end_ticks) AS end_ticks, max(b.end_time) AS end_time
     FROM blocks b
     WHERE EXISTS (SELECT FROM streams s WHERE s.stream_id = b.stream_id)
+        AND b.insert_time >= (SELECT lakehouse_kept_from())
     GROUP BY b.process_id
 ) AS last ON last.process_id = p.process_id;
 
@@ -46,6 +47,7 @@ JOIN (
     SELECT b.stream_id, max(b.insert_time) AS insert_time
     FROM blocks b
     WHERE EXISTS (SELECT FROM processes p WHERE p.process_id = b.process_id)
+        AND b.insert_time >= (SELECT lakehouse_kept_from())
     GROUP BY b.stream_id
 ) AS last ON last.stream_id = s.stream_id;
 
@@ -67,7 +69,8 @@ SELECT
 FROM blocks b
 WHERE
     EXISTS (SELECT FROM streams s WHERE s.stream_id = b.stream_id)
-    AND EXISTS (SELECT FROM processes p WHERE p.process_id = b.process_id);
+    AND EXISTS (SELECT FROM processes p WHERE p.process_id = b.process_id)
+    AND b.insert_time >= (SELECT lakehouse_kept_from());
 
 -- name: quarantined_blocks
 SELECT q.block_id, q.stream_id, q.process_id, q.view_set, q.writer_version, q.error, q.time

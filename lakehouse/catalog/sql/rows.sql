@@ -28,7 +28,7 @@ WHERE b.insert_time >= $2 AND b.insert_time < $3 AND $1::uuid IS NULL;
 -- name: blocks_of_id
 SELECT b.*
 FROM blocks b
-WHERE b.block_id = $1;
+WHERE b.block_id = $1 AND b.insert_time >= (SELECT lakehouse_kept_from());
 
 -- name: fetch_source
 -- The blocks of one bucket in insert order; ties are broken by id, which makes the order part of the contract.
