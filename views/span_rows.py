@@ -76,10 +76,13 @@ def chains(blocks: Sequence[Block]) -> Iterator[list[Block]]:
 
 
 class CallSites:
-    """Numbers for the places that spans come from. Places with equal hashes are one; the first names it."""
+    """Numbers for the places that spans come from.
+
+    A place is what is said of it, and never its hash alone: among a million names some have one that another has too.
+    """
 
     def __init__(self, root_name: str) -> None:
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[Scope, int] = {}
         self._positions: dict[str, int] = {}
         self.strings: Final[list[str]] = []
         self._hashes: list[int] = []
@@ -96,14 +99,14 @@ class CallSites:
         Raises:
             CorruptPayloadError: There would be more than ``CALL_SITES_MAX``.
         """
-        if len(self._numbers) + len(scopes) > CALL_SITES_MAX and any(s.hash not in self._numbers for s in scopes):
+        if len(self._numbers) + len(scopes) > CALL_SITES_MAX and any(scope not in self._numbers for scope in scopes):
             raise CorruptPayloadError(f"a thread has spans of more than {CALL_SITES_MAX} places in one hour")
         return np.fromiter(map(self._number, scopes), np.int32, len(scopes))
 
     def _number(self, scope: Scope) -> int:
-        number = self._numbers.get(scope.hash)
+        number = self._numbers.get(scope)
         if number is None:
-            number = self._numbers[scope.hash] = len(self._numbers)
+            number = self._numbers[scope] = len(self._numbers)
             self._names.append(self._position(scope.name))
             self._targets.append(self._position(scope.target))
             self._files.append(self._position(scope.file))

@@ -35,7 +35,7 @@ class ThreadSpans:
     """One row per span, parents before their children, ``begin`` never going back."""
 
     view_set: Final = "thread_spans"
-    writer_version: Final = 2
+    writer_version: Final = 3
     schema: Final = SCHEMA
     instance_kind: Final = InstanceKind.STREAM
     has_global: Final = False

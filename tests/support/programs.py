@@ -90,7 +90,7 @@ class Program:
         begin = self.log_blocks * SECOND_NS
         for index in range(lines):
             builder.message(about, begin + index * 1_000, text(self.logged + index))
-        request = self._block(builder.finish(), self.log_stream, begin, self.logged)
+        request = self.block(builder.finish(), self.log_stream, begin, self.logged)
         self.log_blocks += 1
         self.logged += lines
         return request
@@ -106,7 +106,7 @@ class Program:
             builder.begin(work, at + 1_000)
             builder.end(work, at + 4_000)
             builder.end(frame, at + 8_000)
-        request = self._block(builder.finish(), self.thread_stream, begin, 2 * self.spans)
+        request = self.block(builder.finish(), self.thread_stream, begin, 2 * self.spans)
         self.thread_blocks += 1
         self.spans += 2 * frames
         return request
@@ -138,11 +138,27 @@ class Program:
 
     def stream_of_one_block(self, types: StreamTypes, block: EncodedBlock) -> list[Request]:
         """One more stream, with all that it has to say."""
-        stream_id = str(uuid.uuid4())
-        described = describe_stream(types, process_id=self.process_id, stream_id=stream_id)
-        return [_request("stream", encode_stream(described)), self._block(block, stream_id, 0, 0)]
+        stream_id, registration = self.stream(types)
+        return [registration, self.block(block, stream_id)]
 
-    def _block(self, block: EncodedBlock, stream_id: str, begin_ticks: int, object_offset: int) -> Request:
+    def stream(self, types: StreamTypes, **properties: str) -> tuple[str, Request]:
+        """One more stream: its id, and what registers it."""
+        stream_id = str(uuid.uuid4())
+        described = describe_stream(
+            types, process_id=self.process_id, stream_id=stream_id, properties={**properties} or None
+        )
+        return stream_id, _request("stream", encode_stream(described))
+
+    def block(
+        self,
+        block: EncodedBlock,
+        stream_id: str,
+        begin_ticks: int = 0,
+        object_offset: int = 0,
+        end_ticks: int | None = None,
+    ) -> Request:
+        """A block of any stream, by default a second long."""
+        end_ticks = begin_ticks + SECOND_NS if end_ticks is None else end_ticks
         return _request(
             "block",
             encode_block(
@@ -152,8 +168,8 @@ class Program:
                     process_id=self.process_id,
                     begin_time_ns=self.start_ns + begin_ticks,
                     begin_ticks=begin_ticks,
-                    end_time_ns=self.start_ns + begin_ticks + SECOND_NS,
-                    end_ticks=begin_ticks + SECOND_NS,
+                    end_time_ns=self.start_ns + end_ticks,
+                    end_ticks=end_ticks,
                     object_offset=object_offset,
                 )
             ),

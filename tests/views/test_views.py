@@ -12,13 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lakeflight.wire.transit.columns import Codes
+from lakeflight.wire.transit.spans import scope_hash
 from lakeflight.wire.transit.writer import (
     EncodedBlock,
     LogBlockBuilder,
     LogMetadata,
     MetricBlockBuilder,
     MetricMetadata,
+    NamedSpan,
     SpanBlockBuilder,
+    SpanLocation,
     SpanMetadata,
 )
 from lakehouse.jobs.build import BuildResult
@@ -236,6 +239,23 @@ def test_spans_that_cross_are_repaired_and_counted(lake: Lake) -> None:
 
     assert result.repaired_events == 1
     assert spans(table) == [("T-1", 0, 0, 10), ("c", 1, 0, 4), ("b", 2, 0, 3), ("a", 3, 0, 2), ("b", 4, 1, 2)]
+
+
+def test_names_whose_hashes_are_the_same_stay_apart(lake: Lake) -> None:
+    """The original gives every span of a hash the name that it saw first."""
+    names = ("span 10420", "span 337075")
+    assert len({scope_hash(name, "", "t", 0) for name in names}) == 1
+    first, second = (NamedSpan(name, SpanLocation("t")) for name in names)
+    events = ((True, first), (True, second), (False, second), (False, first))
+    builder = SpanBlockBuilder()
+    for ticks, (begins, scope) in enumerate(events, START_TICKS):
+        (builder.begin if begins else builder.end)(scope, ticks)
+    add_block(lake, SPANS_STREAM_ID, builder.finish(), begin_ticks=0, end_ticks=10)
+
+    result, table = build(ThreadSpans(), lake, SPANS_STREAM_ID)
+
+    assert spans(table)[1:] == [(names[0], 1, 0, 3), (names[1], 2, 1, 2)]
+    assert result.repaired_events == 0 and len(set(table.column("hash").to_pylist()[1:])) == 1
 
 
 def test_a_thread_is_called_by_its_name_and_number() -> None:

@@ -10,7 +10,7 @@ import tracemalloc
 
 import pytest
 
-from lakeflight.wire.envelope import ProcessRequest
+from lakeflight.wire.envelope import ProcessRequest, decode_payload
 from lakeflight.wire.errors import MalformedRequestError
 from lakeflight.wire.otlp import identity, pieces
 from lakeflight.wire.otlp.json_mapping import JSON_ARRAYS_MAX
@@ -143,7 +143,7 @@ def test_json_numbers_are_numbers_or_text(time: str) -> None:
     [
         ('{"timeUnixNano":-1}', "range"), ('{"timeUnixNano":1.5}', "expected a whole number"),
         ('{"timeUnixNano":true}', "expected a whole number"), ('{"traceId":"xy"}', "hexadecimal"),
-        ('{"severityText":7}', "expected text"), ('{"severityText":"\\ud800"}', "surrogates"),
+        ('{"severityText":7}', "expected text"),
         ('{"attributes":{}}', "attributes is an array"), ('{"attributes":[7]}', "a KeyValue is an object"),
         ('{"body":{"doubleValue":NaN}}', "NaN is not JSON"), ('{"body":{"bytesValue":"*"}}', "base64|Only"),
         ('{"body":{"boolValue":1}}', "expected true or false"), ("[]", "a LogRecord is an object"),
@@ -152,6 +152,15 @@ def test_json_numbers_are_numbers_or_text(time: str) -> None:
 def test_json_of_another_kind_is_refused(record: str, reason: str) -> None:
     with pytest.raises(MalformedRequestError, match=rf"parse error \(logs\): .*({reason})"):
         decode_request(LOGS, in_json(record), NOW_NS, is_json=True)
+
+
+def test_half_of_a_pair_in_json_is_a_replacement_character_and_loses_no_request() -> None:
+    body = in_json('{"severityText":"\\ud83d cut \\udc00","eventName":"\\ud83d\\ude00"}')
+
+    (block,) = decode_request(LOGS, body, NOW_NS, is_json=True)
+
+    record = LOGS.resource.FromString(decode_payload(block.block.payload)[1]).scope_logs[0].log_records[0]
+    assert (record.severity_text, record.event_name) == ("\ufffd cut \ufffd", "\U0001f600")
 
 
 def in_json(record: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from lakeflight.wire.errors import MalformedRequestError
 from lakeflight.wire.otlp import identity
-from lakeflight.wire.otlp.json_mapping import bound_arrays, shared_if_empty
+from lakeflight.wire.otlp.json_mapping import bound_arrays, shared_if_empty, sound
 from lakeflight.wire.otlp.messages import MESSAGES
 from lakeflight.wire.otlp.pieces import varint
 from lakeflight.wire.protobuf import parse
@@ -158,7 +158,7 @@ def _member(given: Mapping[str, Any], name: str, kind: type) -> Any:
     value = given.get(name)
     if type(value) is not kind:
         raise MalformedRequestError(f"{name} is not {_KINDS[kind]}")
-    return value
+    return sound(value) if isinstance(value, str) else value
 
 
 _KINDS: Final[Mapping[type, str]] = {str: "text", int: "a whole number", list: "an array"}

@@ -20,6 +20,7 @@ JSON_ARRAYS_MAX: Final = 131_072  # in one body: a message has them for records 
 
 HEXADECIMAL: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_HALF_OF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
 _STRING_OR_ARRAY: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\[', re.DOTALL)
 _EMPTY: Final[dict[str, Any]] = {}  # nobody writes to it
 _SPECIAL: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
@@ -145,7 +146,15 @@ def _boolean(value: Any) -> bool:
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise MalformedRequestError(f"expected text, not {_shown(value)}")
-    return value
+    return sound(value)
+
+
+def sound(text: str) -> str:
+    """What UTF-8 can have of a text: half of a pair, which JSON can write alone, becomes U+FFFD.
+
+    Programs that cut a text between the two have such ones, and would lose a whole request.
+    """
+    return text if text.isascii() else _HALF_OF_A_PAIR.sub("\ufffd", text)
 
 
 def _base64(value: Any) -> bytes:

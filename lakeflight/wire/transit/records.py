@@ -157,7 +157,7 @@ def _raise_fault(fault: Fault, where: int, value: int, noun: str) -> NoReturn:
         case Fault.NOT_UTF8:
             text = f"string of {noun} {where} of {value} bytes is not UTF-8"
         case Fault.TOO_MANY_SCOPES:
-            text = f"too many distinct scopes, the next in {noun} {where}"
+            text = f"more than {value} distinct scopes, the next in {noun} {where}"
         case Fault.TWICE:
             text = f"{noun} {where} has the address {address_text(value)}, which occurs twice"
         case Fault.REPEATED_ENTRY:

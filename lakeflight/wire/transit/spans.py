@@ -69,7 +69,7 @@ class SpanEvents:
 
 
 def scope_hash(name: str, file: str, target: str, line: int) -> int:
-    """xxHash32 chained through its seed, as the original identifies a scope. Nobody checks for collisions."""
+    """xxHash32 chained through its seed, as the original identifies a scope. Two scopes may have one hash."""
     seed = xxhash.xxh32_intdigest(name.encode(), 0)
     seed = xxhash.xxh32_intdigest(file.encode(), seed)
     seed = xxhash.xxh32_intdigest(target.encode(), seed)
@@ -110,6 +110,7 @@ def read_scoped(known: Dependencies, found: Records) -> SpanEvents:
         )
         if int(outcome[0]) != Fault.TOO_MANY_SCOPES:
             break
+        outcome[2] = scopes_max
     known.raise_fault(outcome)
     scopes = _scopes(known, pairs[: int(outcome[3])])
     return SpanEvents(kind[:rows], ticks[:rows], index[:rows], scope[:rows], scopes, count)
