@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakehouse.filters import COLUMNS, VALUES_MAX, ValueFilter, filter_of
+
 ROW_GROUP_ROWS_MAX: Final = 1 << 17
 """The unit in which a reader skips rows and shares work."""
 
@@ -32,6 +34,7 @@ class FileSummary:
     min_event_ns: int
     max_event_ns: int
     max_sort_key_ns: int
+    filter: ValueFilter | None = None
 
 
 def has_footer(path: Path) -> bool:
@@ -75,6 +78,7 @@ class FileWriter:
         self._schema = pa.schema([_as_written(declared, type_) for declared, type_ in zip(schema, types, strict=True)])
         self._times = (begin_column, end_column)
         self._bounds: list[tuple[int, int, int]] = []
+        self._values = _Values(schema)
         self._rows = self._size_bytes = 0
         # Arrow's own file: a Python one would need the interpreter for every page, and files are written in parallel.
         self._file = pa.OSFile(str(path), "wb")
@@ -101,6 +105,7 @@ class FileWriter:
             return
         self._writer.write_table(table, row_group_size=-(-table.num_rows // groups))
         self._bounds.append(_bounds(batch, *self._times))
+        self._values.add(batch)
         self._rows += table.num_rows
 
     @property
@@ -113,7 +118,7 @@ class FileWriter:
         if self._rows == 0:
             raise ValueError("a file needs rows")
         least, most, latest_begin = zip(*self._bounds, strict=True)
-        return FileSummary(self._rows, self._size_bytes, min(least), max(most), max(latest_begin))
+        return FileSummary(self._rows, self._size_bytes, min(least), max(most), max(latest_begin), self._values.filter)
 
 
 def _settings(schema: pa.Schema) -> dict[str, Any]:
@@ -174,6 +179,36 @@ def _with_small_dictionaries(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Rec
         for column in batch.columns
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class _Values:
+    """The texts in those columns that a filter can cover, but of columns with too many."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._found: dict[str, set[str]] = {name: set() for name in COLUMNS if name in schema.names}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        for name, values in list(self._found.items()):
+            distinct = pc.unique(batch.column(name))
+            if len(distinct) <= VALUES_MAX:
+                values.update(value for value in distinct.to_pylist() if value is not None)
+            if max(len(distinct), len(values)) > VALUES_MAX:
+                del self._found[name]
+
+    @property
+    def filter(self) -> ValueFilter | None:
+        return filter_of(self._found)
+
+
+def filter_of_file(path: Path) -> ValueFilter | None:
+    """The filter of a file that was put together from parts of others."""
+    metadata = pq.read_metadata(path)
+    columns = [name for name in COLUMNS if name in metadata.schema.names]
+    with pq.ParquetFile(path, metadata=metadata, read_dictionary=columns, pre_buffer=False) as file:
+        values = _Values(file.schema_arrow)
+        for batch in file.iter_batches(ROW_GROUP_ROWS_MAX, columns=columns, use_threads=False):
+            values.add(batch)
+    return values.filter
 
 
 def _bounds(batch: pa.RecordBatch, begin_column: str, end_column: str) -> tuple[int, int, int]:

@@ -68,6 +68,7 @@ class Maintenance:
 
     def _steps(self) -> Sequence[Step]:
         return (
+            self.note_senders,
             self.freshen_global_views,
             self.compact_closed_buckets,
             self.merge_closed_days,
@@ -84,6 +85,10 @@ class Maintenance:
 
             with suppressed():
                 await _guarded(step.__name__, step())
+
+    async def note_senders(self) -> None:
+        """Whoever lists processes and streams reads the blocks that came since, and no more."""
+        await self.catalog.note_senders()
 
     async def freshen_global_views(self) -> None:
         """What dashboards ask for first is there before they ask."""

@@ -61,7 +61,7 @@ def build_bucket(view: View, build: LocalBuild) -> BuildResult:
         done = [future.result() for future in written]
     return BuildResult(
         files=tuple(
-            BuiltFile(path, s.rows, s.size_bytes, s.min_event_ns, s.max_event_ns, s.max_sort_key_ns, *digests)
+            BuiltFile(path, s.rows, s.size_bytes, s.min_event_ns, s.max_event_ns, s.max_sort_key_ns, *digests, s.filter)
             for path, s, digests in done
         ),
         quarantined=tuple(source.quarantined.items()),

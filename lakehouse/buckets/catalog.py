@@ -6,7 +6,7 @@ Every method may raise ``BackendUnavailableError``. Buckets begin at whole hours
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -232,6 +232,10 @@ class Objects(Protocol):
         """SHA-256 of what was written, ``None`` where it was not kept; keys that are not known are left out."""
         ...
 
+    async def without(self, keys: Sequence[str], values: Mapping[str, Sequence[str]]) -> set[str]:
+        """Those of these files that have no row with, in each of these columns, one of its values. It may leave some out."""
+        ...
+
     async def claim_expired_intents(self, limit: int) -> list[tuple[uuid.UUID, str]]: ...
 
     async def finish_reaped(self, intents: Sequence[uuid.UUID]) -> None: ...
@@ -243,7 +247,15 @@ class Objects(Protocol):
     async def forget_objects(self, object_ids: Sequence[int]) -> None: ...
 
 
-class BucketCatalog(Looks, Rows, Buckets, Objects, Protocol):
+class Senders(Protocol):
+    """Who has sent blocks."""
+
+    async def note_senders(self) -> None:
+        """Note what is known by now, for whoever lists processes and streams. No answer depends on it but for its time."""
+        ...
+
+
+class BucketCatalog(Looks, Rows, Buckets, Objects, Senders, Protocol):
     """All of it."""
 
 

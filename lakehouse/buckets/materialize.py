@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -39,6 +40,7 @@ from lakehouse.buckets.planning import (
 from lakehouse.buckets.sharing import Allowance, Progress
 from lakehouse.buckets.single_block import BlockView, SingleBlocks
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
+from lakehouse.filters import asked
 from lakehouse.jobs.executor import Executor
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, InstanceKind, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore, View
@@ -54,6 +56,8 @@ LOCK_PAUSE_MIN_S: Final = 0.02  # between attempts to get a bucket that another 
 LOCK_PAUSE_MAX_S: Final = 0.5  # … which may take minutes
 _ANY_BYTES: Final = 1 << 62  # of a build that is no query's
 _NO_TIME: Final = TimeRange(0, 0)  # of a look for its own sake
+FILTERED_MIN: Final = 4  # files; fewer are opened in the time that it takes to ask what they have
+NO_VALUES: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 _ATTEMPTS_MAX: Final = 4  # a swap is repeated when another server was faster
 
 
@@ -135,21 +139,27 @@ class Materializer:
 
     @asynccontextmanager
     async def ensure_local(
-        self, view: View, instance: str, wanted: TimeRange, allowance: Allowance | None = None
+        self,
+        view: View,
+        instance: str,
+        wanted: TimeRange,
+        allowance: Allowance | None = None,
+        values: Mapping[str, Sequence[str]] = NO_VALUES,
     ) -> AsyncIterator[LocalPartitions]:
         """``ensure``, and local files of the partitions, which stay until the context is left.
 
-        A file that is lost or damaged is made again, once.
+        A file that is lost or damaged is made again, once. What is known to have no row with one of ``values`` in each of
+        these columns is left out.
 
         Raises:
             BackendUnavailableError: Also if the blocks of a lost partition are gone as well.
         """
         allowance = allowance or self.allowance(Progress())
         async with AsyncExitStack() as pins:
-            fresh = await self._ensure(view, instance, wanted, allowance, lost=())
+            fresh = await self._with(values, await self._ensure(view, instance, wanted, allowance, lost=()))
             paths, lost = await self._files.localize(fresh.partitions, pins)
             if lost:
-                fresh, paths = await self._make_again(view, instance, wanted, allowance, lost, pins)
+                fresh, paths = await self._make_again(view, instance, wanted, allowance, lost, pins, values)
             yield LocalPartitions(fresh, paths)
 
     async def _make_again(
@@ -160,6 +170,7 @@ class Materializer:
         allowance: Allowance,
         lost: Sequence[str],
         pins: AsyncExitStack,
+        values: Mapping[str, Sequence[str]],
     ) -> tuple[Freshened, dict[str, Path]]:
         stored = await self._instance(view, instance)
         begins = await self._catalog.buckets_of(stored, lost)
@@ -172,7 +183,7 @@ class Materializer:
             keys=lost[:LOST_KEYS_LOGGED_MAX],
         )
         try:
-            fresh = await self._ensure(view, instance, wanted, allowance, lost=lost)
+            fresh = await self._with(values, await self._ensure(view, instance, wanted, allowance, lost=lost))
             paths, lost = await self._files.localize(fresh.partitions, pins)
         except BackendUnavailableError as error:
             raise _not_made_again(view, instance, begins, str(error)) from error
@@ -181,9 +192,24 @@ class Materializer:
             raise _not_made_again(view, instance, begins, "what was made is lost as well")
         return fresh, paths
 
-    async def ensure_stored(self, view: View, instance: str, wanted: TimeRange, allowance: Allowance) -> Freshened:
-        """``ensure``, with files made again that the store has lost or damaged."""
-        async with self.ensure_local(view, instance, wanted, allowance) as local:
+    async def _with(self, values: Mapping[str, Sequence[str]], fresh: Freshened) -> Freshened:
+        """Without the files that have no such row."""
+        wanted = asked(values) if self._prune else {}
+        if not wanted or len(fresh.partitions) < FILTERED_MIN:
+            return fresh
+        without = await self._catalog.without([partition.key for partition in fresh.partitions], wanted)
+        return replace(fresh, partitions=tuple(p for p in fresh.partitions if p.key not in without))
+
+    async def ensure_stored(
+        self,
+        view: View,
+        instance: str,
+        wanted: TimeRange,
+        allowance: Allowance,
+        values: Mapping[str, Sequence[str]] = NO_VALUES,
+    ) -> Freshened:
+        """``ensure_local`` for who has the files localized: what the store has lost or damaged is made again."""
+        async with self.ensure_local(view, instance, wanted, allowance, values) as local:
             return local.fresh
 
     async def decode_block(

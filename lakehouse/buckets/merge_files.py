@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from lakehouse.errors import InternalError
 from lakehouse.jobs.build import BuiltFile
 from lakehouse.jobs.merge import LocalMerge, MergeResult
-from lakehouse.parquet import ROW_GROUP_ROWS_MAX, FileWriter
+from lakehouse.parquet import ROW_GROUP_ROWS_MAX, FileWriter, filter_of_file
 from lakehouse.parquet_groups import Footer, FooterError, GroupWriter, RowGroup, read_footer, same_schema
 from lakehouse.ports import View
 from lakehouse.storage.digests import file_digests, whole_digest
@@ -199,6 +199,7 @@ class _Output:
             max_sort_key_ns=max(most for _, most in begins),
             sha256=sha256,
             tail_digest=tail,
+            filter=filter_of_file(path),
         )
 
 

@@ -219,6 +219,7 @@ def _partitions(source: MergeSource, merged: _Merged, keys: Mapping[Path, str]) 
             missing_blocks=0 if number else missing,
             sha256=file.sha256,
             tail_digest=file.tail_digest,
+            filter=file.filter,
         )
         for number, file in enumerate(merged.files)
     ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from lakehouse.filters import ValueFilter
 from lakehouse.model import (
     BUCKET_SECONDS,
     Block,
@@ -144,6 +145,7 @@ class NewPartition:
     missing_blocks: int
     sha256: bytes | None = None  # of the whole file
     tail_digest: bytes | None = None
+    filter: ValueFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,7 @@ def partitions_of(built: Sequence[DecodedRun], keys: Mapping[Path, str], first_o
                     missing_blocks=missing,
                     sha256=None if file is None else file.sha256,
                     tail_digest=None if file is None else file.tail_digest,
+                    filter=None if file is None else file.filter,
                 )
             )
             block_ids, missing = (), 0

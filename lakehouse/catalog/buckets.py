@@ -113,6 +113,7 @@ class Buckets(CatalogPart):
                         swap.repaired_events,
                         swap.whole,
                         list(swap.sort_order) or None,
+                        *_filters(swap.partitions),
                     )
         except BackendUnavailableError:
             if not await self._did_commit(swap.intents):
@@ -144,6 +145,7 @@ class Buckets(CatalogPart):
                 swap.repaired_events,
                 list(swap.sort_order) or None,
                 json.dumps([_quarantined(block, error) for block, error in swap.quarantined]),
+                *_filters(swap.partitions),
             )
 
     async def _did_commit(self, intents: Sequence[uuid.UUID]) -> bool:
@@ -251,6 +253,12 @@ def _partition(partition: NewPartition) -> dict[str, Any]:
         "sha256": None if partition.sha256 is None else partition.sha256.hex(),
         "tail_digest": None if partition.tail_digest is None else partition.tail_digest.hex(),
     }
+
+
+def _filters(partitions: Sequence[NewPartition]) -> tuple[list[str], list[str], list[bytes]]:
+    """Of the files that have one: their keys, the columns (arrays of arrays would all have to be as long), and the bits."""
+    found = [(p.key, " ".join(p.filter.columns), p.filter.bits) for p in partitions if p.key and p.filter]
+    return [key for key, _, _ in found], [columns for _, columns, _ in found], [bits for _, _, bits in found]
 
 
 def _quarantined(block: Block, error: str) -> dict[str, str]:

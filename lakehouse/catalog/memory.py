@@ -563,8 +563,20 @@ class MemoryCatalog:
             if intent in self._intents and self._intents[intent].state == "open":
                 del self._intents[intent]
 
+    async def note_senders(self) -> None:
+        """Nobody lists them here."""
+
     async def digests(self, keys: Sequence[str]) -> dict[str, bytes | None]:
         return {key: self._objects[key].sha256 for key in keys if key in self._objects}
+
+    async def without(self, keys: Sequence[str], values: Mapping[str, Sequence[str]]) -> set[str]:
+        filters = {made.key: made.filter for _, bucket in self._all_buckets() for made in bucket.partitions.values()}
+        return {
+            key
+            for key in keys
+            if (found := filters.get(key)) is not None
+            and not all(found.may_hold(column, texts) for column, texts in values.items())
+        }
 
     async def claim_expired_intents(self, limit: int) -> list[tuple[uuid.UUID, str]]:
         expired = [

@@ -27,7 +27,8 @@ from lakehouse.model import EVERYTHING, NS_PER_US
 COPY_TIMEOUT_S: Final = 120.0
 INLINE_BYTES_MAX: Final = 256 << 10  # of a table's rows: so many are sent along sooner than written and read again
 WRITTEN_BYTES: Final = 1 << 20  # of a file at a time: a change of threads for each piece that comes would cost more
-_SQL = load("metadata")
+_SQL: Final = load("metadata")
+_SENDERS: Final = load("senders")
 
 
 class MetadataExport:
@@ -134,21 +135,27 @@ async def _see_through(work: Callable[[], None]) -> None:
 def copy_queries(needs: Sequence[RowsNeed]) -> dict[str, str]:
     """The SELECT of each file. Conditions hold nothing but names of columns, and UUIDs and integers of our own making."""
     tables: dict[str, CatalogTable] = {}
+    chosen: dict[str, bool] = {}  # whether all that is wanted of a table is of single ids
     conditions: dict[str, list[str]] = {}
     columns: dict[str, set[str]] = {}
     for need in needs:
         own = _condition(need)
         needed = _columns(need)
-        wanted = [(need.table, own)]
+        is_of_one = any(len(values) == 1 for values in need.equals.values())
+        wanted = [(need.table, own, is_of_one)]
         for column, other in need.table.joins.items():
-            joined = f"SELECT r.{column} FROM {_rows(need.table)} WHERE {own}"
+            joined = f"SELECT r.{column} FROM {_rows(need.table, is_of_one)} WHERE {own}"
             if other.name in needed:
-                wanted.append((other, own and f"r.{column} IN ({joined})"))
-        for table, condition in wanted:
+                wanted.append((other, own and f"r.{column} IN ({joined})", False))
+        for table, condition, is_narrow in wanted:
             tables[table.name] = table
+            chosen[table.name] = chosen.get(table.name, True) and is_narrow
             conditions.setdefault(table.name, []).append(condition)
             columns.setdefault(table.name, set()).update(needed[table.name])
-    return {name: _query(table, columns[name], conditions[name]) for name, table in tables.items()}
+    return {
+        name: _query(table, columns[name], conditions[name], chosen[name] and len(conditions[name]) == 1)
+        for name, table in tables.items()
+    }
 
 
 def _columns(need: RowsNeed) -> dict[str, set[str]]:
@@ -159,16 +166,20 @@ def _columns(need: RowsNeed) -> dict[str, set[str]]:
     return columns_of(table.name, table.schema, {key: other.name for key, other in table.joins.items()}, read)
 
 
-def _query(table: CatalogTable, needed: Collection[str], conditions: Sequence[str]) -> str:
+def _query(table: CatalogTable, needed: Collection[str], conditions: Sequence[str], is_of_one: bool) -> str:
     own = own_columns(table.schema)
     chosen = [column for column in own if column.name in needed] or own[:1]  # one, to have a line for each row
     columns = ", ".join(f'{_written(f"r.{column.name}", column.type)} AS "{column.name}"' for column in chosen)
     anyone = " OR ".join(f"({condition})" for condition in dict.fromkeys(conditions)) if all(conditions) else "true"
-    return f"SELECT {columns} FROM {_rows(table)} WHERE {anyone}"
+    return f"SELECT {columns} FROM {_rows(table, is_of_one)} WHERE {anyone}"
 
 
-def _rows(table: CatalogTable) -> str:
-    return f"(\n{_SQL[table.name]}\n) AS r"
+def _rows(table: CatalogTable, is_of_one: bool) -> str:
+    """The rows of a table; ``is_of_one``: one id is asked for, which an index has beside the time when a block came."""
+    sent = _SENDERS["sent"].replace("{unlisted}", _SENDERS["unlisted"])
+    apart, each = ("", "OFFSET 0") if is_of_one else ("OFFSET 0", "")
+    text = _SQL[table.name].replace("{sent}", sent).replace("{apart}", apart).replace("{each}", each)
+    return f"(\n{text}\n) AS r"
 
 
 def _written(column: str, kind: pa.DataType) -> str:

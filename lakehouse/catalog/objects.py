@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
 from lakehouse.catalog.parts import CatalogPart
 from lakehouse.catalog.queries import load
+from lakehouse.filters import probe
 
 _SQL: Final = load("objects")
 
@@ -37,6 +38,18 @@ class Objects(CatalogPart):
         async with self.connection() as connection:
             rows = await connection.fetch(_SQL["fetch_digests"], self._store, list(keys))
         return {row["path"]: row["sha256"] for row in rows}
+
+    async def without(self, keys: Sequence[str], values: Mapping[str, Sequence[str]]) -> set[str]:
+        """Those of these files that have no row with, in each of these columns, one of its values. It may leave some out."""
+        wanted = [(column, *probe(column, value)) for column, texts in values.items() for value in texts]
+        if not keys or not wanted:
+            return set()
+        columns, firsts, steps = zip(*wanted, strict=True)
+        async with self.connection() as connection:
+            rows = await connection.fetch(
+                _SQL["fetch_without"], list(keys), list(columns), list(firsts), list(steps), self._store
+            )
+        return {row["path"] for row in rows}
 
     async def claim_expired_intents(self, limit: int) -> list[tuple[uuid.UUID, str]]:
         async with self.connection() as connection:

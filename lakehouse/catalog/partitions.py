@@ -10,9 +10,10 @@ from lakehouse.catalog.looks import Looks
 from lakehouse.catalog.objects import Objects
 from lakehouse.catalog.retention import Retention
 from lakehouse.catalog.rows import Rows
+from lakehouse.catalog.senders import Senders
 
 
-class PartitionCatalog(Looks, Rows, Buckets, Objects, Retention):
+class PartitionCatalog(Looks, Rows, Buckets, Objects, Retention, Senders):
     """All of it over one pool.
 
     Raises ``BackendUnavailableError`` when Postgres does not answer.

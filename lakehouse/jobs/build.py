@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from lakehouse.errors import InternalError
+from lakehouse.filters import BITS_BYTES_MAX, COLUMNS, ValueFilter
 from lakehouse.model import Block, BlockId, JsonProperties, LastTiming, Process, ProcessId, Stream
 from lakehouse.storage.digests import SHA256_BYTES, TAIL_DIGEST_BYTES
 
@@ -108,6 +109,7 @@ class BuiltFile:
     max_sort_key_ns: int
     sha256: bytes
     tail_digest: bytes
+    filter: ValueFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class BuildResult:
     def to_message(self) -> dict[str, Any]:
         return {
             "files": [
-                {"name": file.path.name} | {name: getattr(file, name) for name in (*_FILE_NUMBERS, *_FILE_DIGESTS)}
+                {"name": file.path.name, "filter": file.filter and [list(file.filter.columns), file.filter.bits]}
+                | {name: getattr(file, name) for name in (*_FILE_NUMBERS, *_FILE_DIGESTS)}
                 for file in self.files
             ],
             "quarantined": [list(pair) for pair in self.quarantined],
@@ -193,7 +196,23 @@ def _believed_file(message: Any, output: Path) -> BuiltFile:
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size != size_bytes:
         raise InternalError("a build worker named a file that is not as it says")
     sha256, tail_digest = (_digest(_take(message, key), size) for key, size in _FILE_DIGESTS.items())
-    return BuiltFile(path, rows, size_bytes, earliest, latest, sort_key, sha256, tail_digest)
+    return BuiltFile(
+        path, rows, size_bytes, earliest, latest, sort_key, sha256, tail_digest, _filter(_take(message, "filter"))
+    )
+
+
+def _filter(value: Any) -> ValueFilter | None:
+    if value is None:
+        return None
+    pair = _list(value, 2)
+    bits = pair[-1] if len(pair) == 2 else None
+    if not isinstance(bits, bytes) or len(bits) > BITS_BYTES_MAX:
+        raise InternalError("a build worker sent a filter without its bits")
+    columns = tuple(_text(column, _UUID_CHARACTERS) for column in _list(pair[0], len(COLUMNS)))
+    try:
+        return ValueFilter(columns, bits)
+    except ValueError as error:
+        raise InternalError(f"a build worker sent {error}") from error
 
 
 def _believed_pair(message: Any, block_ids: frozenset[str] | None) -> tuple[str, str]:

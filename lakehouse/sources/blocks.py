@@ -36,7 +36,8 @@ class BlocksSource:
 
     async def freshen(self, use: Use, caller: Caller, freshening: Freshening) -> Rows:
         (instance,) = use.arguments
-        fresh = await freshening.maker.ensure_stored(self.view, instance, use.range, freshening.allowance)
+        values = {} if self.declaration.merge else use.equals  # a part of a row may have other values than the row
+        fresh = await freshening.maker.ensure_stored(self.view, instance, use.range, freshening.allowance, values)
         return Rows(fresh.partitions, missing_blocks=fresh.missing_blocks)
 
     async def known_missing(self, use: Use, caller: Caller, maker: PartitionMaker) -> int | None:

@@ -50,6 +50,15 @@ class Use:
             found = found.union(other)
         return found
 
+    @property
+    def equals(self) -> Mapping[str, tuple[str, ...]]:
+        """Columns, and the only values that any read needs of each."""
+        reading = [read.equals for read in self.reads if not read.range.is_empty]
+        if not reading:
+            return {}
+        shared = set(reading[0]).intersection(*reading[1:])
+        return {column: tuple({value for equals in reading for value in equals[column]}) for column in shared}
+
 
 class FreshPartitions(Protocol):
     """Every partition that rows of a range may be in, and the blocks that could not be decoded into them."""
@@ -65,9 +74,18 @@ class PartitionMaker(Protocol):
     """What sources ask of ``lakehouse.buckets.materialize``."""
 
     async def ensure_stored(
-        self, view: View, instance: str, wanted: TimeRange, allowance: Allowance
+        self,
+        view: View,
+        instance: str,
+        wanted: TimeRange,
+        allowance: Allowance,
+        values: Mapping[str, Sequence[str]] = ...,
     ) -> FreshPartitions:
-        """Make the partitions of ``wanted`` and list them. Files that are lost or damaged are made again."""
+        """Make the partitions of ``wanted`` and list them. Files that are lost or damaged are made again.
+
+        Args:
+            values: Columns, and what a row has in each of them that is read: files without such a row need not be listed.
+        """
         ...
 
     async def decode_block(

@@ -11,12 +11,15 @@ from lakehouse.catalog.migrate import SchemaError, migrate, migrations
 
 TABLES = {
     "blocks",
+    "lake_filters",
     "lake_objects",
     "lake_releases",
     "lakehouse_buckets",
     "lakehouse_horizons",
     "lakehouse_leases",
+    "lakehouse_notes",
     "lakehouse_partitions",
+    "lakehouse_senders",
     "lakehouse_settings",
     "lakehouse_transactions",
     "processes",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -29,6 +30,7 @@ from lakehouse.buckets.model import (
 )
 from lakehouse.buckets.planning import version_of
 from lakehouse.errors import BackendUnavailableError
+from lakehouse.filters import COLUMNS, filter_of
 from lakehouse.model import EVERYTHING, Block, InstanceKind, LastTiming, TimeRange, ViewKey
 from tests.support.materializer_lake import Lake, view_of
 from tests.support.programs import SECOND_NS, START_NS, Program
@@ -410,6 +412,53 @@ async def test_what_was_written_is_known_by_its_digest(lake: Lake) -> None:
     await lake.forget_digests()
     assert await lake.catalog.digests(["b"]) == {"b": None}
     assert (await lake.catalog.all_partitions(instance.id))[0].tail_digest is None
+
+
+async def test_files_that_have_not_a_value_are_told_from_those_that_may(lake: Lake) -> None:
+    """Whatever the values and however large the filters: none that may have a row is left out, as the filters say."""
+    instance, begin = await with_a_bucket(lake)
+    random = Random(1)
+    filters = {
+        f"file{number}": filter_of(
+            {
+                column: {str(random.randrange(3_000)) for _ in range(random.choice((0, 1, 20, 400, 1_500)))}
+                for column in random.sample(COLUMNS, random.randrange(3))
+            }
+        )
+        for number in range(24)
+    }
+    keys = [*filters, "plain"]
+    lease, source = await instance.lease(begin), await instance.source(begin)
+    swap = await instance.swap(begin, keys, lease, source)
+    parts = tuple(replace(part, filter=filters.get(part.key or "")) for part in swap.partitions)
+    await lake.catalog.commit(replace(swap, partitions=parts))
+
+    for _ in range(60):
+        values = {
+            column: [str(random.randrange(3_000)) for _ in range(random.choice((1, 1, 5)))]
+            for column in random.sample(COLUMNS, random.randrange(1, 3))
+        }
+        assert await lake.catalog.without(keys, values) == {
+            key
+            for key, known in filters.items()
+            if known is not None and not all(known.may_hold(column, texts) for column, texts in values.items())
+        }
+
+
+async def test_a_filter_goes_with_its_file(lake: Lake) -> None:
+    instance, begin = await with_a_bucket(lake)
+    lease, source = await instance.lease(begin), await instance.source(begin)
+    swap = await instance.swap(begin, ["file"], lease, source)
+    known = filter_of({"name": ["here"]})
+    await lake.catalog.commit(replace(swap, partitions=(replace(swap.partitions[0], filter=known),)))
+    assert await lake.catalog.without(["file"], {"name": ["elsewhere"]}) == {"file"}
+
+    await instance.build(begin, ["other"])
+    (condemned,) = await lake.catalog.condemn_unreferenced(timedelta(0), 10)
+    await lake.catalog.forget_objects([condemned[0]])
+
+    assert condemned[1] == "file"
+    assert await lake.catalog.without(["file"], {"name": ["elsewhere"]}) == set()
 
 
 # --- closed buckets ---------------------------------------------------------------------------------------------------

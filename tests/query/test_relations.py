@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -80,7 +80,14 @@ class Maker:
         self.looked = 0
         self.missing = missing
 
-    async def ensure_stored(self, view: View, instance: str, wanted: TimeRange, allowance: Allowance) -> Fresh:
+    async def ensure_stored(
+        self,
+        view: View,
+        instance: str,
+        wanted: TimeRange,
+        allowance: Allowance,
+        values: Mapping[str, Sequence[str]] | None = None,
+    ) -> Fresh:
         self.asked.append((instance, wanted))
         return Fresh([StoredPartition(f"key-{s}", 1, 1, s * 1_000, s * 1_000 + 999) for s in range(10)], 2)
 

@@ -36,12 +36,17 @@ DELETE FROM lakehouse_leases WHERE (vid, bucket_begin, token) = ($1, $2, $3);
 
 -- name: swap
 -- The migration that merges buckets has what it does, and the next.
-SELECT lakehouse_swap(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
-);
+-- What is known of the files ($23 keys, $24 columns, $25 bits) is kept with them or not at all.
+SELECT
+    lakehouse_swap(
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
+    ),
+    lakehouse_keep_filters($10, $23, $24, $25);
 
 -- name: merge
-SELECT lakehouse_merge($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18);
+SELECT
+    lakehouse_merge($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18),
+    lakehouse_keep_filters($9, $19, $20, $21);
 
 -- name: fetch_buckets_of
 -- The buckets whose partitions are in the objects $2.

@@ -1,6 +1,8 @@
 -- The rows of the metadata views: a SELECT per view, under its name, with every column that is the view's own. Columns
 -- are plain here (uuid, timestamptz, bytea, json); whoever copies them out writes each as its declared type wants it, and
--- puts conditions around the SELECT, which Postgres moves inside.
+-- puts conditions around the SELECT, which Postgres moves inside. Who has sent blocks is in the notes of senders.sql, and in the
+-- blocks that came since. {apart} keeps the planner from reading all blocks for these, where nothing else says which; {each} has it
+-- look up what few rows refer to, where it would read all streams or processes to join them.
 
 -- name: processes
 -- A process shows once it has a block whose stream is registered, and for as long as one is kept.
@@ -24,8 +26,8 @@ SELECT
 FROM processes p
 JOIN (
     SELECT b.process_id, max(b.insert_time) AS insert_time, max(b.end_ticks) AS end_ticks, max(b.end_time) AS end_time
-    FROM blocks b
-    WHERE EXISTS (SELECT FROM streams s WHERE s.stream_id = b.stream_id)
+    FROM ({sent}) AS b
+    WHERE EXISTS (SELECT FROM streams s WHERE s.stream_id = b.stream_id {each})
         AND b.insert_time >= (SELECT lakehouse_kept_from())
     GROUP BY b.process_id
 ) AS last ON last.process_id = p.process_id;
@@ -45,8 +47,8 @@ SELECT
 FROM streams s
 JOIN (
     SELECT b.stream_id, max(b.insert_time) AS insert_time
-    FROM blocks b
-    WHERE EXISTS (SELECT FROM processes p WHERE p.process_id = b.process_id)
+    FROM ({sent}) AS b
+    WHERE EXISTS (SELECT FROM processes p WHERE p.process_id = b.process_id {each})
         AND b.insert_time >= (SELECT lakehouse_kept_from())
     GROUP BY b.stream_id
 ) AS last ON last.stream_id = s.stream_id;

@@ -35,6 +35,25 @@ SELECT path, sha256
 FROM lake_objects
 WHERE store = $1 AND path = ANY ($2::text[]);
 
+-- name: fetch_without
+-- Of the files $1, those that have no row with one of the values of each column, as their filters say. A value is a column
+-- ($2) and where its bits lie ($3, $4), as lakehouse.filters has it. A file without a filter may have any.
+SELECT f.path
+FROM lake_filters f
+WHERE f.store = $5 AND f.path = ANY ($1::text[])
+    AND EXISTS (
+        SELECT
+        FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS value (name, first, step)
+        WHERE value.name = ANY (f.columns)
+        GROUP BY value.name
+        HAVING NOT bool_or(
+            get_bit(f.bits, value.first % (8 * octet_length(f.bits))) = 1
+            AND get_bit(f.bits, (value.first + value.step) % (8 * octet_length(f.bits))) = 1
+            AND get_bit(f.bits, (value.first + 2 * value.step) % (8 * octet_length(f.bits))) = 1
+            AND get_bit(f.bits, (value.first + 3 * value.step) % (8 * octet_length(f.bits))) = 1
+        )
+    );
+
 -- name: claim_expired_intents
 UPDATE staged_writes SET state = 'reaping'
 WHERE staged_id IN (
