@@ -1,4 +1,4 @@
-"""The command ``lakeflight``: ``query`` is the library's, the commands that run a server are there once it is installed."""
+"""The command ``lakeflight``: ``query`` and ``admin`` are the library's, the commands that run a server are there once it is installed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
+from lakeflight.commands.admin import add_admin_command
 from lakeflight.commands.environment import begin_in_own_environment
 from lakeflight.commands.query import add_query_command
 from lakeflight.commands.terminal import silence
@@ -76,6 +77,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         if name == command:
             _complete(added, name)
     add_query_command(commands)
+    add_admin_command(commands)
     return parser
 
 

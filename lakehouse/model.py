@@ -21,6 +21,7 @@ GLOBAL_INSTANCE: Final = "global"
 BUCKET_SECONDS: Final = 3600  # the insert-time hour: chains of thread spans end at its edges, so it can never change
 DAY_SECONDS: Final = 24 * BUCKET_SECONDS  # the longest bucket: the hours of a closed day are merged into it
 NS_PER_US: Final = 1_000
+_ON_THIS_MACHINE: Final = ("ipv4:127.", "ipv6:[::1]:", "ipv6:%5B::1%5D:", "unix:")  # peers, as gRPC spells them
 
 
 class JsonProperties(Mapping[str, str]):
@@ -189,6 +190,11 @@ class Caller:
 
     name: str = "anonymous"
     connection: str = field(default="", compare=False)
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether they may administer the lake: until identities exist, whoever calls from this machine."""
+        return self.connection.startswith(_ON_THIS_MACHINE)
 
 
 class Spelling(IntFlag):

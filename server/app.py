@@ -37,6 +37,7 @@ from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import InternalError
 from lakehouse.jobs.executor import LocalExecutor
 from lakehouse.storage import open_store
+from server.administration import Administration
 from server.children import IngestionProcesses, IngestionSpec
 from server.data_folder import DataFolder
 from server.embedded_postgres import EmbeddedPostgres
@@ -233,6 +234,7 @@ async def running(
             prune=prune,
         )
         registry = default_registry()
+        administration = Administration(registry, catalog, materializer)
         queries = LakeQueryService(
             registry,
             materializer,
@@ -243,7 +245,12 @@ async def running(
                 folder.scratch,
                 tables={name: registry.declarations[name] for name in registry.tables},
                 sources=registry.declarations,
+                answers={
+                    "lakeflight_retire_partitions": administration.retire_by_metadata,
+                    "retire_partition_by_file": administration.retire_by_file,
+                },
             ),
+            administration=administration,
             statement_timeout_s=settings.statement_timeout_s,
             prune=prune,
         )

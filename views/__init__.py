@@ -16,6 +16,7 @@ from lakehouse.sources import (
     SourceRegistry,
     TraceChunksSource,
     ViewSetsSource,
+    administration_sources,
 )
 from views.async_events import AsyncEvents
 from views.blocks import BLOCKS
@@ -59,6 +60,7 @@ def default_registry() -> SourceRegistry:
         ParsedBlockSource(ParseBlock()),
         CatalogFunction(LIST_PARTITIONS),
         ViewSetsSource(view_sets),
+        *administration_sources(),
     ]
     return SourceRegistry([*view_sets, *functions], ORIGINS)
 

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakeflight.connection import QueryStream
 
+Told: TypeAlias = "Callable[[Mapping[str, Any] | None, float], str]"
 _PROGRESS_AFTER_S: Final = 0.5
 _PROGRESS_EVERY_S: Final = 0.2
 _BATCHES_AHEAD: Final = 4
@@ -23,12 +24,13 @@ _BATCHES_AHEAD: Final = 4
 class Answer:
     """One statement at a time: ``stream`` first, then ``next_batch`` until it is ``None``."""
 
-    def __init__(self, start: Callable[[], QueryStream]) -> None:
+    def __init__(self, start: Callable[[], QueryStream], told: Told | None = None) -> None:
+        """``told``: what its progress is as text, from what the server knows and the seconds since the start."""
         self._start = start
         self._items: queue.Queue[Any] = queue.Queue(_BATCHES_AHEAD)
         self._stopped = threading.Event()
         self._stream: QueryStream | None = None
-        self._progress = _ProgressLine() if sys.stderr.isatty() else None
+        self._progress = _ProgressLine(told or progress_text) if sys.stderr.isatty() else None
         self._thread = threading.Thread(target=self._read, name="lakeflight-answer", daemon=True)
 
     def __enter__(self) -> Answer:
@@ -91,7 +93,8 @@ class Answer:
 class _ProgressLine:
     """One line on a terminal that is drawn again and again while the server makes what the statement reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Told) -> None:
+        self._told = told
         self._begun = time.monotonic()
         self._drawn = False
         self._mute = False
@@ -104,7 +107,7 @@ class _ProgressLine:
             except Exception:  # progress is a courtesy
                 self._mute = True
         elapsed = time.monotonic() - self._begun
-        sys.stderr.write(f"\r\x1b[K{progress_text(known, elapsed)}")
+        sys.stderr.write(f"\r\x1b[K{self._told(known, elapsed)}")
         sys.stderr.flush()
         self._drawn = True
 

@@ -269,24 +269,31 @@ def _run(request: _Request) -> int:
             )
             with answer:
                 _copy(answer, request, tally, begun)
-    except client.AccessError as error:
-        return complain(_sentence(error), DENIED)
-    except client.UnavailableError as error:
-        answered = error.query_id is not None  # it is there, and what it needs is not
-        return complain(_sentence(error) if answered else f"{error} (server {request.server})", UNAVAILABLE)
-    except client.ClientError as error:
-        return complain(_sentence(error), FAILED)
-    except ValueError as error:
-        return complain(str(error), USAGE)
     except BrokenPipeError:
         raise
-    except OSError as error:
-        return complain(f"cannot write {request.output or 'standard output'}: {error.strerror or error}", USAGE)
+    except (client.ClientError, ValueError, OSError) as error:
+        return complain(*fault_of(error, request.server, request.output or "standard output"))
     if tally.missing_blocks:
         say(f"warning: {client.missing_blocks_text(tally.missing_blocks)}")
     if request.timing or (request.format == "table" and request.output is None):
         say(_summary(tally, time.monotonic() - begun, request.timing))
     return OK
+
+
+def fault_of(error: Exception, server: str, output: str) -> tuple[str, int]:
+    """What went wrong with a statement, or with writing its answer, in words, and the exit code that says so."""
+    from lakeflight import connection as client
+
+    if isinstance(error, client.AccessError):
+        return _sentence(error), DENIED
+    if isinstance(error, client.UnavailableError):
+        answered = error.query_id is not None  # it is there, and what it needs is not
+        return _sentence(error) if answered else f"{error} (server {server})", UNAVAILABLE
+    if isinstance(error, client.ClientError):
+        return _sentence(error), FAILED
+    if isinstance(error, OSError):
+        return f"cannot write {output}: {error.strerror or error}", USAGE
+    return str(error), USAGE
 
 
 def _copy(answer: Answer, request: _Request, tally: _Tally, begun: float) -> None:

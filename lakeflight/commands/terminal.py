@@ -38,8 +38,8 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
-def complain(text: str, code: int) -> int:
-    say(f"lakeflight query: {printable(text)}")
+def complain(text: str, code: int, program: str = "lakeflight query") -> int:
+    say(f"{program}: {printable(text)}")
     return code
 
 

@@ -15,11 +15,15 @@ from lakehouse.buckets.model import (
     EstimatedBucket,
     ExpiredBlock,
     ExpiredHour,
+    HeldBucket,
     InstanceId,
     InstanceScope,
     Lease,
     MergeSource,
     MergeSwap,
+    PartitionFile,
+    PartitionsOf,
+    Retired,
     Source,
     StoredBucket,
     StoredPartition,
@@ -213,6 +217,26 @@ class Buckets(Protocol):
         ...
 
 
+class Administered(Protocol):
+    """What an administrator sees of buckets, and takes away."""
+
+    async def stale_buckets(self, instance: InstanceId, begin: datetime, end: datetime) -> list[datetime]:
+        """Dirty ones with some of the insert times of ``[begin, end)``, as far as looks have taken note; by time."""
+        ...
+
+    async def held_buckets(self, key: ViewKey, begin: datetime, end: datetime) -> list[HeldBucket]:
+        """What is kept of an instance, in any version, with insert times inside of ``[begin, end)``; by time."""
+        ...
+
+    async def retire(self, chosen: Sequence[PartitionsOf | PartitionFile]) -> list[Retired]:
+        """Remove partitions and release their files, as those of replaced ones are, in one transaction.
+
+        What became of each, in order; nothing has happened unless all of them are gone. Their buckets are made again for
+        whoever reads them next. A builder that is at one of them does not add to what is left of it.
+        """
+        ...
+
+
 class Objects(Protocol):
     """The files of partitions, from their announcement to their deletion."""
 
@@ -255,7 +279,7 @@ class Senders(Protocol):
         ...
 
 
-class BucketCatalog(Looks, Rows, Buckets, Objects, Senders, Protocol):
+class BucketCatalog(Looks, Rows, Buckets, Administered, Objects, Senders, Protocol):
     """All of it."""
 
 

@@ -28,7 +28,7 @@ from lakehouse.buckets.model import Lease, LeaseLostError, Source, SwapConflictE
 from lakehouse.buckets.planning import Action, plan_bucket
 from lakehouse.buckets.publish import Publisher
 from lakehouse.buckets.sharing import Allowance, SharedBuild, together
-from lakehouse.errors import BackendUnavailableError
+from lakehouse.errors import BackendUnavailableError, QueryError
 from lakehouse.jobs.executor import Executor
 from lakehouse.ports import ObjectStore
 
@@ -93,6 +93,14 @@ class BucketMaker:
 
         # A query asks for a few buckets at a time, so however many it needs, the next query's are soon in turn.
         await together((one(bucket) for bucket in wanted), allowance.places)
+
+    async def regenerate(self, bucket: Bucket) -> None:
+        """Build a bucket whole, although it is fresh.
+
+        Raises:
+            QueryError: Some of what it holds is all that there is: its blocks are gone.
+        """
+        await self._build(bucket, SharedBuild(whole=True, is_paid=True, keeps_rows=True))
 
     async def _freshen(self, bucket: Bucket, allowance: Allowance, lost: Iterable[str]) -> None:
         """Build a bucket, or wait for whoever is at it; a cancelled query does not stop what others wait for."""
@@ -168,8 +176,12 @@ class BucketMaker:
 
     async def _make(self, bucket: Bucket, lease: Lease, source: Source, build: SharedBuild, *, is_lost: bool) -> None:
         view = bucket.view
-        if is_lost:
-            _require_all_blocks(source)
+        if (is_lost or build.keeps_rows) and (reason := _less_than_before(source)) is not None:
+            if not is_lost:
+                raise QueryError(f"{bucket.words} stays as it is: {reason}, and made again it would lose rows")
+            raise BackendUnavailableError(
+                f"{reason}; restore the files from a backup, or ask for a time range without them"
+            )
         plan = plan_bucket(
             source, view.block_order, view.writer_version, self._limits.deltas_max, whole=build.whole or is_lost
         )
@@ -197,14 +209,10 @@ class BucketMaker:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
-def _require_all_blocks(source: Source) -> None:
-    """Before partitions are made again only because a file is lost: they must not come out with fewer rows."""
+def _less_than_before(source: Source) -> str | None:
+    """Why partitions that are made again would come out with fewer rows; ``None``: they would not."""
     if source.state.frozen:
-        raise BackendUnavailableError("it is kept without its blocks; restore the files from a backup")
+        return "it is kept without its blocks"
     included = frozenset[str]().union(*source.included.values())
     gone = included - {block.block_id for block in source.blocks}
-    if gone:
-        raise BackendUnavailableError(
-            f"{len(gone)} of the blocks that they were made from are not kept any more; restore the files from a backup,"
-            " or ask for a time range without them"
-        )
+    return f"{len(gone)} of the blocks that it was made from are not kept any more" if gone else None

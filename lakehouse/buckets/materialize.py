@@ -42,7 +42,7 @@ from lakehouse.buckets.single_block import BlockView, SingleBlocks
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.filters import asked
 from lakehouse.jobs.executor import Executor
-from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, InstanceKind, TimeRange, ViewKey
+from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE, NEVER, InstanceKind, TimeRange, ViewKey
 from lakehouse.ports import ObjectStore, View
 
 log = structlog.get_logger(__name__)
@@ -239,14 +239,8 @@ class Materializer:
     async def _ensure(
         self, view: View, instance: str, wanted: TimeRange, allowance: Allowance, lost: Sequence[str]
     ) -> Freshened:
-        try:
-            async with asyncio.timeout(self._limits.freshen_s_max):
-                stored, buckets = await self._find_fresh(view, instance, wanted, allowance, lost)
-        except TimeoutError:
-            raise LimitExceededError(
-                f"making {view.view_set} of {instance} fresh took more than {self._limits.freshen_s_max:g} s;"
-                " what is done is kept: ask again, or for a shorter time range"
-            ) from None
+        async with self._in_time(view, instance):
+            stored, buckets = await self._find_fresh(view, instance, wanted, allowance, lost)
         if not self._prune:
             return Freshened(
                 tuple(await self._catalog.all_partitions(stored)), sum(bucket.missing_blocks for bucket in buckets)
@@ -255,6 +249,18 @@ class Materializer:
             tuple(partition for bucket in buckets for partition in bucket.partitions),
             sum(bucket.missing_blocks for bucket in buckets if bucket.claimed_in_range),
         )
+
+    @asynccontextmanager
+    async def _in_time(self, view: View, instance: str) -> AsyncIterator[None]:
+        """Refuse what takes longer than making fresh may."""
+        try:
+            async with asyncio.timeout(self._limits.freshen_s_max):
+                yield
+        except TimeoutError:
+            raise LimitExceededError(
+                f"making {view.view_set} of {instance} fresh took more than {self._limits.freshen_s_max:g} s;"
+                " what is done is kept: ask again, or for a shorter time range"
+            ) from None
 
     async def compact(self, view: View, stored: InstanceId, bucket_begin: datetime) -> None:
         """Merge the files of a closed bucket, so that its deltas become as few as they can be."""
@@ -273,6 +279,34 @@ class Materializer:
             begins = await self._catalog.buckets_of(bucket.instance, damaged)
             buckets = [Bucket(bucket.view, bucket.instance, begin) for begin in begins]
             await self._maker.freshen(buckets, self.allowance(Progress()), damaged)
+
+    async def stale_within(self, view: View, instance: str, begin: datetime, end: datetime) -> list[datetime]:
+        """Buckets of what came in ``[begin, end)`` that do not hold all of their blocks."""
+        scope = scope_of(view, instance)
+        stored = await self._instance(view, instance)
+        await self._mark_moved(view, stored, scope, EVERYTHING)
+        await self._look(stored, scope, NEVER)  # takes note of what came; which of it is stale is asked by insert time
+        return await self._catalog.stale_buckets(stored, begin, end)
+
+    async def ensure_buckets(
+        self, view: View, instance: str, begins: Sequence[datetime], allowance: Allowance | None = None
+    ) -> None:
+        """``ensure`` by insert time: make these buckets hold the blocks that there are."""
+        stored = await self._instance(view, instance)
+        async with self._in_time(view, instance):
+            await self._maker.freshen(
+                (Bucket(view, stored, begin) for begin in begins), allowance or self.allowance(Progress())
+            )
+
+    async def regenerate(self, view: View, instance: str, begin: datetime) -> None:
+        """Make a bucket again from all of its blocks, although it is fresh.
+
+        Raises:
+            QueryError: Its blocks are not all there any more, so that it would lose rows.
+        """
+        stored = await self._instance(view, instance)
+        async with self._in_time(view, instance):
+            await self._maker.regenerate(Bucket(view, stored, begin))
 
     @property
     def under_way(self) -> int:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Final
 
 from lakehouse.filters import ValueFilter
@@ -77,6 +78,46 @@ class StoredBucket:
     claimed_in_range: bool
     missing_blocks: int
     partitions: tuple[StoredPartition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBucket:
+    """What is kept of one bucket in one version, for whoever administers it."""
+
+    instance: InstanceId
+    bucket_begin: datetime
+    begin: datetime  # of insert time, as ``list_partitions`` has it
+    end: datetime
+    frozen: bool
+    files: int
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsOf:
+    """The partitions of a view instance with exactly this range of insert time."""
+
+    view_set: str
+    instance: str
+    begin: datetime
+    end: datetime
+    schema_hash: bytes | None = None  # None: in every version
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFile:
+    """The partition in one file."""
+
+    key: str
+
+
+class Retired(Enum):
+    """What became of partitions that somebody wanted to go."""
+
+    GONE = "gone"
+    NOT_FOUND = "not found"
+    KEPT = "kept"  # of a frozen bucket: nothing could make their rows again
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ class SharedBuild:
 
     whole: bool = False  # decode all of its blocks, whatever is there already
     is_paid: bool = False  # somebody's allowance was charged, or it is nobody's query
+    keeps_rows: bool = False  # refuse to make it of fewer blocks than it is made of now
     stage: Stage = Stage.WAITING
     lost_keys: set[str] = field(default_factory=set)  # files that the store has lost: if they are its, make it whole
     _waiting: dict[asyncio.Future[None], Allowance | None] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from lakehouse.buckets.model import (
     HOUR,
     BucketState,
     EstimatedBucket,
+    HeldBucket,
     InstanceGoneError,
     InstanceId,
     InstanceScope,
@@ -27,7 +28,10 @@ from lakehouse.buckets.model import (
     MergeSource,
     MergeSwap,
     NewPartition,
+    PartitionFile,
+    PartitionsOf,
     Registration,
+    Retired,
     Source,
     StoredBucket,
     StoredPartition,
@@ -546,6 +550,47 @@ class MemoryCatalog:
         del self._instances[instance.vid]
         return True
 
+    async def stale_buckets(self, instance: InstanceId, begin: datetime, end: datetime) -> list[datetime]:
+        buckets = sorted(self._known(instance).buckets.items())
+        return [start for start, bucket in buckets if bucket.dirty and bucket.end > begin and start < end]
+
+    async def held_buckets(self, key: ViewKey, begin: datetime, end: datetime) -> list[HeldBucket]:
+        held = [
+            HeldBucket(
+                known.id,
+                bucket.begin,
+                bucket.begin,
+                bucket.end,
+                bucket.frozen,
+                sum(made.key is not None for made in bucket.partitions.values()),
+                sum(made.rows for made in bucket.partitions.values()),
+                sum(made.size_bytes for made in bucket.partitions.values()),
+            )
+            for known, bucket in self._all_buckets()
+            if known.id.key == key and bucket.partitions and begin <= bucket.begin and bucket.end <= end
+        ]
+        return sorted(held, key=lambda one: (one.begin, one.end, one.instance.vid))
+
+    async def retire(self, chosen: Sequence[PartitionsOf | PartitionFile]) -> list[Retired]:
+        outcomes, going = [], dict[tuple[int, datetime, int], _Bucket]()
+        for one in chosen:
+            found = {
+                (known.id.vid, bucket.begin, ordinal): bucket
+                for known, bucket in self._all_buckets()
+                for ordinal, made in bucket.partitions.items()
+                if _is_chosen(one, known.id, bucket, made)
+            }
+            found = {place: bucket for place, bucket in found.items() if place not in going}
+            kept = any(bucket.frozen for bucket in found.values())
+            outcomes.append(Retired.NOT_FOUND if not found else Retired.KEPT if kept else Retired.GONE)
+            going |= found
+        if all(outcome is Retired.GONE for outcome in outcomes):
+            for (_, _, ordinal), bucket in going.items():
+                self._release([bucket.partitions.pop(ordinal)])
+                bucket.dirty, bucket.digest = True, None
+                bucket.marks += 1
+        return outcomes
+
     # objects
 
     async def reserve(self, keys: Sequence[str], lease: timedelta, owner: str) -> tuple[uuid.UUID, ...]:
@@ -714,6 +759,15 @@ def _or(value: int | None, otherwise: int) -> int:
 
 def _day_of(time: datetime) -> datetime:
     return time.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _is_chosen(one: PartitionsOf | PartitionFile, id_: InstanceId, bucket: _Bucket, made: NewPartition) -> bool:
+    if isinstance(one, PartitionFile):
+        return made.key == one.key
+    if one.schema_hash not in (None, id_.version.schema_hash):
+        return False
+    key = id_.key
+    return (one.view_set, one.instance, one.begin, one.end) == (key.view_set, key.instance, bucket.begin, bucket.end)
 
 
 def _ns(time: datetime) -> int:

@@ -5,6 +5,7 @@ Implements ``lakehouse.buckets.catalog.LakeCatalog``, a subject a class.
 
 from __future__ import annotations
 
+from lakehouse.catalog.administered import Administered
 from lakehouse.catalog.buckets import Buckets
 from lakehouse.catalog.looks import Looks
 from lakehouse.catalog.objects import Objects
@@ -13,7 +14,7 @@ from lakehouse.catalog.rows import Rows
 from lakehouse.catalog.senders import Senders
 
 
-class PartitionCatalog(Looks, Rows, Buckets, Objects, Retention, Senders):
+class PartitionCatalog(Looks, Rows, Buckets, Administered, Objects, Retention, Senders):
     """All of it over one pool.
 
     Raises ``BackendUnavailableError`` when Postgres does not answer.

@@ -20,6 +20,7 @@ from lakehouse.engine.functions import (
     MadeRows,
     PayloadFunction,
     RelationFunction,
+    ServerFunction,
     functions_in,
     outlines,
     own_functions,
@@ -135,6 +136,16 @@ class Database:
                     type="arrow",
                     side_effects=True,
                 )
+            elif isinstance(function, ServerFunction):
+                self.connection.create_function(
+                    function.name,
+                    self.payloads.asking(function.name, len(function.types)),
+                    list(function.types),
+                    function.result,
+                    type="arrow",
+                    null_handling="special",
+                    side_effects=True,
+                )
             self._functions.add(function.name)
 
     def outline_functions(self) -> None:
@@ -144,6 +155,8 @@ class Database:
 
     def _add_relation_functions(self) -> None:
         for function in relation_functions().values():
+            if function.administers:
+                continue  # the server runs it, not the engine
             if function.source is None or function.arguments:
                 self._run(f"CREATE {_relation_macro(function)}")
                 continue
@@ -242,6 +255,9 @@ class Database:
             kinds = [spelled(member.type, relation.origins.get(member.name)) for member in relation.schema]
             self._run(f"CREATE TABLE {name} AS {_empty_select(relation.schema, kinds)}")
         self._sources = frozenset(catalog.view_sets)
+        for function in relation_functions().values():
+            if function.administers and function.source in self._sources:  # called once by a statement: no keys
+                self._run(f"CREATE {_stand_in_macro(function, [])}")
         self._answer_calls([])
 
     def stand_ins(self, calls: Collection[Call]) -> dict[str, Call]:
@@ -265,7 +281,7 @@ class Database:
 
     def _answer_calls(self, keys: Sequence[str]) -> None:
         for function in relation_functions().values():
-            if function.source is None or function.source in self._sources:
+            if not function.administers and (function.source is None or function.source in self._sources):
                 self._run(f"CREATE OR REPLACE {_stand_in_macro(function, keys)}")
 
     def describe(self, catalog: EngineCatalog) -> None:
@@ -321,7 +337,7 @@ def _stand_in_macro(function: RelationFunction, keys: Sequence[str]) -> str:
         listed, spelled = ", ".join(literal(key) for key in keys), " || '/' || ".join(arguments) or "''"
         place = f"coalesce(nullif(list_position([{listed}], {spelled}), 1) || '_', '')"
     text = _table_macro(function, f"{literal(view_set_table(''))} || {place} || {source}")
-    read = " AND ".join(f"CAST({moment.name} AS TIMESTAMP_NS) IS NOT NULL" for moment in function.moments)
+    read = " AND ".join(f"CAST({moment.name} AS {moment.sql_type}) IS NOT NULL" for moment in function.moments)
     return f"{text} WHERE {read}" if read else text  # so that the binder gives them a type
 
 

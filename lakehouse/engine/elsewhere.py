@@ -9,14 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_MADE_WHEN_ASKED: Final = (
-    "lakeflight makes partitions when a query needs them, and the server's housekeeping makes those of global views ahead of"
-    " time: ask your query"
-)
-_REPLACED: Final = (
-    "lakeflight makes a partition again by itself when its view, its blocks or its file are no longer what they were, and"
-    " removes what it replaced: there is nothing to retire"
-)
 _DENIALS: Final = (
     "lakeflight has no deny list: the limits of each identity and of each statement bound what a query may cost, see"
     " docs/settings.md"
@@ -24,11 +16,6 @@ _DENIALS: Final = (
 _VIEWS: Final = "views defined in SQL are files in views/ of the server, such as views/log_stats.py; list_view_sets() shows what there is"
 
 _FUNCTIONS: Final[Mapping[str, str]] = {
-    "materialize_partitions": _MADE_WHEN_ASKED,
-    "regenerate_partitions": _REPLACED,
-    "retire_partitions": _REPLACED,
-    "retire_partition_by_metadata": _REPLACED,
-    "retire_partition_by_file": _REPLACED,
     "deny_queries": _DENIALS,
     "list_query_denials": _DENIALS,
     "remove_query_denial": _DENIALS,

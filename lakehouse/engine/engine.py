@@ -211,6 +211,7 @@ class QueryEngine:
             parameter_schema=_serialized(declared.schema),
             now_ns=now_ns,
             needs_relations=reads,
+            administers=tuple(sorted(checked.administers)),
         )
 
     def _declared(self, database: Database, checked: Checked, sql: str, catalog: EngineCatalog) -> Declared:

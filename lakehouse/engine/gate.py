@@ -16,6 +16,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any, Final
 
+from lakehouse.engine.administration import administering_functions, refuse_misplaced
 from lakehouse.engine.elsewhere import function_elsewhere
 from lakehouse.engine.functions import (
     CALLS_BY_NAME,
@@ -112,6 +113,7 @@ class Checked:
     reads_information: bool = False
     reads_clock: bool = False
     functions: frozenset[str] = frozenset()
+    administers: frozenset[str] = frozenset()  # functions that change the lake
     splices: list[tuple[int, int, str]] = field(default_factory=list)
     is_reworded: bool = False  # the text calls other functions than the tree
 
@@ -238,6 +240,9 @@ class _Walk:
         self._checked.calls = frozenset(self._calls)
         self._checked.functions = frozenset(self._functions)
         self._checked.reads_clock = self._reads_clock or bool(self._functions & CLOCK_FUNCTIONS)
+        self._checked.administers = administering_functions() & {*self._functions, *(one.name for one in self._calls)}
+        if self._checked.administers:
+            refuse_misplaced(root, self._checked.administers, is_query=self._checked.kind == "query")
         if self._checked.splices:
             self._checked.text = _splice(self._checked.text, self._checked.splices)
 

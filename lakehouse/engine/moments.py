@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import duckdb
 
-from lakehouse.engine.functions import RelationFunction, reference_of, relation_functions
+from lakehouse.engine.functions import RelationFunction, Seconds, reference_of, relation_functions
 from lakehouse.engine.relations import Reference
 from lakehouse.engine.tree import Node, function_name, nodes
 from lakehouse.errors import UnsupportedError
@@ -58,8 +58,16 @@ def references_with_moments(connection: Any, text: str) -> Iterator[Reference]:
             yield replace(
                 reference,
                 arguments=(*reference.arguments[: -len(moments)], *map(str, moments)),
-                range=TimeRange(moments[0], moments[-1]),
+                range=_range_of(function, moments),
             )
+
+
+def _range_of(function: RelationFunction, values: Sequence[int]) -> TimeRange:
+    """From the first of the moments to the last."""
+    times = [
+        value for value, declared in zip(values, function.moments, strict=True) if not isinstance(declared, Seconds)
+    ]
+    return TimeRange(times[0], times[-1])
 
 
 def _evaluated(connection: Any, function: RelationFunction, place: int, expression: Node) -> int:

@@ -158,3 +158,4 @@ class Inspection:
     parameter_schema: bytes
     now_ns: int  # what ``now()`` meant; hand it to ``run``
     needs_relations: bool  # false: ``run`` reads no partition (SHOW TABLES, DESCRIBE, information_schema alone)
+    administers: tuple[str, ...] = ()  # the functions that it calls and that change the lake

@@ -1,5 +1,6 @@
 """What a statement can read from. ``port`` says what a source is; every other file is one kind of them."""
 
+from lakehouse.sources.administration import ADMINISTRATION_SCHEMA, administration_sources
 from lakehouse.sources.blocks import BlocksSource
 from lakehouse.sources.catalog_rows import CatalogFunction, CatalogSource
 from lakehouse.sources.merged import MergedSource, MergedView
@@ -19,6 +20,7 @@ from lakehouse.sources.trace_chunks import TraceChunksSource
 from lakehouse.sources.view_sets import ViewSetsSource
 
 __all__ = [
+    "ADMINISTRATION_SCHEMA",
     "Arguments",
     "BlocksSource",
     "CatalogFunction",
@@ -36,4 +38,5 @@ __all__ = [
     "TraceChunksSource",
     "Use",
     "ViewSetsSource",
+    "administration_sources",
 ]

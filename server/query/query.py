@@ -3,6 +3,7 @@
     inspect    the engine judges and binds the text; the answer is remembered for texts that are not about "now"
     resolve    names and their arguments become sources
     freshen    the partitions it may read are made, each range as narrow as headers and the SQL's own predicates allow
+    administer what changes the lake is done here, by those who may, and is all of a statement; or
     run        an executor runs the unchanged text over what the sources named, and nothing else; its frames pass through;
                if it stumbles over a file that turns out damaged, freshen and run once more
     audit      one log line, however it ended
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -22,7 +23,7 @@ import structlog
 from lakeflight.wire.flight_data import schema_frame
 from lakehouse.buckets.materialize import Materializer
 from lakehouse.buckets.sharing import Progress
-from lakehouse.engine import Inspection
+from lakehouse.engine import Inspection, Reference
 from lakehouse.errors import (
     BackendUnavailableError,
     IncompleteDataError,
@@ -32,6 +33,8 @@ from lakehouse.errors import (
     UnreadableFileError,
 )
 from lakehouse.jobs.run import Frames, QueryExecutor, RunJob
+from server.administration import Administration, require_admin
+from server.query.administering import administering_call, administering_frames
 from server.query.inspections import Inspections
 from server.query.relations import Readable, Relations
 from server.query.statement import Statement
@@ -47,6 +50,7 @@ class Means:
     relations: Relations
     materializer: Materializer
     executor: QueryExecutor
+    administration: Administration
     statement_timeout_s: float
 
 
@@ -90,10 +94,18 @@ class Query:
             inspection, planned_s = await means.inspections.inspect(
                 statement.sql, statement.values, statement.caller, statement.options.spelling
             )
+            require_admin(statement.caller, inspection.administers)
             declared = schema_frame(inspection.schema)
+            if (call := administering_call(inspection)) is not None:
+                yield declared
+                async for frame in self._administer(call, inspection):
+                    sent += len(frame)
+                    yield frame
+                outcome = "ok"
+                return
             if inspection.needs_relations:
                 yield declared  # before the partitions are made: a client that has the schema can watch the progress
-            may_repeat = True
+            may_repeat = not inspection.administers
             while True:
                 readable = await self._freshen(inspection) if inspection.needs_relations else Readable()
                 running = self._running = self._start(inspection, readable, planned_s)
@@ -134,6 +146,13 @@ class Query:
             await self._stop()
             # The reader need not wait for it to be written.
             asyncio.get_running_loop().call_soon(self._audit, outcome, time.monotonic() - started, sent)
+
+    def _administer(self, call: Reference, inspection: Inspection) -> AsyncIterator[bytes]:
+        """The rows of a statement that the server itself does, each as soon as its step is done."""
+        self.stage = "administering"
+        means = self._means
+        messages = means.administration.run(call.relation, means.relations.arguments_of(call), self._progress)
+        return administering_frames(inspection.schema, messages, time.time_ns)
 
     async def _stop(self) -> None:
         if self._first is not None and not self._first.done():

@@ -101,6 +101,10 @@ class Relations:
             self._none_missing_until = time.monotonic() + NONE_MISSING_REMEMBERED_S
         return sum(count or 0 for count in counts)
 
+    def arguments_of(self, reference: Reference) -> Arguments:
+        """In their one spelling."""
+        return self._resolve(reference)[1]
+
     def _resolve(self, reference: Reference) -> tuple[RelationSource, Arguments]:
         arguments = tuple(argument for argument in reference.arguments if argument is not None)
         if reference.is_open:

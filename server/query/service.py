@@ -13,6 +13,7 @@ from lakehouse.buckets.sharing import together
 from lakehouse.jobs.run import QueryExecutor
 from lakehouse.model import Caller, QueryOptions
 from lakehouse.sources import SourceRegistry
+from server.administration import Administration, require_admin
 from server.query.inspections import Inspections
 from server.query.query import Means, Query
 from server.query.relations import Relations
@@ -50,19 +51,23 @@ class LakeQueryService:
         materializer: Materializer,
         executor: QueryExecutor,
         *,
+        administration: Administration,
         statement_timeout_s: float,
         prune: bool = True,
     ) -> None:
         self._registry = registry
         self._inspections = Inspections(executor)
         self._relations = Relations(registry, materializer, prune=prune)
-        self._means = Means(self._inspections, self._relations, materializer, executor, statement_timeout_s)
+        self._means = Means(
+            self._inspections, self._relations, materializer, executor, administration, statement_timeout_s
+        )
 
     async def prepare(
         self, sql: str, caller: Caller, options: QueryOptions, values: BoundValues | None = None
     ) -> Prepared:
         """Bind without running."""
         inspection, _ = await self._inspections.inspect(sql, values, caller, options.spelling)
+        require_admin(caller, inspection.administers)
         self._relations.check(inspection)
         return Prepared(
             inspection.schema,

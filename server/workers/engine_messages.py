@@ -85,6 +85,7 @@ def inspection_message(inspection: Inspection) -> dict[str, Any]:
         "parameter_schema": inspection.parameter_schema,
         "now_ns": inspection.now_ns,
         "needs_relations": inspection.needs_relations,
+        "administers": list(inspection.administers),
     }
 
 
@@ -107,6 +108,7 @@ def inspection_of(message: Mapping[str, Any]) -> Inspection:
             parameter_schema=_typed(message["parameter_schema"], bytes),
             now_ns=_typed(message["now_ns"], int),
             needs_relations=_typed(message["needs_relations"], bool),
+            administers=tuple(_typed(name, str) for name in message["administers"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InternalError("a query worker answered something else") from error

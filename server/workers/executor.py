@@ -8,20 +8,25 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lakehouse.catalog.metadata import MetadataExport
 from lakehouse.catalog.tables import RowsNeed
 from lakehouse.engine import DeclaredRelation
+from lakehouse.engine.payloads import PAYLOADS
 from lakehouse.jobs.run import Frames, JobRelation, Planned, RunJob
 from lakehouse.model import Caller, Spelling
 from lakehouse.ports import ObjectStore
 from server.workers.engine_messages import catalog_message, inspection_of, relation_message
 from server.workers.payloads import Payloads
 from server.workers.pool import QueryWorkerPool, Statement
+from server.workers.protocol import ProtocolError
+
+ServerAnswer: TypeAlias = Callable[[Sequence[Any], Caller], Awaitable[Sequence[str]]]
 
 
 class LocalQueryExecutor:
@@ -36,8 +41,15 @@ class LocalQueryExecutor:
         *,
         tables: Mapping[str, DeclaredRelation],
         sources: Mapping[str, DeclaredRelation],
+        answers: Mapping[str, ServerAnswer] | None = None,
     ) -> None:
-        """``tables`` are the relations that can be named without arguments, ``sources`` all of them."""
+        """
+        Args:
+            tables: The relations that can be named without arguments.  sources: All of them.
+            answers: Who answers for functions that are the server's own, by name. The caller is told with each question:
+                workers are not trusted.
+        """
+        self._answers = answers or {}
         self._pool, self._store, self._catalog, self._scratch = pool, store, catalog, scratch
         self._releasing: set[asyncio.Task[None]] = set()
         pool.describe(catalog_message(tables, sources))
@@ -74,11 +86,21 @@ class LocalQueryExecutor:
                 timeout_s=job.timeout_s,
             )
             held.push_async_callback(stream.aclose)
-            stream.on_fetch = Payloads(self._store, await read.enter_async_context(AsyncExitStack())).fetch
+            payloads = Payloads(self._store, await read.enter_async_context(AsyncExitStack()))
+            stream.on_fetch = partial(self._answer, payloads, job.caller)
             if keys or job.needs:
                 stream.on_read = lambda: self._release(read)  # a reader may pause for long after that
             async for frame in stream:
                 yield frame
+
+    async def _answer(self, payloads: Payloads, caller: Caller, function: str, rows: Sequence[Any]) -> Sequence[str]:
+        if function == PAYLOADS:
+            return await payloads.fetch(rows)
+        if (answer := self._answers.get(function)) is None:
+            raise ProtocolError(f"nobody answers {function[:100]}")
+        if not all(isinstance(row, list) and all(isinstance(text, str | None) for text in row) for row in rows):
+            raise ProtocolError("arguments are texts")
+        return await answer(rows, caller)
 
     def _release(self, read: AsyncExitStack) -> None:
         task = asyncio.ensure_future(read.aclose())

@@ -156,18 +156,19 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """The statement needs the payloads of blocks: process, stream and block of each. One answer at a time."""
+    """The statement needs the server's answers to a function for some rows of its arguments. One answer at a time."""
 
     job: int
-    blocks: list[Any]
+    function: str
+    rows: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The files that they are in, in order; they stay until the next ``Fetch``. Or an error, as of ``Failed``."""
+    """Them, in order; files stay until the next ``Fetch``. Or an error, as of ``Failed``."""
 
     job: int
-    files: list[Any]
+    answers: list[Any]
     error: str
     message: str
 

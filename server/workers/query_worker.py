@@ -83,9 +83,9 @@ class Engine(Protocol):
         parameters: pa.RecordBatch | None,
         relations: list[Any],
         options: dict[str, Any],
-        fetch: Callable[[Sequence[Any]], Sequence[str]],
+        fetch: Callable[[str, Sequence[Any]], Sequence[str]],
     ) -> Reader:
-        """``fetch`` has the payloads of blocks, and may be called from any thread, one at a time."""
+        """``fetch`` has the server's answers to functions, and may be called from any thread, one at a time."""
         ...
 
     def interrupt(self) -> None:
@@ -180,7 +180,7 @@ class QueryWorker:
             _parameters(request.parameters),
             request.relations,
             request.options,
-            lambda blocks: self._fetch(job, blocks),
+            lambda function, rows: self._fetch(job, function, rows),
         )
         try:
             free = list(range(SLOTS))
@@ -224,16 +224,16 @@ class QueryWorker:
         finally:
             reader.close()
 
-    def _fetch(self, job: int, blocks: Sequence[Any]) -> Sequence[str]:
-        """Files with the payloads of blocks, from the edge."""
-        self._send(Fetch(job, [list(block) for block in blocks]))
+    def _fetch(self, job: int, function: str, rows: Sequence[Any]) -> Sequence[str]:
+        """The edge's answers to a function."""
+        self._send(Fetch(job, function, [list(row) for row in rows]))
         while True:
             owner, answer = self._fetched.get()
             self._check_cancelled(job)
             if owner == job and answer is not None:
                 if answer.error:
                     raise error_of(answer.error, answer.message)
-                return answer.files
+                return answer.answers
 
     def _check_cancelled(self, job: int) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
@@ -49,6 +49,8 @@ PAUSE_S: Final = 0.25  # a reader that takes nothing for so long pauses; one tha
 PAUSE_WHILE_AWAITED_S: Final = 0.02  # the same, while somebody waits for its worker
 NO_SPOOL_RETRY_S: Final = 1.0  # how often it is tried again to put frames into a spool that may not grow
 _SMALL_FRAMES_BYTES_MAX: Final = 2 * INLINE_BYTES_MAX + (1 << 20)  # and the schema, which may be larger than they are
+
+Answer: TypeAlias = Callable[[str, Sequence[Any]], Awaitable[Sequence[str]]]  # to a function, for rows of arguments
 
 
 class StreamKeeper(Protocol):
@@ -109,7 +111,7 @@ class WorkerStream:
         self.rows = 0  # known at the end
         self.bytes_read = 0
         self.on_read: Callable[[], None] | None = None  # called when no worker needs what the statement reads any more
-        self.on_fetch: Callable[[Sequence[Any]], Awaitable[Sequence[str]]] | None = None  # has the files of payloads
+        self.on_fetch: Answer | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._pool, self._timeout_s, self._result_bytes_max = pool, timeout_s, result_bytes_max
         self._loop = asyncio.get_running_loop()
@@ -291,16 +293,14 @@ class WorkerStream:
         if not self._ended and self.kill_at is None:
             self._fetching = self._loop.create_task(self._fetch(message, self.on_fetch, self._worker))
 
-    async def _fetch(
-        self, message: Fetch, fetch: Callable[[Sequence[Any]], Awaitable[Sequence[str]]], worker: WorkerProcess
-    ) -> None:
+    async def _fetch(self, message: Fetch, fetch: Answer, worker: WorkerProcess) -> None:
         try:
-            answer = Fetched(message.job, list(await fetch(message.blocks)), "", "")
+            answer = Fetched(message.job, list(await fetch(message.function, message.rows)), "", "")
         except LakeflightError as error:
             answer = Fetched(message.job, [], type(error).__name__, str(error))
         except Exception as error:
             log.error("query.fetch_failed", exc_info=error)
-            answer = Fetched(message.job, [], InternalError.__name__, "the payloads could not be fetched")
+            answer = Fetched(message.job, [], InternalError.__name__, "what the statement asked of the server failed")
         if worker.job is self and self.kill_at is None:
             worker.send(answer)
 

@@ -76,23 +76,19 @@ SELECT file_path, file_size, file_schema_hash FROM list_partitions() WHERE view_
 
 -- 6 T (admin/functions)
 -- note: log rows
--- gap: partitions are made, replaced and taken away by the server itself: there is nothing to retire or to make again by hand
--- error: lakeflight makes a partition again by itself
+-- columns: time, msg
 SELECT * FROM retire_partitions('log_entries', 'process-123', '2024-01-01T00:00:00Z', '2024-01-02T00:00:00Z')
 
 -- 7 T (admin/functions)
--- gap: partitions are made, replaced and taken away by the server itself: there is nothing to retire or to make again by hand
--- error: lakeflight makes a partition again by itself
+-- columns: time, msg
 SELECT * FROM regenerate_partitions('blocks', '2024-01-01T00:00:00Z', '2024-01-02T00:00:00Z', 86400)
 
 -- 8 P (admin/functions)
--- gap: partitions are made, replaced and taken away by the server itself: there is nothing to retire or to make again by hand
--- error: lakeflight makes a partition again by itself
+-- rows: [["ERROR: Partition not found: log_entries/process-123 [2024-01-01T00:00:00Z, 2024-01-01T01:00:00Z)"]]
 SELECT retire_partition_by_metadata('log_entries', 'process-123', TIMESTAMP '2024-01-01 00:00:00', TIMESTAMP '2024-01-01 01:00:00') as result
 
 -- 9 P (admin/functions)
--- gap: partitions are made, replaced and taken away by the server itself: there is nothing to retire or to make again by hand
--- error: lakeflight makes a partition again by itself
+-- rows: [["ERROR: Partition not found: s3://bucket/data/log_entries/process-123/2024/01/01/file.parquet"]]
 SELECT retire_partition_by_file('s3://bucket/data/log_entries/process-123/2024/01/01/file.parquet') as result
 
 -- 10 T (admin/functions)
@@ -159,8 +155,7 @@ SELECT p.view_set_name, p.view_instance_id, p.begin_insert_time, p.end_insert_ti
 SELECT * FROM streams WHERE process_id='p' AND (array_position(tags, 'log') is not NULL) LIMIT 10
 
 -- 25 T (python client retire)
--- gap: partitions are made, replaced and taken away by the server itself: there is nothing to retire or to make again by hand
--- error: lakeflight makes a partition again by itself
+-- columns: time, msg
 SELECT time, msg FROM retire_partitions('log_entries', 'p', '2024-01-01T00:00:00+00:00', '2024-01-02T00:00:00+00:00')
 
 -- 26 R (show tables)

@@ -99,8 +99,8 @@ def _run(command: str, folder: Path, **environment: str) -> None:
 
 def test_the_commands_that_ask_run(server: Server, program: Program, tmp_path: Path) -> None:
     (tmp_path / "report.sql").write_text("SELECT 1 AS one")
-    asking = [command for command in _commands() if command.startswith("lakeflight query")]
-    assert len(asking) >= 4
+    asking = [command for command in _commands() if command.startswith(("lakeflight query", "lakeflight admin"))]
+    assert len(asking) >= 7
 
     for command in asking:
         _run(command.replace(EXAMPLE_ID, program.thread_stream), tmp_path, LAKEFLIGHT_SERVER=server.flight)
@@ -114,7 +114,7 @@ def test_every_other_command_of_the_pages_is_one_that_there_is(server: Server, t
     declared = {re.split(r"[=>]", name)[0] for name in LIBRARY}
     for command in _commands():
         match command.split():
-            case ["lakeflight", "query", *_]:
+            case ["lakeflight", "query" | "admin", *_]:
                 pass
             case ["lakeflight", "doctor"]:
                 _run(command, tmp_path, LAKEFLIGHT_DATA_DIR=str(server.data_dir))

@@ -21,11 +21,6 @@ def engine() -> Iterator[QueryEngine]:
 @pytest.mark.parametrize(
     ("sql", "instead"),
     [
-        ("SELECT time, msg FROM materialize_partitions('log_entries', 'a', 'b', 3600)", "when a query needs them"),
-        ("SELECT time, msg FROM regenerate_partitions('log_entries', 'a', 'b', 3600)", "again by itself"),
-        ("SELECT time, msg FROM retire_partitions('log_entries', 'global', 'a', 'b')", "nothing to retire"),
-        ("SELECT Retire_Partition_By_Metadata('a', 'b', now(), now()) AS message", "nothing to retire"),
-        ("SELECT retire_partition_by_file(msg) FROM log_entries", "nothing to retire"),
         ("SELECT * FROM deny_queries('true', 'why')", "no deny list: the limits"),
         ("SELECT * FROM list_query_denials()", "no deny list: the limits"),
         ("SELECT remove_query_denial('x')", "no deny list: the limits"),

@@ -42,7 +42,7 @@ class Files:
 
 
 def rows(engine: QueryEngine, sql: str, fetch: Callable[[Sequence[Any]], Sequence[str]]) -> list[dict[str, Any]]:
-    with engine.run(sql, (), [], catalog=CATALOG, identity="somebody", fetch=fetch) as reader:
+    with engine.run(sql, (), [], catalog=CATALOG, identity="somebody", fetch=lambda _, rows: fetch(rows)) as reader:
         return list(pa.Table.from_batches(list(reader), schema=reader.schema).to_pylist())
 
 

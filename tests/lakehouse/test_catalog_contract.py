@@ -21,6 +21,9 @@ from lakehouse.buckets.model import (
     Lease,
     LeaseLostError,
     NewPartition,
+    PartitionFile,
+    PartitionsOf,
+    Retired,
     Source,
     StoredBucket,
     Swap,
@@ -581,3 +584,85 @@ async def test_a_frozen_bucket_whose_file_is_lost_is_an_error_that_says_so(lake:
         await lake.local(lake.materializer(), LOGS, kept.program.process_id)
 
     assert sum(await lake.partition_rows()) == 6
+
+
+# --- what administrators see and take away ------------------------------------------------------------------------------
+
+ALWAYS = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+HOUR = timedelta(hours=1)
+
+
+async def test_partitions_are_retired_by_their_range_and_their_file_and_their_buckets_are_dirty(lake: Lake) -> None:
+    instance, begin = await with_a_bucket(lake)
+    await instance.build(begin, ["a", "b"])
+    key = instance.id.key
+    (held,) = await lake.catalog.held_buckets(key, *ALWAYS)
+
+    assert (held.instance, held.bucket_begin, held.begin, held.end) == (instance.id, begin, begin, begin + HOUR)
+    assert (held.frozen, held.files, held.rows, held.size_bytes) == (False, 2, 10, 20)
+    assert await lake.catalog.retire([PartitionFile("a")]) == [Retired.GONE]
+    assert await instance.stored_keys() == ["b"]
+    assert await instance.is_dirty()
+    assert await lake.catalog.retire([PartitionsOf(key.view_set, key.instance, begin, begin + HOUR)]) == [Retired.GONE]
+    assert await instance.stored_keys() == []
+    assert await lake.catalog.held_buckets(key, *ALWAYS) == []
+    assert {path for _, path in await lake.catalog.condemn_unreferenced(timedelta(seconds=-1), 10)} == {"a", "b"}
+
+
+async def test_what_is_held_lies_wholly_inside_of_the_window(lake: Lake) -> None:
+    instance, begin = await with_a_bucket(lake)
+    await instance.build(begin, ["a"])
+    key = instance.id.key
+
+    assert len(await lake.catalog.held_buckets(key, begin, begin + HOUR)) == 1
+    assert await lake.catalog.held_buckets(key, begin + timedelta(microseconds=1), begin + HOUR) == []
+    assert await lake.catalog.held_buckets(key, begin, begin + HOUR - timedelta(microseconds=1)) == []
+    assert await lake.catalog.held_buckets(ViewKey("log_entries", "another"), *ALWAYS) == []
+
+
+async def test_partitions_of_every_version_go(lake: Lake) -> None:
+    instance, begin = await with_a_bucket(lake)
+    other = Instance(lake, await lake.catalog.add_instance(instance.id.key, NEXT_VERSION), instance.scope)
+    await instance.build(begin, ["old"])
+    await other.look()
+    await other.build(begin, ["new"])
+    key = instance.id.key
+
+    assert [held.instance for held in await lake.catalog.held_buckets(key, *ALWAYS)] == [instance.id, other.id]
+    assert await lake.catalog.retire([PartitionsOf(key.view_set, key.instance, begin, begin + HOUR)]) == [Retired.GONE]
+    assert (await instance.stored_keys(), await other.stored_keys()) == ([], [])
+
+
+async def test_if_one_cannot_be_retired_none_is(lake: Lake) -> None:
+    instance, begin = await with_a_bucket(lake)
+    await instance.build(begin, ["a", "b"])
+
+    outcomes = await lake.catalog.retire([PartitionFile("a"), PartitionFile("nowhere"), PartitionFile("b")])
+
+    assert outcomes == [Retired.GONE, Retired.NOT_FOUND, Retired.GONE]
+    assert await instance.stored_keys() == ["a", "b"]
+    assert not await instance.is_dirty()
+
+
+async def test_a_frozen_bucket_is_not_retired(lake: Lake) -> None:
+    kept = await frozen(lake)
+    (held,) = await lake.catalog.held_buckets(kept.instance.key, *ALWAYS)
+    files = [PartitionFile(partition.key) for partition in kept.before.partitions]
+
+    assert held.frozen
+    assert await lake.catalog.retire(files) == [Retired.KEPT] * len(files)
+    key = kept.instance.key
+    assert await lake.catalog.retire([PartitionsOf(key.view_set, key.instance, held.begin, held.end)]) == [Retired.KEPT]
+    assert await kept.ask() == kept.before
+
+
+async def test_a_builder_adds_nothing_to_what_was_retired_meanwhile(lake: Lake) -> None:
+    instance, begin = await with_a_bucket(lake)
+    await instance.build(begin, ["a", "b"])
+    source = await instance.source(begin)
+    under_way = await instance.swap(begin, ["late"], await instance.lease(begin), source, replaces=False)
+    await lake.catalog.retire([PartitionFile("a")])
+
+    with pytest.raises(SwapConflictError):
+        await lake.catalog.commit(under_way)
+    assert await instance.stored_keys() == ["b"]

@@ -12,10 +12,12 @@ import pytest_asyncio
 
 from lakeflight.wire.flight_data import schema_frame
 from lakehouse.buckets.materialize import Materializer
+from lakehouse.catalog.memory import MemoryCatalog
 from lakehouse.engine import Inspection, Reference
 from lakehouse.errors import BackendUnavailableError, InternalError, LakeflightError, UnreadableFileError
 from lakehouse.jobs.run import Frames, Planned, RunJob
 from lakehouse.model import Caller, QueryOptions, Spelling
+from server.administration import Administration
 from server.query.inspections import Inspections
 from server.query.query import Means, Query
 from server.query.relations import Relations
@@ -63,7 +65,8 @@ class Asked:
     async def ask(self, executor: Executor) -> list[bytes]:
         materializer = self.materializer
         relations = Relations(default_registry(), materializer)
-        means = Means(Inspections(executor), relations, materializer, executor, 60.0)
+        administration = Administration(default_registry(), MemoryCatalog(), materializer)
+        means = Means(Inspections(executor), relations, materializer, executor, administration, 60.0)
         query = Query(Statement("SELECT msg", None, Caller(), QueryOptions("q")), means)
         return [frame async for frame in query][1:]
 

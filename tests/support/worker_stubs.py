@@ -42,7 +42,7 @@ class StubEngine:
         self._cursor = self._database.cursor()
         self._catalog: dict[str, Any] = {}
         self._interrupted = False
-        self._fetch: Callable[[Sequence[Any]], Sequence[str]] = lambda _: []
+        self._fetch: Callable[[str, Sequence[Any]], Sequence[str]] = lambda *_: []
 
     def describe(self, catalog: dict[str, Any]) -> None:
         self._catalog = catalog
@@ -62,7 +62,7 @@ class StubEngine:
         parameters: pa.RecordBatch | None,
         relations: list[Any],
         options: dict[str, Any],
-        fetch: Callable[[Sequence[Any]], Sequence[str]],
+        fetch: Callable[[str, Sequence[Any]], Sequence[str]],
     ) -> pa.RecordBatchReader:
         self._interrupted, self._fetch = False, fetch
         values = [] if parameters is None else [column[0].as_py() for column in parameters.columns]
@@ -90,7 +90,10 @@ class StubEngine:
 
     def payloads(self) -> list[Sequence[str]]:
         """Ask twice, one after the other."""
-        return [self._fetch([("p", "s", "b")]), self._fetch([("p", "s", "c"), ("p", "s", "d")])]
+        return [
+            self._fetch("get_payload", [("p", "s", "b")]),
+            self._fetch("get_payload", [("p", "s", "c"), ("p", "s", "d")]),
+        ]
 
     # statements that misbehave
 
@@ -99,7 +102,7 @@ class StubEngine:
         from server.workers.protocol import Fetch, pack
 
         for _ in range(2):
-            os.write(3, pack(Fetch(1, [])))
+            os.write(3, pack(Fetch(1, "get_payload", [])))
         time.sleep(5)
 
     def pid(self) -> int:

@@ -41,7 +41,7 @@ async def answer(pool: QueryWorkerPool, statement: str, fetch: Any) -> Any:
 
 
 async def test_each_question_has_its_answer(pool: QueryWorkerPool) -> None:
-    async def fetch(blocks: Sequence[Any]) -> list[str]:
+    async def fetch(_: str, blocks: Sequence[Any]) -> list[str]:
         await asyncio.sleep(0)
         return ["/".join(block) for block in blocks]
 
@@ -58,7 +58,7 @@ async def test_each_question_has_its_answer(pool: QueryWorkerPool) -> None:
 async def test_an_error_of_the_store_is_the_statements(
     pool: QueryWorkerPool, raised: Exception, told: LakeflightError
 ) -> None:
-    async def fetch(_: Sequence[Any]) -> list[str]:
+    async def fetch(*_: Any) -> list[str]:
         raise raised
 
     with pytest.raises(type(told), match=f"^{told}$"):
@@ -68,7 +68,7 @@ async def test_an_error_of_the_store_is_the_statements(
 async def test_whoever_gives_up_meanwhile_frees_the_worker(pool: QueryWorkerPool) -> None:
     asked, stopped = asyncio.Event(), asyncio.Event()
 
-    async def fetch(_: Sequence[Any]) -> list[str]:
+    async def fetch(*_: Any) -> list[str]:
         asked.set()
         try:
             await asyncio.Event().wait()
@@ -88,7 +88,7 @@ async def test_whoever_gives_up_meanwhile_frees_the_worker(pool: QueryWorkerPool
 
 
 async def test_a_worker_that_asks_out_of_turn_is_ended(pool: QueryWorkerPool) -> None:
-    async def fetch(_: Sequence[Any]) -> list[str]:
+    async def fetch(*_: Any) -> list[str]:
         await asyncio.sleep(30)
         return []
 

@@ -13,6 +13,8 @@ from lakehouse.engine.functions.declare import (
     PayloadFunction,
     RelationFunction,
     Rewording,
+    Seconds,
+    ServerFunction,
     StoredRows,
 )
 from lakehouse.engine.functions.registry import (
@@ -54,6 +56,8 @@ __all__ = [
     "PayloadFunction",
     "RelationFunction",
     "Rewording",
+    "Seconds",
+    "ServerFunction",
     "StoredRows",
     "Verdict",
     "engine_rules",

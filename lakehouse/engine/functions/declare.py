@@ -99,6 +99,18 @@ class PayloadFunction(OwnFunction):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServerFunction(OwnFunction):
+    """What only the server can do, a vector of rows at a time, for administrators: it is told texts, and answers one for each.
+
+    Times are nanoseconds since 1970; rows with a NULL reach it. See ``lakehouse.engine.administration``.
+    """
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return tuple(parameter.partition(" ")[2] for parameter in self.parameters)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rewording(OwnFunction):
     """A call that stands for others, by what its literals say or how many arguments it has: ``lakehouse.engine.dialect``."""
 
@@ -127,6 +139,17 @@ class Moment:
     noun: str
     what: str  # in messages: start time
     canonical_sql: str = "CAST(epoch_ns(CAST({0} AS TIMESTAMPTZ_NS)) AS VARCHAR)"
+    sql_type: str = "TIMESTAMP_NS"  # what a parameter in its place is
+    kind: str = "a timestamp"  # in messages
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds(Moment):
+    """A whole number of seconds, which may be computed as a moment may."""
+
+    canonical_sql: str = "CAST(CAST({0} AS BIGINT) AS VARCHAR)"
+    sql_type: str = "BIGINT"
+    kind: str = "a number of seconds"
 
 
 class StoredRows(Protocol):
@@ -172,6 +195,9 @@ class RelationFunction:
     source: str | None = None  # the source that has its rows; ``None``: the first argument names it
     select: str = "SELECT * FROM {table}"  # of the rows that the source has, by the arguments' names
     made: MadeRows | None = None  # of what the source has, while they are asked for; ``None``: the source has its rows
+    administers: bool = (
+        False  # for administrators, and a statement of its own: calling it changes the lake, or plans to
+    )
 
     @property
     def texts(self) -> tuple[Argument, ...]:
@@ -188,7 +214,7 @@ class RelationFunction:
         argument = self.arguments[place]
         assert isinstance(argument, Moment)
         return ForbiddenSqlError(
-            f"{_ORDINALS[place].capitalize()} argument to {self.name} must be a timestamp ({argument.what}): a literal, a"
+            f"{_ORDINALS[place].capitalize()} argument to {self.name} must be {argument.kind} ({argument.what}): a literal, a"
             " parameter, or computed of constants and now()"
         )
 

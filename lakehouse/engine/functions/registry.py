@@ -14,7 +14,15 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, get_args
 
-from lakehouse.engine.functions.declare import OUR_PREFIX, Kind, Listing, Macro, OwnFunction, RelationFunction
+from lakehouse.engine.functions.declare import (
+    OUR_PREFIX,
+    Kind,
+    Listing,
+    Macro,
+    OwnFunction,
+    RelationFunction,
+    ServerFunction,
+)
 from lakehouse.engine.relations import Call, Reference
 
 _PACKAGE: Final = __name__.rpartition(".")[0]
@@ -111,7 +119,8 @@ def outlined(text: str) -> str:
 
 @cache
 def _outlined() -> tuple[OwnFunction, ...]:
-    return tuple(one for one in own_functions() if one.is_private and "TIMESTAMP_NS" in one.signature)
+    private = (one for one in own_functions() if one.is_private and not isinstance(one, ServerFunction))
+    return tuple(one for one in private if "TIMESTAMP_NS" in one.signature)
 
 
 @cache

@@ -21,6 +21,8 @@ from micromegas.flightsql.client import FlightSQLClient
 URI, FOLDER, PROCESS, THREAD, BEGIN = sys.argv[1:]
 NOW = datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017  what its users write
 SINCE = datetime.datetime.fromisoformat(BEGIN)
+HOUR = NOW.replace(minute=0, second=0, microsecond=0)
+NEXT_HOUR = HOUR + datetime.timedelta(hours=1)
 THEN = "2024-01-01T00:00:00+00:00"
 
 STATEMENTS = {
@@ -58,15 +60,17 @@ STATEMENTS = {
     " WHERE \"end_time\" >= '{begin}' AND \"begin_time\" <= '2100-01-01T00:00:00Z'"
     " AND array_has(\"streams.tags\", 'cpu') GROUP BY process_id, exe, properties",
 }
-REFUSED: dict[str, Callable[[FlightSQLClient], Any]] = {
-    "materialize": lambda client: client.materialize_partitions("log_entries", SINCE, NOW, 3600),
-    "regenerate": lambda client: client.regenerate_partitions("log_entries", SINCE, NOW, 3600),
-    "retire": lambda client: client.retire_partitions("log_entries", "global", SINCE, NOW),
+ADMINISTERED: dict[str, Callable[[FlightSQLClient], Any]] = {
+    "materialize": lambda client: client.materialize_partitions("log_entries", HOUR, NEXT_HOUR, 3600),
+    "regenerate": lambda client: client.regenerate_partitions("log_entries", HOUR, NEXT_HOUR, 3600),
+    "retire": lambda client: client.retire_partitions("log_entries", "global", HOUR, NEXT_HOUR),
     "retire_one": lambda client: client.query(
         f"SELECT retire_partition_by_metadata( 'log_entries', 'global', CAST('{THEN}' AS TIMESTAMP),"
         f" CAST('{THEN}' AS TIMESTAMP), decode('00', 'hex') ) as message"
     ),
-    "retire_file": lambda client: client.query("SELECT retire_partition_by_file('x')"),
+    "retire_file": lambda client: client.query("SELECT retire_partition_by_file('x') AS message"),
+}
+REFUSED: dict[str, Callable[[FlightSQLClient], Any]] = {
     "definitions": lambda client: client.query(
         "SELECT view_set_name, definition_sql, update_group, updated_at, updated_by FROM list_view_set_definitions()"
     ),
@@ -108,8 +112,14 @@ def main() -> None:
     perfetto.write_process_trace(client, PROCESS, SINCE, NOW, str(Path(FOLDER) / "trace.perfetto"))
     answers["incompatible"] = list(admin.list_incompatible_partitions(client).columns)
     answers["retired"] = len(admin.retire_incompatible_partitions(client))
+    answers["administered"] = {name: said_by(ask(client)) for name, ask in ADMINISTERED.items()}
     answers["refused"] = {name: error_of(ask, client) for name, ask in REFUSED.items()}
     (Path(FOLDER) / "answers.json").write_text(json.dumps(answers))
+
+
+def said_by(answer: Any) -> list[str]:
+    """What it said, whether or not the client makes a table of it; some of its functions only print it."""
+    return [] if answer is None else list(answer.iloc[:, -1])
 
 
 def ask_tables(client: FlightSQLClient, into: Path) -> None:
