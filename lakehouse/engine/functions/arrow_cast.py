@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from lakehouse.engine.functions.declare import Rewording
-from lakehouse.engine.tree import Node, arguments_of, call_of, is_difference, string_literal, type_of
+from lakehouse.engine.tree import Node, arguments_of, call_of, function_name, is_difference, string_literal, type_of
 from lakehouse.errors import ForbiddenSqlError, UnsupportedError
 
 _ARROW_TYPES: Final = {
@@ -45,18 +45,27 @@ _DECIMAL: Final = re.compile(r"decimal128\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.IGNORE
 
 def translate(call: Node) -> Node:
     """``CAST``, which to integers cuts numbers off as Arrow does."""
+    return cast_of(call)
+
+
+def cast_of(call: Node, *, tries: bool = False) -> Node:
+    """The cast that a call stands for; ``tries``: NULL is what cannot be cast."""
+    name = function_name(call)
     given = arguments_of(call)
     text = string_literal(given[1]) if len(given) == 2 else None
     if text is None:
-        raise ForbiddenSqlError("arrow_cast takes a value and the name of a type as a literal: arrow_cast(x, 'Int64')")
+        raise ForbiddenSqlError(f"{name} takes a value and the name of a type as a literal: {name}(x, 'Int64')")
     target = _sql_type(text)
     if target is None:
-        raise UnsupportedError(f"arrow_cast: there is no type for {text[:100]!r} here, use CAST(… AS …)")
+        raise UnsupportedError(f"{name}: there is no type for {text[:100]!r} here, use CAST(… AS …)")
     value = given[0]
     if target in _WHOLE:
         spans = is_difference(value)
         value = call_of("lakeflight_whole_span", *arguments_of(value)) if spans else call_of("lakeflight_whole", value)
-    return {"class": "CAST", "type": "OPERATOR_CAST", "child": value, "type_expr": type_of(target)}
+        if tries and not spans:  # the engine tries nothing that may raise an error of ours
+            value = {"class": "OPERATOR", "type": "OPERATOR_TRY", "children": [value]}
+    cast: Node = {"class": "CAST", "type": "OPERATOR_CAST", "child": value, "type_expr": type_of(target)}
+    return cast | {"try_cast": True} if tries else cast
 
 
 def _sql_type(text: str) -> str | None:

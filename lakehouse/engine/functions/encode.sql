@@ -3,11 +3,7 @@
 -- list: string
 -- example: encode(CAST('abc' AS BLOB), 'hex') = 616263
 -- example: encode('ab', 'base64') = YWI
+-- example: encode('ä\x41', 'hex') = c3a45c783431
 CREATE MACRO encode(t) AS system.main.encode(t),
-(x, format) AS
-    list_transform([CAST(x AS BLOB)], lambda b: CASE lower(format)
-        WHEN 'hex' THEN lower(hex(b))
-        WHEN 'base64' THEN rtrim(base64(b), '=')
-        WHEN 'base64pad' THEN base64(b)
-        ELSE error('encode knows hex, base64 and base64pad, not ' || format)
-    END)[1];
+(x BLOB, format) AS lakeflight_spelled(x, format),
+(x VARCHAR, format) AS lakeflight_spelled(system.main.encode(x), format);

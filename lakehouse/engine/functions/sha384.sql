@@ -1,0 +1,6 @@
+-- sha384(value BLOB) -> BLOB
+-- The SHA-384 hash of bytes, or of those of a text in UTF-8; encode(sha384(x), 'hex') is its text. (sha256 and md5 are the engine's, which give text.)
+-- list: string
+-- example: len(encode(sha384('abc'), 'hex')) = 96
+CREATE MACRO sha384(x BLOB) AS lakeflight_digest(x, 'sha384'),
+(x VARCHAR) AS lakeflight_digest(system.main.encode(x), 'sha384');
