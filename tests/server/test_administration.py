@@ -313,9 +313,13 @@ async def test_a_merged_day_is_made_again_and_retired_as_one(merged: Administere
     assert len(made) == 1 and made[0].endswith(": 1 bucket made again")
     assert merged.keys != keys and await merged.rows() == rows
     for cut in (merged.begin + HOUR, merged.begin + 5 * HOUR):
-        with pytest.raises(QueryError, match=r"those from \S+T00:00:00Z to \S+T00:00:00Z are one, and the window .* cuts"):
+        with pytest.raises(
+            QueryError, match=r"those from \S+T00:00:00Z to \S+T00:00:00Z are one, and the window .* cuts"
+        ):
             await merged.run("regenerate_partitions", "log_entries", begin=cut, step=86400)
-        assert "no partitions" in (await merged.run("retire_partitions", "log_entries", "global", begin=cut, step=None))[0]
+        assert (
+            "no partitions" in (await merged.run("retire_partitions", "log_entries", "global", begin=cut, step=None))[0]
+        )
 
     (retired,) = await merged.run("retire_partitions", "log_entries", "global", step=None)
     assert retired.endswith(" retired") and not merged.keys
