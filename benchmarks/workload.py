@@ -101,10 +101,17 @@ def block_request(block: BlockRequest) -> Request:
 
 def recorded() -> Telemetry | None:
     """The recorded game, where the developers' collection lies beside the checkout."""
-    if not _RECORDED.is_dir():
-        return None
+    return _of_folder(_RECORDED) if _RECORDED.is_dir() else None
+
+
+def recorded_lines() -> Telemetry:
+    """Plain log lines of a real program, which is part of the checkout."""
+    return _of_folder(_ROOT / "tests" / "data" / "native" / "generator-a")
+
+
+def _of_folder(folder: Path) -> Telemetry:
     bodies: dict[str, list[bytes]] = {"insert_process": [], "insert_stream": [], "insert_block": []}
-    for described in sorted((_RECORDED / "requests").glob("*.json")):
+    for described in sorted((folder / "requests").glob("*.json")):
         kind = json.loads(described.read_text())["path"].rpartition("/")[2]
         bodies[kind].append(described.with_suffix(".body").read_bytes())
     return Telemetry(

@@ -45,6 +45,7 @@ EXPECTED_KEYS = {
     "first_small_log_ms",
     *("count_processes_ms", "count_blocks_ms"),
     *("cold_async_rows_per_s", "async_bytes_per_row", "cold_log_rows_per_s", "log_bytes_per_row"),
+    "recorded_log_bytes_per_line",
     *("otlp_http_spans_per_s", "otlp_grpc_spans_per_s", "cold_otel_rows_per_s"),
     *("plan_window_ms", "plan_join_ms"),
 }
