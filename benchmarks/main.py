@@ -20,6 +20,7 @@ from benchmarks import (
     foreign_sender,
     growth,
     ingestion,
+    merging,
     otlp,
     planning,
     queries,
@@ -101,6 +102,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
 
         found, decoding_s = decoding.measure(telemetry, size)
         figures += found
+        note("merging")
+        figures += merging.measure(folder, size)
         note("planning")
         figures += planning.measure(size)
         note("cold queries")

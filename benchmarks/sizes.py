@@ -28,6 +28,8 @@ class Size:
     paused_readers: int
     crowd_s: float  # how long somebody asks for little beside each of them
     settle_s: float
+    merged_rows: int  # of each file
+    merged_deltas: int
 
 
 GROWTH: Final = (1, 4, 16)
@@ -51,6 +53,8 @@ FULL: Final = Size(
     paused_readers=100,
     crowd_s=30.0,
     settle_s=3.0,
+    merged_rows=400_000,
+    merged_deltas=120,
 )
 QUICK: Final = Size(
     rounds=1,
@@ -71,4 +75,6 @@ QUICK: Final = Size(
     paused_readers=4,
     crowd_s=1.0,
     settle_s=0.2,
+    merged_rows=20_000,
+    merged_deltas=4,
 )

@@ -10,7 +10,6 @@ Knows no view and no row. Refuses footers that it cannot read, and groups that o
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -98,7 +97,9 @@ def read_footer(path: Path) -> Footer:
     try:
         fields = _Reader(data).structure(0)
         groups = tuple(_group(path, number, group) for number, group in enumerate(_take(fields, _F_GROUPS)[1]))
-    except (IndexError, KeyError, TypeError, struct.error) as error:
+    except FooterError:
+        raise
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise FooterError("a Parquet footer that cannot be read") from error
     return Footer(fields, groups)
 

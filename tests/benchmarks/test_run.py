@@ -48,6 +48,7 @@ EXPECTED_KEYS = {
     "recorded_log_bytes_per_line",
     *("otlp_http_spans_per_s", "otlp_grpc_spans_per_s", "cold_otel_rows_per_s"),
     *("plan_window_ms", "plan_join_ms"),
+    *("merge_hours_mb_per_s", "merge_overlapping_mb_per_s", "merge_deltas_mb_per_s", "merge_peak_mb"),
 }
 # Lines that need a compiler of another language.
 FOREIGN_KEYS = {"ingest_go_blocks_per_s", "ingest_go_p99_ms", "ingest_go_large_mb_per_s"}
