@@ -161,7 +161,8 @@ def test_merging_is_what_putting_the_rows_together_and_sorting_them_is(
         assert (file.sha256, file.tail_digest) == file_digests(file.path)
         groups = read_footer(file.path).groups
         assert len(groups) == 1 or sum(group.size_bytes for group in groups) < bytes_max
-        assert duckdb.sql(f"SELECT count(*) FROM '{file.path}'").fetchall() == [(table.num_rows,)]
+        with duckdb.connect() as engine:
+            assert engine.execute(f"SELECT count(*) FROM '{file.path}'").fetchall() == [(table.num_rows,)]
 
 
 def _rows(begins: Sequence[int], name: str = "n") -> pa.RecordBatch:
@@ -235,7 +236,7 @@ def test_files_of_another_schema_than_the_view_s_are_refused(tmp_path: Path) -> 
 
 
 def _everything() -> pa.RecordBatch:
-    row = (1, 2, "n", None, math.nan, 1, None, None, True, b"", b"abcd", [])
+    row: tuple[Any, ...] = (1, 2, "n", None, math.nan, 1, None, None, True, b"", b"abcd", [])
     return _batch(ALL_TYPES, [row], set())
 
 
