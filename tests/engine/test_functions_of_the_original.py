@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 
 from lakehouse.engine.engine import QueryEngine
-from lakehouse.errors import LakeflightError
-from tests.support.engine_lake import EngineLake
+from lakehouse.errors import LakeflightError, LimitExceededError
+from tests.support.engine_lake import CATALOG, EngineLake
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +127,55 @@ def test_lists_are_sets_in_their_own_order(lake: EngineLake) -> None:
 def test_what_has_no_exact_answer_is_refused(lake: EngineLake, sql: str, reason: str) -> None:
     with pytest.raises(LakeflightError, match=re.escape(reason)):
         lake.rows(sql)
+
+
+_PAIRS = "[{'key': 'a', 'value': 'x'}, {'key': 'B', 'value': 'y'}]"
+_TEXT = '{"a":"x","B":"y"}'
+
+
+@pytest.mark.parametrize("properties", [_PAIRS, f"'{_TEXT}'"], ids=["pairs", "text"])
+@pytest.mark.parametrize("taken", ["first(p)", "any_value(p ORDER BY n)", "max(p)", "first(p) FILTER (WHERE n > 0)"])
+def test_properties_may_be_those_that_an_aggregate_has_taken(lake: EngineLake, properties: str, taken: str) -> None:
+    rows = lake.rows(
+        f"SELECT property_get({taken}, 'b') AS one, property_get({taken}, max(k)) AS other, properties_length({taken}) AS n,"
+        f" properties_to_jsonb({taken}) AS j, properties_to_array({taken}) AS l"
+        f" FROM (SELECT {properties} AS p, n, 'a' AS k FROM range(3) t(n))"
+    )
+
+    listed = [{"key": "a", "value": "x"}, {"key": "B", "value": "y"}]
+    assert [{**row, "l": sorted(row["l"], key=lambda e: e["value"])} for row in rows] == [
+        {"one": "y", "other": "x", "n": 2, "j": rows[0]["j"], "l": listed}
+    ]
+    assert json.loads(rows[0]["j"]) == json.loads(_TEXT)
+
+
+def test_so_may_what_is_hashed_and_encoded(lake: EngineLake) -> None:
+    (row,) = lake.rows(
+        "SELECT encode(max(x), 'hex') AS text, encode(max(b), 'hex') AS bytes, encode(sha224(max(x)), 'hex') AS hash"
+        " FROM (SELECT 'ä' AS x, unhex('ff') AS b FROM range(2))"
+    )
+
+    assert row == {"text": "c3a4", "bytes": "ff", "hash": hashlib.sha224("ä".encode()).hexdigest()}
+
+
+def test_a_constant_that_is_too_large_is_called_so(lake: EngineLake) -> None:
+    with pytest.raises(LimitExceededError, match="the constants of this statement take more than 33554432 characters"):
+        lake.rows("SELECT length(repeat('x', 40000000)) AS n FROM log_entries")
+
+
+def test_a_bin_of_a_time_bounds_what_is_read(lake: EngineLake) -> None:
+    engine = QueryEngine()
+    try:
+        for sql, begin, end in (
+            ("date_bin('1 minute', time) >= TIMESTAMP '1970-01-01 00:10:00'", 540 * 10**9 + 1, None),
+            ("date_bin(INTERVAL '1 hour', time) = TIMESTAMP '1970-01-01 01:00:00'", 1, 7200 * 10**9 - 1),
+            (
+                "date_bin('1 minute', time, TIMESTAMP '1970-01-01 00:00:07') < TIMESTAMP '1970-01-01'",
+                None,
+                60 * 10**9 - 2,
+            ),
+        ):
+            (reference,) = engine.inspect(f"SELECT msg FROM log_entries WHERE {sql}", [], CATALOG).references
+            assert (reference.range.begin_ns, reference.range.end_ns) == (begin, end), sql
+    finally:
+        engine.close()

@@ -5,5 +5,4 @@
 -- example: encode('ab', 'base64') = YWI
 -- example: encode('ä\x41', 'hex') = c3a45c783431
 CREATE MACRO encode(t) AS system.main.encode(t),
-(x BLOB, format) AS lakeflight_spelled(x, format),
-(x VARCHAR, format) AS lakeflight_spelled(system.main.encode(x), format);
+(x, format) AS lakeflight_spelled(lakeflight_bytes(x), format);

@@ -3,5 +3,8 @@
 -- list: numeric
 -- example: properties_length('{"a":"1","b":"2"}') = 2
 -- example: properties_length([{'key': 'a', 'value': '1'}]) = 1
-CREATE MACRO properties_length(p VARCHAR) AS CAST(len(json_keys(p)) AS INTEGER),
-(p STRUCT("key" VARCHAR, "value" VARCHAR)[]) AS CAST(len(p) AS INTEGER);
+CREATE MACRO properties_length(p) AS
+    CASE
+        WHEN lakeflight_is_pairs(p) THEN lakeflight_length_of_pairs(CAST(p AS STRUCT("key" VARCHAR, "value" VARCHAR)[]))
+        ELSE lakeflight_length_of_text(CAST(p AS VARCHAR))
+    END;

@@ -3,7 +3,8 @@
 -- list: string
 -- example: properties_to_jsonb([{'key': 'b', 'value': '1'}, {'key': 'a', 'value': '2'}, {'key': 'b', 'value': '3'}]) = {"a":"2","b":"3"}
 -- example: properties_to_jsonb(CAST([] AS STRUCT(key VARCHAR, value VARCHAR)[])) = {}
-CREATE MACRO properties_to_jsonb(p VARCHAR) AS CAST(json_normalize(p) AS VARCHAR),
-(p STRUCT("key" VARCHAR, "value" VARCHAR)[]) AS
-    list_transform([p], lambda x: CASE WHEN x IS NOT NULL THEN '{' || array_to_string(list_transform(
-        lakeflight_last_of_each(x), lambda e: to_json(struct_extract(e, 'key')) || ':' || coalesce(CAST(to_json(struct_extract(e, 'value')) AS VARCHAR), 'null')), ',') || '}' END)[1];
+CREATE MACRO properties_to_jsonb(p) AS
+    CASE
+        WHEN lakeflight_is_pairs(p) THEN lakeflight_jsonb_of_pairs(CAST(p AS STRUCT("key" VARCHAR, "value" VARCHAR)[]))
+        ELSE lakeflight_jsonb_of_text(CAST(p AS VARCHAR))
+    END;

@@ -28,7 +28,9 @@ from lakehouse.engine.relations import Call, Reference
 _PACKAGE: Final = __name__.rpartition(".")[0]
 _WORD: Final = re.compile(r"[a-z_][a-z0-9_]*")
 _OUTLINE_PREFIX: Final = "lakeshapes_"  # as long as the other, so that places stay
-_LITERAL: Final = re.compile(r"'[^']*'")  # of a body: it may name what calls it
+_NO_CALLS: Final = re.compile(
+    r"'[^']*'|\bsystem\.main\.\w+"
+)  # of ours in a body: they may have the name of what calls it
 _KEYED: Final = re.compile(r"(list|kind|example): (.+)")
 
 
@@ -94,7 +96,7 @@ def functions_in(text: str) -> list[OwnFunction]:
             function = own.get(word)
             if function is not None and word not in found:
                 if isinstance(function, Macro):
-                    add(part for part in _words(_LITERAL.sub("", function.text)) if part != word)
+                    add(part for part in _words(_NO_CALLS.sub("", function.text)) if part != word)
                 found[word] = function
 
     add(_words(text))

@@ -2,5 +2,4 @@
 -- The SHA-224 hash of bytes, or of those of a text in UTF-8; encode(sha224(x), 'hex') is its text. (sha256 and md5 are the engine's, which give text.)
 -- list: string
 -- example: len(encode(sha224('abc'), 'hex')) = 56
-CREATE MACRO sha224(x BLOB) AS lakeflight_digest(x, 'sha224'),
-(x VARCHAR) AS lakeflight_digest(system.main.encode(x), 'sha224');
+CREATE MACRO sha224(x) AS lakeflight_digest(lakeflight_bytes(x), 'sha224');

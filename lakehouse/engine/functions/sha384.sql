@@ -2,5 +2,4 @@
 -- The SHA-384 hash of bytes, or of those of a text in UTF-8; encode(sha384(x), 'hex') is its text. (sha256 and md5 are the engine's, which give text.)
 -- list: string
 -- example: len(encode(sha384('abc'), 'hex')) = 96
-CREATE MACRO sha384(x BLOB) AS lakeflight_digest(x, 'sha384'),
-(x VARCHAR) AS lakeflight_digest(system.main.encode(x), 'sha384');
+CREATE MACRO sha384(x) AS lakeflight_digest(lakeflight_bytes(x), 'sha384');

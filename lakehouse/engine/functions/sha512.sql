@@ -2,5 +2,4 @@
 -- The SHA-512 hash of bytes, or of those of a text in UTF-8; encode(sha512(x), 'hex') is its text. (sha256 and md5 are the engine's, which give text.)
 -- list: string
 -- example: len(encode(sha512('abc'), 'hex')) = 128
-CREATE MACRO sha512(x BLOB) AS lakeflight_digest(x, 'sha512'),
-(x VARCHAR) AS lakeflight_digest(system.main.encode(x), 'sha512');
+CREATE MACRO sha512(x) AS lakeflight_digest(lakeflight_bytes(x), 'sha512');

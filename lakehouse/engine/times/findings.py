@@ -17,7 +17,7 @@ from lakehouse.engine.names import bound_marks_as
 from lakehouse.engine.times.syntax import COMMON_MOMENT, UNITS, Place, place_of
 from lakehouse.engine.tree import Node, nodes
 from lakehouse.engine.zones import elements, has_zone
-from lakehouse.errors import UnsupportedError
+from lakehouse.errors import LimitExceededError, UnsupportedError
 
 APPROXIMATE: Final = frozenset({"approx_quantile"})  # no nanosecond of it is promised
 _FINE: Final = frozenset({"TIMESTAMP_NS", "TIMESTAMPTZ_NS", "TIME_NS"})
@@ -32,6 +32,7 @@ _FINER: Final = {
     "TIMESTAMP_MS": frozenset({"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR"}),
     "TIMESTAMP_S": frozenset({"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR", "TIMESTAMP_MS"}),
 }
+_NODE_CHARS_MAX: Final = 8 << 10  # on average: if they take more, it is the values in them
 _PLAN_CHARS_MAX: Final = 32 << 20  # of one look at a statement, as JSON; read, it takes some ten times of that
 BOUND_PLAN: Final = (
     "SELECT json_serialize_plan("
@@ -70,6 +71,11 @@ def _plans_of(connection: Any, text: str) -> Any:
     try:
         plan = connection.execute(BOUND_PLAN, [text]).fetchall()[0][0]
         if len(plan) > _PLAN_CHARS_MAX:
+            if len(plan) > _NODE_CHARS_MAX * plan.count('"return_type"'):
+                raise LimitExceededError(
+                    f"the constants of this statement take more than {_PLAN_CHARS_MAX} characters once they are computed:"
+                    " make shorter ones, or take them from a column"
+                )
             raise UnsupportedError(
                 "the times of this statement are too many to look at: ask for fewer, or use subqueries"
             )
