@@ -20,7 +20,7 @@ from lakehouse import failpoints
 from lakehouse.buckets.planning import version_of
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.failpoints import FailpointError
-from lakehouse.model import GLOBAL_INSTANCE
+from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
 from lakehouse.ports import View
 from tests.lakehouse.test_merging import LOGS, SPANS, merge, sent_at
 from tests.support.lake_rows import rows_of
@@ -144,6 +144,8 @@ class LakeInAnyOrder(RuleBasedStateMachine):
         """Of one server: what ``server.maintenance`` does."""
         materializer = self.lake.materializer()
         views = {version_of(view): view for view, _ in self.instances}
+        for view, instance in self.instances:  # of all of them, as of global ones: only what is made can be merged
+            await materializer.ensure(view, instance, EVERYTHING)
         await self.lake.catalog.seal_buckets()
         for instance, begin in await self.lake.catalog.fragmented_buckets(list(views), files_max, 100):
             await _unless_lost(materializer.compact(views[instance.version], instance, begin))

@@ -17,6 +17,7 @@ import pytest_asyncio
 from lakehouse.errors import BackendUnavailableError, LimitExceededError
 from lakehouse.jobs.build import BuildResult
 from lakehouse.jobs.executor import WorkerCrashedError
+from lakehouse.jobs.merge import LocalMerge, MergeJob, MergeResult
 from server.workers import protocol
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool
 from server.workers.protocol import REQUEST_BYTES_MAX
@@ -170,3 +171,23 @@ async def test_a_worker_builds_the_files_that_the_server_would(tmp_path: Path) -
     result = BuildResult.from_message(answer, there.output, frozenset(there.payloads))
     assert [f.path.read_bytes() for f in result.files] == [f.path.read_bytes() for f in expected.files]
     assert sum(file.rows for file in result.files) > 0
+
+
+async def test_a_worker_of_the_lake_s_own_merges_files_and_names_damaged_ones(tmp_path: Path) -> None:
+    case = next(case for case in native_cases() if case.name == "generator-a")
+    lake = Lake(tmp_path).send(case.requests)
+    (file,) = lake.build(LogEntries(), lake.job(LogEntries(), case.process_id)).files
+    output = tmp_path / "merged"
+    output.mkdir()
+    job = MergeJob("log_entries", ("a", "b"), (file.sha256, file.sha256), 1 << 30)
+    pool = BuildWorkerPool(BuildPoolLimits(slots=1))
+    await pool.start()
+
+    twice = await pool.build(LocalMerge(job, (file.path, file.path), output).to_message(), 60)
+    file.path.write_bytes(bytes(file.size_bytes))
+    damaged = await pool.build(LocalMerge(job, (file.path, file.path), output).to_message(), 60)
+    await pool.close()
+
+    result = MergeResult.from_message(twice, job, output)
+    assert [made.rows for made in result.files] == [2 * file.rows]
+    assert MergeResult.from_message(damaged, job, output).damaged == ("a", "b")
