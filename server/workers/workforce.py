@@ -25,6 +25,8 @@ START_TRIES: Final = 5  # of a worker that is to be there for the first time
 RESPAWN_PAUSE_MAX_S: Final = 5.0  # between attempts to replace a worker that does not start
 WARM_CAP_BYTES: Final = 256 << 20  # below this, twice the memory at birth is not worth a new process
 JOBS_PER_LOOK: Final = 8  # a worker's memory is looked at after so many jobs, not after each
+REST_LOOK_S: Final = 10.0  # how often workers that rest are looked at: after the time in which they give back what they can
+REST_GROWTH_MAX_BYTES: Final = 64 << 20  # a worker that rests and keeps more than this of its past is replaced by a new one
 
 
 class Workforce:
@@ -42,6 +44,8 @@ class Workforce:
         self._up = asyncio.Event()  # every slot has had its worker, or none will
         self._start_trouble: Exception | None = None
         self._ticking = False
+        self._rested: dict[WorkerProcess, int] = {}  # how many jobs each idle worker had done at the last look
+        self._rest_timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._numbers = 0
 
@@ -50,6 +54,7 @@ class Workforce:
         self._zygote.start()
         for _ in range(self._schedule.places):
             self._replace()
+        self._look_at_rest()
 
     async def ready(self) -> None:
         """Wait until every slot has its worker.
@@ -67,6 +72,8 @@ class Workforce:
     async def close(self) -> None:
         """End every process. Jobs under way fail."""
         self._closed = True
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -186,6 +193,17 @@ class Workforce:
         if worker.jobs_done % JOBS_PER_LOOK:
             return False
         return worker.resident_bytes() > max(2 * worker.birth_bytes, WARM_CAP_BYTES)
+
+    def _look_at_rest(self) -> None:
+        """Replace workers that have done nothing since the last look and keep much: code that one kind of statement loads."""
+        for worker in list(self._idle):
+            if (
+                self._rested.get(worker) == worker.jobs_done
+                and worker.resident_bytes() > worker.birth_bytes + REST_GROWTH_MAX_BYTES
+            ):
+                worker.kill("it rests, and keeps much memory")
+        self._rested = {worker: worker.jobs_done for worker in self._idle}
+        self._rest_timer = asyncio.get_running_loop().call_later(REST_LOOK_S, self._look_at_rest)
 
     def _lost(self, worker: WorkerProcess) -> None:
         self._workers.discard(worker)

@@ -108,6 +108,11 @@ class StubEngine:
     def pid(self) -> int:
         return os.getpid()
 
+    def hoard(self) -> int:
+        """Keep 100 MB for good, as code does that one kind of statement loads."""
+        self._hoard = b"x" * (100 << 20)
+        return os.getpid()
+
     def segfault(self) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
         time.sleep(5)

@@ -475,6 +475,24 @@ async def test_a_worn_worker_is_replaced_between_statements() -> None:
     await pool.close()
 
 
+async def test_a_worker_that_rests_and_keeps_much_memory_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.workers.workforce.REST_LOOK_S", 0.1)
+    pool = QueryWorkerPool(QueryPoolLimits(slots=1), engine="tests.support.worker_stubs:StubEngine")
+    await pool.start()
+    light = await value(pool, "!pid")
+    await asyncio.sleep(0.5)
+    hoarding = await value(pool, "!hoard")
+    async with asyncio.timeout(30):
+        while hoarding in pool.pids:
+            await asyncio.sleep(0.05)
+
+    successor = await value(pool, "!pid")
+
+    assert hoarding == light, "a worker that kept little was replaced"
+    assert successor != hoarding
+    await pool.close()
+
+
 async def test_an_engine_that_cannot_be_loaded_is_reported_at_the_start() -> None:
     pool = QueryWorkerPool(QueryPoolLimits(slots=1), engine="tests.support.worker_stubs:NoSuchEngine")
     await pool.start()
