@@ -108,6 +108,11 @@ class Block:
     payload_size: int
     insert_time_ns: int
 
+    @property
+    def claimed_objects(self) -> int:
+        """How many objects it says it has, for counting and reserving. A sender may say anything; none is the least."""
+        return max(self.nb_objects, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class LastTiming:

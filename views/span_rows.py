@@ -48,7 +48,7 @@ def build_rows(source: BucketSource, schema: pa.Schema) -> Iterator[pa.RecordBat
             clock.relative_ns(chain[0].begin_ticks),
             clock.relative_ns(chain[-1].end_ticks),
             sites.root,
-            sum(block.nb_objects for block in chain),
+            sum(block.claimed_objects for block in chain),
         )
         for block in chain:
             reader.read(block, _grower(tree, block, clock, sites))
@@ -63,14 +63,14 @@ def chains(blocks: Sequence[Block]) -> Iterator[list[Block]]:
     chain: list[Block] = []
     latest_end = objects = 0
     for block in sorted(blocks, key=lambda b: (b.begin_ticks, b.end_ticks, b.insert_time_ns, b.block_id)):
-        if chain and (block.begin_ticks > latest_end or objects + block.nb_objects > CHAIN_OBJECTS_MAX):
+        if chain and (block.begin_ticks > latest_end or objects + block.claimed_objects > CHAIN_OBJECTS_MAX):
             yield chain
             chain = []
         if not chain:
             latest_end, objects = block.end_ticks, 0
         chain.append(block)
         latest_end = max(latest_end, block.end_ticks)
-        objects += block.nb_objects
+        objects += block.claimed_objects
     if chain:
         yield chain
 

@@ -189,7 +189,7 @@ def _swap(
         intents=intents,
         digest=plan.digest,
         blocks=len(source.blocks),
-        objects=sum(block.nb_objects for block in source.blocks),
+        objects=sum(block.claimed_objects for block in source.blocks),
         max_insert_ns=max((block.insert_time_ns for block in source.blocks), default=None),
         timing=plan.timing,
         missing_blocks=len(quarantined),

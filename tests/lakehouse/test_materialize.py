@@ -7,17 +7,20 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from lakeflight.wire.envelope import decode_block, encode_block
 from lakeflight.wire.transit.types import LOG_TYPES
 from lakehouse.buckets.decoding import JobLimits
 from lakehouse.buckets.materialize import Freshened
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnknownViewError
 from lakehouse.model import EVERYTHING, TimeRange
 from lakehouse.storage.paths import blob_key
+from tests.support.fixtures import Request
 from tests.support.materializer_lake import Lake, view_of
 from tests.support.programs import START_NS, Program
 
@@ -47,6 +50,22 @@ async def test_what_is_fresh_is_not_built_again(lake: Lake) -> None:
 
     assert lake.builder.sizes == [1]
     assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.parametrize("claim", [-(1 << 31), -1, 0, (1 << 31) - 1])
+async def test_a_block_may_claim_any_number_of_objects(lake: Lake, claim: int) -> None:
+    program = Program()
+    thread = decode_block(program.thread_block().body)
+    log = decode_block(program.log_block().body)
+    await lake.send(program.registration())
+    for block in (thread, log):
+        await lake.send([Request("/ingestion/insert_block", {}, encode_block(replace(block, nb_objects=claim)))])
+
+    logs = await lake.materializer().ensure(LOGS, program.process_id, EVERYTHING)
+    spans = await lake.materializer().ensure(view_of("thread_spans"), program.thread_stream, EVERYTHING)
+
+    assert len(await lake.messages(logs)) == 3
+    assert len(spans.partitions) == 1
 
 
 async def test_many_who_ask_at_once_build_once(lake: Lake) -> None:

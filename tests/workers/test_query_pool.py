@@ -483,7 +483,7 @@ async def test_a_worker_that_rests_and_keeps_much_memory_is_replaced(monkeypatch
     await asyncio.sleep(0.5)
     hoarding = await value(pool, "!hoard")
     async with asyncio.timeout(30):
-        while hoarding in pool.pids:
+        while hoarding in pool.pids:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.05)
 
     successor = await value(pool, "!pid")
