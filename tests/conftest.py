@@ -27,5 +27,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     for item in items:
         for name in wanted[item]:
-            if name != REGISTRY and shutil.which(name) is None:
+            if name != REGISTRY and shutil.which(name) is None:  # scripts/test puts what was built on the path
                 item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.ports import ObjectStore
+from lakehouse.storage.cache import CacheFigures
 
 
 class StoredBlob(NamedTuple):
@@ -25,6 +26,18 @@ class BlobStore(ObjectStore, Protocol):
 
     async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[BlobOutcome]:
         """``put_blobs``, with the outcome of each object. Trouble of one object is an error in its place alone."""
+        ...
+
+    async def prepare(self) -> None:
+        """Find out what the store can do, so that the first writer need not wait for it.
+
+        Raises:
+            BackendUnavailableError: It does not answer, refuses, or cannot do what is needed.
+        """
+        ...
+
+    def cache_figures(self) -> CacheFigures | None:
+        """How the copies of its objects fared; ``None``: it makes none."""
         ...
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,9 +20,9 @@ from urllib.parse import urlsplit, urlunsplit
 import fsspec
 
 from lakehouse.errors import BackendUnavailableError
-from lakehouse.storage.blobs import BlobOutcome, StoredBlob, sizes_of
-from lakehouse.storage.cache import CACHE_BYTES_MAX, FileCache
-from lakehouse.storage.paths import checked_key, checked_prefix
+from lakehouse.storage.blobs import StoredBlob
+from lakehouse.storage.cache import CACHE_BYTES_MAX, Room
+from lakehouse.storage.remote import RemoteStore
 
 REQUESTS_MAX: Final = 16
 REQUEST_TIMEOUT_S: Final = 60.0
@@ -34,13 +34,8 @@ Keys = list[str]  # inside the class, "list" is a method
 Paths = list[Path]
 
 
-class FsspecStore:
-    """An ``ObjectStore`` over an fsspec URL.
-
-    Args:
-        url: ``protocol://bucket/prefix``.
-        cache: Folder for local copies; better not emptied between runs.
-    """
+class FsspecStore(RemoteStore):
+    """An ``ObjectStore`` over an fsspec URL, ``protocol://bucket/prefix``."""
 
     def __init__(
         self, url: str, *, cache: Path, name: str | None = None, cache_bytes_max: int = CACHE_BYTES_MAX
@@ -51,88 +46,66 @@ class FsspecStore:
         except (ValueError, ImportError) as error:
             raise ValueError(f"no store for {parts.scheme}:// is installed: {error}") from error
         self._root = f"{parts.netloc}{parts.path}".strip("/")
-        self._name = name or urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-        self._cache = FileCache(cache, self._download, bytes_max=cache_bytes_max)
+        place = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+        super().__init__(name or place, cache=cache, cache_bytes_max=cache_bytes_max)
         self._threads = ThreadPoolExecutor(REQUESTS_MAX, thread_name_prefix="store")
         self._creates_only: bool | None = None
         self._checking = asyncio.Lock()
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    async def put_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[int]:
-        return sizes_of(await self.create_blobs(objects))
-
-    async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[BlobOutcome]:
-        checked = [(checked_key(key), data) for key, data in objects]
-        await self._require_conditional_creation()
-
-        async def one(key: str, data: bytes) -> BlobOutcome:
-            try:
-                return await self._run(self._create_or_keep, key, data)
-            except BackendUnavailableError as error:
-                return error
-
-        return list(await asyncio.gather(*(one(key, data) for key, data in checked)))
-
-    async def put_file(self, key: str, source: Path) -> None:
-        checked_key(key)
-        await self._require_conditional_creation()
-        await self._run(self._upload, key, source, timeout_s=_transfer_s(source.stat().st_size))
-
-    @contextlib.asynccontextmanager
-    async def localize(self, keys: Sequence[str]) -> AsyncIterator[Paths]:
-        async with self._cache.pinned([checked_key(key) for key in keys]) as paths:
-            yield paths
-
-    def discard_copies(self, keys: Sequence[str]) -> bool:
-        self._cache.discard(keys)
-        return True
-
-    async def get(self, key: str) -> bytes:
-        return await self._run(self._read, checked_key(key))
-
-    async def size(self, key: str) -> int | None:
-        return await self._run(self._size, checked_key(key))
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        checked = [checked_key(key) for key in keys]
-        await asyncio.gather(*(self._run(self._remove, key) for key in checked))
-
-    async def list(self, prefix: str) -> list[str]:
-        return await self._run(self._list, checked_prefix(prefix))
-
-    async def is_empty(self, prefix: str) -> bool:
-        return await self._run(self._has_nothing, checked_prefix(prefix))
-
-    async def probe(self) -> None:
-        await self._run(self._files.exists, self._path("probe"))
-
     async def close(self) -> None:
+        await super().close()
         await asyncio.to_thread(self._threads.shutdown)
+
+    async def _create_blob(self, key: str, data: bytes) -> StoredBlob:
+        await self._prepare()
+        return await self._in_thread(self._create_or_keep, key, data)
+
+    async def _upload(self, key: str, source: Path) -> bool:
+        await self._prepare()
+        return await self._in_thread(self._store_file, key, source, timeout_s=_transfer_s(source.stat().st_size))
+
+    async def _fetch(self, key: str, room: Room) -> None:
+        size = await self._size(key)
+        if size is None:
+            raise BackendUnavailableError("an object is missing in the store")
+        await self._in_thread(self._copy_to, key, await room(size), timeout_s=_transfer_s(size))
+
+    async def _read(self, key: str) -> bytes:
+        data: bytes = await self._in_thread(self._files.cat_file, self._path(key))
+        return data
+
+    async def _size(self, key: str) -> int | None:
+        return await self._in_thread(self._size_now, key)
+
+    async def _remove(self, key: str) -> None:
+        await self._in_thread(self._remove_now, key)
+
+    async def _list(self, prefix: str) -> Keys:
+        return await self._in_thread(self._find, prefix)
+
+    async def _has_nothing(self, prefix: str) -> bool:
+        return await self._in_thread(self._is_bare, prefix)
+
+    async def _prepare(self) -> None:
+        if self._creates_only is None:
+            async with self._checking:
+                if self._creates_only is None:
+                    self._creates_only = await self._in_thread(self._refuses_to_overwrite)
+        if not self._creates_only:
+            raise BackendUnavailableError("the object store cannot create an object only if it is absent")
+
+    async def _probe(self) -> None:
+        await self._in_thread(self._files.exists, self._path("probe"))
 
     # --- requests: each runs in a thread of the bounded pool -------------------------------------------------------
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}" if self._root else key
 
-    async def _download(self, key: str, path: Path) -> None:
-        size = await self._run(self._size, key)
-        await self._run(self._copy_to, key, path, timeout_s=_transfer_s(size or 0))
-
-    async def _run(self, work: Callable[..., T], *arguments: Any, timeout_s: float = REQUEST_TIMEOUT_S) -> T:
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any, timeout_s: float = REQUEST_TIMEOUT_S) -> T:
         with _store_errors(timeout_s):
             waiting: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments))
             return await asyncio.wait_for(waiting, timeout_s)
-
-    async def _require_conditional_creation(self) -> None:
-        if self._creates_only is None:
-            async with self._checking:
-                if self._creates_only is None:
-                    self._creates_only = await self._run(self._refuses_to_overwrite)
-        if not self._creates_only:
-            raise BackendUnavailableError("the object store cannot create an object only if it is absent")
 
     def _refuses_to_overwrite(self) -> bool:
         key = f"_staging/probe-{uuid.uuid4().hex}"
@@ -142,7 +115,7 @@ class FsspecStore:
         except FileExistsError:
             return True
         finally:
-            self._remove(key)
+            self._remove_now(key)
         return False
 
     def _create(self, key: str, data: bytes) -> None:
@@ -152,46 +125,45 @@ class FsspecStore:
         try:
             self._create(key, data)
         except FileExistsError:
-            size = self._size(key)
+            size = self._size_now(key)
             if size is None:
                 raise BackendUnavailableError("an object came and went in the store") from None
             # Such a store shows an object whole or not at all: no remainders to repair.
             return StoredBlob(size, False, differs=size != len(data))
         return StoredBlob(len(data), True)
 
-    def _upload(self, key: str, source: Path) -> None:
-        if source.stat().st_size <= SINGLE_REQUEST_BYTES_MAX:
-            self._create(key, source.read_bytes())
-        else:
-            self._files.put_file(str(source), self._path(key), mode="create")
-        source.unlink()
+    def _store_file(self, key: str, source: Path) -> bool:
+        try:
+            if source.stat().st_size <= SINGLE_REQUEST_BYTES_MAX:
+                self._create(key, source.read_bytes())
+            else:
+                self._files.put_file(str(source), self._path(key), mode="create")
+        except FileExistsError:
+            return False
+        return True
 
     def _copy_to(self, key: str, path: Path) -> None:
-        with path.open("xb") as file:  # given as a file, because fsspec would ask first whether it is a folder
+        with path.open("r+b") as file:  # given as a file, because fsspec would ask first whether it is a folder
             self._files.get_file(self._path(key), file)
 
-    def _read(self, key: str) -> bytes:
-        data: bytes = self._files.cat_file(self._path(key))
-        return data
-
-    def _size(self, key: str) -> int | None:
+    def _size_now(self, key: str) -> int | None:
         try:
             size = self._files.info(self._path(key))["size"]
         except FileNotFoundError:
             return None
         return int(size)
 
-    def _remove(self, key: str) -> None:
+    def _remove_now(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._files.rm_file(self._path(key))
 
-    def _has_nothing(self, prefix: str) -> bool:
+    def _is_bare(self, prefix: str) -> bool:
         try:
             return not self._files.ls(self._path(prefix) if prefix else self._root, detail=False)
         except FileNotFoundError:
             return True
 
-    def _list(self, prefix: str) -> Keys:
+    def _find(self, prefix: str) -> Keys:
         try:
             found = self._files.find(self._path(prefix) if prefix else self._root)
         except FileNotFoundError:
@@ -208,8 +180,6 @@ def _transfer_s(size_bytes: int) -> float:
 def _store_errors(timeout_s: float) -> Iterator[None]:
     try:
         yield
-    except FileExistsError as error:
-        raise FileExistsError("the key is taken") from error
     except FileNotFoundError as error:
         raise BackendUnavailableError("an object is missing in the store") from error
     except TimeoutError as error:

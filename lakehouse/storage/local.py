@@ -90,6 +90,12 @@ class LocalStore:
         """There are none."""
         return False
 
+    async def prepare(self) -> None:
+        """Nothing differs between file systems that is not found out on the way."""
+
+    def cache_figures(self) -> None:
+        """No copies, no figures."""
+
     async def get(self, key: str) -> bytes:
         path = Path(self._path(checked_key(key)))
         return await self._run(self._file_threads, path.read_bytes)

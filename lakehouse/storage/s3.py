@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
@@ -22,11 +22,13 @@ import structlog
 from botocore.exceptions import ClientError
 
 from lakehouse.errors import BackendUnavailableError
-from lakehouse.storage.blobs import BlobOutcome, StoredBlob, sizes_of
-from lakehouse.storage.cache import CACHE_BYTES_MAX, FileCache
+from lakehouse.storage.blobs import StoredBlob
+from lakehouse.storage.cache import CACHE_BYTES_MAX, Room
+from lakehouse.storage.cache_folder import cache_errors
 from lakehouse.storage.digests import whole_digest
 from lakehouse.storage.options import S3Options
-from lakehouse.storage.paths import checked_key, checked_prefix, is_blob
+from lakehouse.storage.paths import checked_prefix, is_blob
+from lakehouse.storage.remote import RemoteStore
 from lakehouse.storage.s3_session import (
     REQUEST_S,
     ArrivedDamagedError,
@@ -42,11 +44,12 @@ TRANSFER_BYTES_PER_S_MIN: Final = 1 << 20  # a transfer has more time than other
 PART_BYTES: Final = 8 << 20  # what is larger goes in parts; each is in memory once
 PARTS_AT_ONCE: Final = 8  # of all uploads
 PARTS_MAX: Final = 9_000  # S3 has 10,000: parts of larger files are larger
+CREATIONS_MAX: Final = 3  # of an object that was there and, a moment later, was not
 UPLOADS_STARTED_OVER_MAX: Final = 3  # after a 409 to the completion, which ends the upload
 READ_BYTES: Final = 1 << 20
 
+T = TypeVar("T")
 Keys = list[str]  # inside the class, "list" is a method
-Paths = list[Path]
 
 log = structlog.get_logger(__name__)
 
@@ -57,12 +60,8 @@ class _Head(NamedTuple):
     writer: str | None
 
 
-class S3Store:
-    """An ``ObjectStore`` in ``s3://bucket/prefix``.
-
-    Args:
-        cache: Folder for local copies; better not emptied between runs.
-    """
+class S3Store(RemoteStore):
+    """An ``ObjectStore`` in ``s3://bucket/prefix``."""
 
     def __init__(
         self,
@@ -79,77 +78,20 @@ class S3Store:
             raise ValueError("an S3 store is s3://bucket or s3://bucket/prefix, without credentials")
         if self._root:
             checked_prefix(self._root)
-        self._name = name or f"s3://{self._bucket}/{self._root}".rstrip("/")
+        place = f"s3://{self._bucket}/{self._root}".rstrip("/")
+        super().__init__(name or place, cache=cache, cache_bytes_max=cache_bytes_max)
         self._session = S3Session(options)
-        self._cache = FileCache(cache, self._fetch, bytes_max=cache_bytes_max)
         self._parts = asyncio.Semaphore(PARTS_AT_ONCE)
         self._has_conditions: bool | None = None
         self._finding_out = asyncio.Lock()
         self._creating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    async def put_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[int]:
-        return sizes_of(await self.create_blobs(objects))
-
-    async def create_blobs(self, objects: Sequence[tuple[str, bytes]]) -> list[BlobOutcome]:
-        checked = [(checked_key(key), data) for key, data in objects]
-
-        async def one(key: str, data: bytes) -> BlobOutcome:
-            try:
-                return await self._create_blob(key, data)
-            except BackendUnavailableError as error:
-                return error
-
-        async def all_of_them() -> list[BlobOutcome]:
-            return list(await asyncio.gather(*(one(key, data) for key, data in checked)))
-
-        return await self._session.run(all_of_them())
-
-    async def put_file(self, key: str, source: Path) -> None:
-        checked_key(key)
-        if not await self._session.run(self._upload(key, source)):
-            raise FileExistsError("the key is taken")
-        source.unlink()
-
-    @contextlib.asynccontextmanager
-    async def localize(self, keys: Sequence[str]) -> AsyncIterator[Paths]:
-        async with self._cache.pinned([checked_key(key) for key in keys]) as paths:
-            yield paths
-
-    def discard_copies(self, keys: Sequence[str]) -> bool:
-        self._cache.discard(keys)
-        return True
-
-    async def get(self, key: str) -> bytes:
-        return await self._session.run(self._read(checked_key(key)))
-
-    async def size(self, key: str) -> int | None:
-        head = await self._session.run(self._head(checked_key(key)))
-        return None if head is None else head.size
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        checked = [checked_key(key) for key in keys]
-
-        async def all_of_them() -> None:
-            await asyncio.gather(*(self._remove(key) for key in checked))
-
-        await self._session.run(all_of_them())
-
-    async def list(self, prefix: str) -> list[str]:
-        return await self._session.run(self._list(checked_prefix(prefix)))
-
-    async def is_empty(self, prefix: str) -> bool:
-        page = await self._session.run(self._page(checked_prefix(prefix), MaxKeys=1))
-        return not page.get("Contents")
-
-    async def probe(self) -> None:
-        await self._session.run(self._page("_staging", MaxKeys=1))
-
     async def close(self) -> None:
+        await super().close()
         await self._session.close()
+
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return await self._session.run(work)
 
     # --- requests: on the session's loop ---------------------------------------------------------------------------
 
@@ -158,15 +100,15 @@ class S3Store:
 
     async def _create_blob(self, key: str, data: bytes) -> StoredBlob:
         sha256, writer = hashlib.sha256(data).hexdigest(), uuid.uuid4().hex
-        async with self._creation_of(key) as condition:
-            if condition is not None and await self._put(key, data, _marks(sha256, writer), condition):
-                return StoredBlob(len(data), True)
-            head = await self._head(key)
-        if head is None:
-            raise BackendUnavailableError("an object came and went in the store")
-        # Such a store shows an object whole or not at all: no remainders to repair.
-        differs = head.size != len(data) or head.sha256 not in (None, sha256)
-        return StoredBlob(head.size, head.writer == writer, differs=differs)
+        for _ in range(CREATIONS_MAX):
+            async with self._creation_of(key) as condition:
+                if condition is not None and await self._put(key, data, _marks(sha256, writer), condition):
+                    return StoredBlob(len(data), True)
+                head = await self._head(key)
+            if head is not None:
+                differs = head.size != len(data) or head.sha256 not in (None, sha256)
+                return StoredBlob(head.size, head.writer == writer, differs=differs)
+        raise BackendUnavailableError("an object came and went in the store")
 
     async def _upload(self, key: str, source: Path) -> bool:
         """Whether the key was free."""
@@ -275,6 +217,9 @@ class S3Store:
         with contextlib.suppress(ClientError, BackendUnavailableError):
             await self._session.request(lambda client, _: client.abort_multipart_upload(**upload))
 
+    async def _prepare(self) -> None:
+        await self._knows_conditions()
+
     async def _knows_conditions(self) -> bool:
         if self._has_conditions is None:
             async with self._finding_out:
@@ -301,10 +246,7 @@ class S3Store:
         finally:
             self._session.leave_behind(self._remove(key))
 
-    async def _fetch(self, key: str, path: Path) -> None:
-        await self._session.run(self._copy_to(key, path))
-
-    async def _copy_to(self, key: str, path: Path) -> None:
+    async def _fetch(self, key: str, room: Room) -> None:
         """What arrives the same twice is what the store has, though it is not what was put there. Of files it is handed out:
         whoever knows what was written has them made again. Payloads are what nobody can make again, or judge."""
         wrong: str | None = None
@@ -314,12 +256,15 @@ class S3Store:
             answer = await client.get_object(**self._at(key))
             size, sha256 = int(answer["ContentLength"]), answer.get("Metadata", {}).get("sha256")
             deadline.reschedule(asyncio.get_running_loop().time() + _transfer_s(size))
+            path = await room(size)
             digest, arrived = hashlib.sha256(), 0
             async with answer["Body"] as body:
-                with path.open("wb") as file:
+                with path.open("r+b") as file:
                     while part := await body.read(READ_BYTES):
                         digest.update(part)
-                        arrived += file.write(part)
+                        arrived += len(part)
+                        with cache_errors():
+                            file.write(part)
             if arrived != size:
                 raise ArrivedDamagedError
             if sha256 not in (None, found := digest.hexdigest()):
@@ -342,6 +287,13 @@ class S3Store:
             return data
 
         return await self._answer(once)  # type: ignore[no-any-return]
+
+    async def _size(self, key: str) -> int | None:
+        head = await self._head(key)
+        if head is None:  # which a bucket that is gone says as well, and then nothing is known of the object
+            await self._answer(lambda client, _: client.list_objects_v2(Bucket=self._bucket, MaxKeys=1))
+            return None
+        return head.size
 
     async def _head(self, key: str) -> _Head | None:
         try:
@@ -369,6 +321,13 @@ class S3Store:
         where = {"Bucket": self._bucket, "Prefix": f"{below}/" if below else ""}
         page: dict[str, Any] = await self._answer(lambda client, _: client.list_objects_v2(**where, **more))
         return page
+
+    async def _has_nothing(self, prefix: str) -> bool:
+        page = await self._page(prefix, MaxKeys=1)
+        return not page.get("Contents")
+
+    async def _probe(self) -> None:
+        await self._page("_staging", MaxKeys=1)
 
     async def _list(self, prefix: str) -> Keys:
         cut = len(self._root) + 1 if self._root else 0

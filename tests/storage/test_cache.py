@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.errors import BackendUnavailableError, LimitExceededError
-from lakehouse.storage.cache import FileCache
+from lakehouse.storage.cache import FileCache, Room
 from lakehouse.storage.fsspec_store import SINGLE_REQUEST_BYTES_MAX, FsspecStore
 
 
@@ -20,20 +20,27 @@ class Remote:
     def __init__(self, sizes: dict[str, int]) -> None:
         self.sizes = sizes
         self.fetched: list[str] = []
+        self.is_asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def fetch(self, key: str, path: Path) -> None:
+    async def fetch(self, key: str, room: Room) -> None:
         self.fetched.append(key)
-        path.write_bytes(b"half")
+        self.is_asked.set()
+        path = await room(self.sizes.get(key, 100))
         await self.gate.wait()
         if key not in self.sizes:
             raise BackendUnavailableError("an object is missing in the store")
-        path.write_bytes(key[-1:].encode() * self.sizes[key])
+        with path.open("r+b") as file:
+            file.write(key[-1:].encode() * self.sizes[key])
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for kind in ("copies", "parts") for path in (folder / kind).iterdir()]
 
 
 def bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    return sum(path.stat().st_size for path in files_in(folder))
 
 
 async def test_what_is_used_stays_while_others_make_room(tmp_path: Path) -> None:
@@ -93,7 +100,7 @@ async def test_a_fetch_that_fails_leaves_nothing_and_is_tried_again(tmp_path: Pa
                 pass
 
     assert remote.fetched == ["k/0", "k/0"]
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert files_in(tmp_path / "cache") == []
 
 
 async def test_copies_outlive_the_process_and_what_it_had_not_finished_does_not(tmp_path: Path) -> None:
@@ -102,7 +109,8 @@ async def test_copies_outlive_the_process_and_what_it_had_not_finished_does_not(
     for n in (0, 1, 2):
         async with before.pinned([f"k/{n}"]) as (path,):
             os.utime(path, ns=(n, n))
-    (tmp_path / "cache" / "x.part").write_bytes(b"half")
+    await before.close()
+    (tmp_path / "cache" / "parts" / f"{'a' * 64}.{'b' * 32}").write_bytes(b"half")
 
     after = FileCache(tmp_path / "cache", remote.fetch, bytes_max=300)
     async with after.pinned(["k/3", "k/2"]):

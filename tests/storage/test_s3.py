@@ -187,7 +187,7 @@ async def test_trouble_that_does_not_pass_is_said_and_leaves_no_copy(
             pass
 
     assert str(refused.value) == said
-    assert list((tmp_path / "cache").glob("*")) == []
+    assert [*(tmp_path / "cache" / "copies").iterdir(), *(tmp_path / "cache" / "parts").iterdir()] == []
     proxy.heal()
     async with store.localize([BLOB]) as (path,):
         assert path.read_bytes() == b"payload"
@@ -234,13 +234,32 @@ async def test_a_bucket_that_is_not_there_and_a_server_that_is_not_are_told_apar
     absent = open_store("s3://not-there-at-all/lake", cache=tmp_path, s3=bucket.options)
     away = open_store(bucket.url, cache=tmp_path, s3=bucket.at("http://127.0.0.1:1").options)
 
-    with pytest.raises(BackendUnavailableError, match=r"^the object store has no bucket of that name$"):
-        await absent.probe()
-    with pytest.raises(BackendUnavailableError, match=r"^the object store does not answer$"):
-        await away.probe()
+    for asked in (absent.probe(), absent.prepare()):
+        with pytest.raises(BackendUnavailableError, match=r"^the object store has no bucket of that name$"):
+            await asked
+    for asked in (away.probe(), away.prepare()):
+        with pytest.raises(BackendUnavailableError, match=r"^the object store does not answer$"):
+            await asked
 
     for store in (absent, away):
         await store.close()
+
+
+async def test_an_object_of_a_bucket_that_is_gone_is_not_called_absent(bucket: Bucket, tmp_path: Path) -> None:
+    store = open_store(bucket.url, cache=tmp_path, s3=bucket.options)
+    await store.put_blobs([(BLOB, b"payload")])
+    assert await store.size(f"{BLOB}x") is None
+    await store.delete([BLOB])
+    bucket.client().delete_bucket(Bucket=bucket.name)
+
+    async def localized() -> None:
+        async with store.localize([BLOB]):
+            pass
+
+    for asked in (store.size(BLOB), store.get(BLOB), localized(), store.put_blobs([(BLOB, b"payload")])):
+        with pytest.raises(BackendUnavailableError, match=r"^the object store has no bucket of that name$"):
+            await asked
+    await store.close()
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://key:secret@bucket/x", "s3://bucket/../x", "s3://bucket/x?y=1"])

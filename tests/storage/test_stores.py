@@ -23,7 +23,8 @@ from lakehouse.errors import BackendUnavailableError
 from lakehouse.storage import BlobStore, LocalStore, StoredBlob, local_blobs, open_store
 from lakehouse.storage import local as local_module
 from lakehouse.storage.paths import blob_key, checked_key, partition_key, path_value
-from tests.support.s3 import Bucket
+from tests.storage.conftest import S3_SERVERS
+from tests.support.s3 import new_bucket
 
 
 async def localized(store: BlobStore, keys: Sequence[str]) -> list[bytes]:
@@ -40,7 +41,7 @@ async def create(store: BlobStore, objects: Sequence[tuple[str, bytes]]) -> list
     return stored
 
 
-@pytest_asyncio.fixture(params=["file", "memory", "s3"])
+@pytest_asyncio.fixture(params=["file", "memory", *S3_SERVERS])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
     match request.param:
         case "file":
@@ -48,7 +49,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         case "memory":
             store = open_store(f"memory://bucket/{uuid.uuid4().hex}", cache=tmp_path / "cache")
         case _:
-            bucket: Bucket = request.getfixturevalue("bucket")
+            bucket = new_bucket(request.getfixturevalue(f"{request.param}_endpoint"))
             store = open_store(bucket.url, cache=tmp_path / "cache", s3=bucket.options)
     yield store
     await store.close()

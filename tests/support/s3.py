@@ -1,8 +1,12 @@
-"""An S3 server for tests (moto's, over HTTP on a free port), and a proxy before it that misbehaves.
+"""S3 servers for tests, over HTTP on a free port, and a proxy before them that misbehaves.
 
-``LAKEFLIGHT_TEST_S3`` names another server to run the same tests against, as ``http://host:port``, and
-``LAKEFLIGHT_TEST_S3_KEY`` and ``LAKEFLIGHT_TEST_S3_SECRET`` who asks it. Each test makes a bucket there, ``lake-…``, and
-leaves it.
+moto's is always there. versitygw is of other blood, a Go program over files, which ``scripts/toolchains`` builds for
+``scripts/test --all``. ``LAKEFLIGHT_TEST_S3`` names any other server to run the same tests against in moto's place, as
+``http://host:port``, and ``LAKEFLIGHT_TEST_S3_KEY`` and ``LAKEFLIGHT_TEST_S3_SECRET`` who asks it. Each test makes a bucket
+there, ``lake-…``, and leaves it.
+
+moto looks whether a key is taken and completes an upload in two steps, with nothing between that holds others back: of two
+completions at the same moment it may tell both that they created the object. No test asks it for more.
 """
 
 from __future__ import annotations
@@ -11,16 +15,19 @@ import contextlib
 import http.client
 import logging
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -28,6 +35,7 @@ from moto.server import ThreadedMotoServer
 from lakehouse.storage import S3Options
 
 REGION = "us-east-1"
+START_S = 60.0
 KEY = os.environ.get("LAKEFLIGHT_TEST_S3_KEY", "test-key")
 SECRET = os.environ.get("LAKEFLIGHT_TEST_S3_SECRET", "test-secret")
 
@@ -45,16 +53,16 @@ class Bucket:
 
     def client(self) -> Any:
         """A client of another make, to look at what is there."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.options.endpoint,
-            region_name=self.options.region,
-            aws_access_key_id=self.options.access_key_id,
-            aws_secret_access_key=self.options.secret_access_key,
-        )
+        return _client_of(self.options.endpoint)
 
     def at(self, endpoint: str) -> Bucket:
         return replace(self, options=replace(self.options, endpoint=endpoint))
+
+
+def _client_of(endpoint: str | None) -> Any:
+    return boto3.client(
+        "s3", endpoint_url=endpoint, region_name=REGION, aws_access_key_id=KEY, aws_secret_access_key=SECRET
+    )
 
 
 @contextlib.contextmanager
@@ -71,6 +79,36 @@ def s3_server() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+def versitygw_program() -> str | None:
+    """Where ``scripts/toolchains`` has put it."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lakeflight-toolchains" / "bin"
+    return shutil.which("versitygw", path=f"{os.environ.get('PATH', '')}:{kept}")
+
+
+@contextlib.contextmanager
+def versitygw(program: str, folder: Path) -> Iterator[str]:
+    """Its endpoint; the buckets are folders of ``folder``."""
+    for part in ("data", "sidecar"):
+        (folder / part).mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [program, "--access", KEY, "--secret", SECRET, "--region", REGION, "--keep-alive", "--quiet"]
+    with subprocess.Popen(
+        [*command, "--port", f"127.0.0.1:{port}", "posix", "--sidecar", str(folder / "sidecar"), str(folder / "data")],
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        try:
+            deadline = time.monotonic() + START_S
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                assert process.poll() is None and time.monotonic() < deadline, "versitygw does not start"
+                time.sleep(0.02)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
 
 
 def new_bucket(endpoint: str) -> Bucket:
@@ -177,7 +215,9 @@ def faulty_s3(upstream: str) -> Iterator[FaultyS3]:
                     return
             sent = {name: value for name, value in headers.items() if name not in _CONNECTION_HEADERS}
             if fault == "unconditional":
-                sent.pop(CONDITION, None)
+                # The header is signed, so it stays: what it would meet goes before.
+                _, name, key = unquote(urlsplit(self.path).path).split("/", 2)
+                _client_of(proxy.upstream).delete_object(Bucket=name, Key=key)
             connection = http.client.HTTPConnection(urlsplit(proxy.upstream).netloc, timeout=30)
             with contextlib.closing(connection):
                 connection.request(self.command, self.path, body, sent)
