@@ -36,7 +36,7 @@ from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.errors import InternalError
 from lakehouse.jobs.executor import LocalExecutor
-from lakehouse.storage import open_store
+from lakehouse.storage import BlobStore
 from server.administration import Administration
 from server.children import IngestionProcesses, IngestionSpec
 from server.data_folder import DataFolder
@@ -57,7 +57,9 @@ from server.surroundings import (
     check_writable,
     database_errors_of,
     kernel_cache,
+    opened_store,
     refuse_lost_database,
+    store_cache,
     store_errors,
     store_folder,
 )
@@ -196,18 +198,17 @@ async def running(
         with database_errors_of(settings.postgres_url):
             await migrate(database_url)
 
-        store_url = settings.store_url or folder.store.as_uri()
-        store_name = None if settings.store_url else "embedded"
         with store_errors(settings, folder):
-            store = open_store(store_url, cache=folder.object_cache, name=store_name, s3=settings.s3)
-        closing.push_async_callback(store.close)
+            store = opened_store(settings, folder)
+            closing.push_async_callback(store.close)
+            await store.prepare()
         ingestion = IngestionProcesses(
             http_listener,
             IngestionSpec(
                 database_url,
-                store_url,
-                store_name,
-                folder.object_cache,
+                settings.store_url or folder.store.as_uri(),
+                store.name,
+                store_cache(settings, folder),
                 settings.log_level,
                 None if otlp_grpc is None else _host_and_port(*otlp_grpc.getsockname()[:2]),
                 settings.s3,
@@ -300,6 +301,7 @@ async def running(
             closing.callback(announcement.unlink, missing_ok=True)
         if settings.self_telemetry:
             closing.callback(_watch_itself(addresses.http))
+            closing.push_async_callback(_cancelled, asyncio.create_task(_measure_itself(store)))
         log.info("server.started", seconds=round(time.monotonic() - started, 2))
         yield addresses
 
@@ -386,6 +388,12 @@ def _watch_itself(endpoint: str) -> Any:
         telemetry.close()
 
     return close
+
+
+async def _measure_itself(store: BlobStore) -> None:
+    from server.own_metrics import record_cache  # for the same reason
+
+    await record_cache(store)
 
 
 def _watched(name: str, work: Coroutine[Any, Any, None], failed: asyncio.Future[str] | None) -> asyncio.Task[None]:

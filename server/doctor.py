@@ -22,7 +22,6 @@ from lakeflight.connection import ClientError, connect
 from lakeflight.version import VERSION
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.catalog.migrate import migrations
-from lakehouse.storage import open_store
 from server.data_folder import DataFolder
 from server.embedded_postgres import POSTGRES_MAJOR, EmbeddedPostgres
 from server.settings import Settings
@@ -37,7 +36,9 @@ from server.surroundings import (
     database_errors_of,
     free_space,
     kernel_cache,
+    opened_store,
     refuse_lost_database,
+    store_cache,
     store_errors,
     store_folder,
     words_of,
@@ -182,12 +183,14 @@ async def _object_store(settings: Settings, folder: DataFolder) -> str:
     place = store_folder(settings, folder)
     if place is None:
         with store_errors(settings, folder):
-            store = open_store(str(settings.store_url), cache=folder.object_cache, s3=settings.s3)
+            store = opened_store(settings, folder)
             try:
                 await store.probe()
             finally:
                 await store.close()
-        return store.name
+        cache = store_cache(settings, folder)
+        check_writable("the folder of copies", cache, "store_cache_dir")
+        return f"{store.name}, copies of its objects in {cache}, {free_space(cache)}"
     check_writable("the store's folder", place, "store_url")
     state = "" if place.is_dir() else "not there yet, a server makes it, "
     return f"{settings.store_url or 'embedded'}, {state}{free_space(place)}"

@@ -104,6 +104,14 @@ class Settings(BaseSettings):
     store_session_token: str | None = Field(
         None, repr=False, description="The token that temporary credentials of an S3 store have besides."
     )
+    store_cache_dir: Path | None = Field(
+        None,
+        description="Where copies of the objects of an S3 store are kept; servers of one machine may share a folder."
+        " Without it, below the data folder.",
+    )
+    store_cache_bytes_max: int = Field(
+        4 << 30, ge=64 << 20, description="What these copies may take; what statements read at once has to fit."
+    )
     http_processes: int = Field(1, ge=1, le=64, description="Processes that accept telemetry on the HTTP address.")
     query_workers: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2),
@@ -204,14 +212,16 @@ class Settings(BaseSettings):
             session_token=self.store_session_token,
         )
 
-    @field_validator("data_dir", "ready_file", "postgres_url", "store_url", "store_endpoint", mode="before")
+    @field_validator(
+        "data_dir", "ready_file", "store_cache_dir", "postgres_url", "store_url", "store_endpoint", mode="before"
+    )
     @classmethod
     def _not_empty(cls, value: object) -> object:
         if value == "":
             raise ValueError("is empty: give it a value, or leave it out")
         return value
 
-    @field_validator("data_dir", "ready_file")
+    @field_validator("data_dir", "ready_file", "store_cache_dir")
     @classmethod
     def _of_home(cls, path: Path | None) -> Path | None:
         """``~`` is a home folder here as well: a shell leaves it alone in ``--data-dir=~/lake`` and in env files."""

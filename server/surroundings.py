@@ -24,10 +24,11 @@ import asyncpg
 
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.errors import BackendUnavailableError
-from lakehouse.storage import open_store
+from lakehouse.storage import BlobStore, open_store
 from server.data_folder import DataFolder, dangling_link, has_blobs
 from server.settings import Settings, host_and_port, spelled
 
+EMBEDDED_STORE: Final = "embedded"  # what the catalog calls it, so that a data folder may be moved
 FREE_BYTES_MIN: Final = 1 << 30
 OPEN_FILES_MIN: Final = 1024  # connections, workers, and the files of one query
 OPEN_FILES_WANTED: Final = 1 << 16
@@ -76,13 +77,29 @@ def store_folder(settings: Settings, folder: DataFolder) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
+def store_cache(settings: Settings, folder: DataFolder) -> Path:
+    """Where copies of the objects of a store that is far away are kept."""
+    return settings.store_cache_dir or folder.object_cache
+
+
+def opened_store(settings: Settings, folder: DataFolder) -> BlobStore:
+    """The store of these settings, for ``store_errors`` to say what is wrong with it."""
+    return open_store(
+        settings.store_url or folder.store.as_uri(),
+        cache=store_cache(settings, folder),
+        cache_bytes_max=settings.store_cache_bytes_max,
+        name=None if settings.store_url else EMBEDDED_STORE,
+        s3=settings.s3,
+    )
+
+
 async def _has_blobs(settings: Settings, folder: DataFolder) -> bool:
     """Whether something was ever ingested into the store. One that is a folder need not be there yet."""
     place = store_folder(settings, folder)
     if place is not None:
         return has_blobs(place)
     with store_errors(settings, folder):
-        store = open_store(str(settings.store_url), cache=folder.object_cache, s3=settings.s3)
+        store = opened_store(settings, folder)
         try:
             return not await store.is_empty("blobs")
         finally:
@@ -163,7 +180,7 @@ def store_errors(settings: Settings, folder: DataFolder) -> Iterator[None]:
         cause = error.__cause__
         place = store_folder(settings, folder)
         link = None if place is None else dangling_link(place)
-        reason = link or (_reason(cause) if isinstance(cause, OSError) else str(error))
+        reason = link or (_reason(cause) if isinstance(cause, OSError) and cause.errno else str(error))
         raise Problem(
             f"{store_name(settings, folder)} cannot be used: {reason}; choose another with {spelled('store_url')}"
         ) from error

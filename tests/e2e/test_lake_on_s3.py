@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 
 from lakeflight.wire.envelope import decode_block
 from tests.support.fixtures import ROOT, native_cases
+from tests.support.postgres import PostgresServer
 from tests.support.programs import Program
 from tests.support.recorded import assert_answers_as_recorded
 from tests.support.s3 import SECRET, Asked, Bucket, Fault, FaultyS3, faulty_s3, new_bucket, s3_server
@@ -91,7 +95,7 @@ def test_rows_are_the_same_after_a_restart_with_an_empty_cache(bucket: Bucket, t
         commands_of_all = [" ".join(process.cmdline()) for process in server.tree()]
         assert any("server" in command for command in commands_of_all)
         assert not any(SECRET in command for command in commands_of_all)
-    assert list((tmp_path / "lake" / "objects").iterdir())
+    assert list((tmp_path / "lake" / "objects" / "copies").iterdir())
     shutil.rmtree(tmp_path / "lake" / "objects")
     with serving(tmp_path / "lake", *serve[3:], environment=environment) as server:
         assert_answers_as_recorded(server, case)
@@ -158,10 +162,55 @@ def test_a_partition_that_is_damaged_in_the_store_is_made_again(on_s3: Server, b
     content = bytearray(stored["Body"].read())
     content[len(content) // 2] ^= 1
     client.put_object(Bucket=bucket.name, Key=key, Body=bytes(content), Metadata=stored["Metadata"])
-    for copy in (on_s3.data_dir / "objects").iterdir():
+    for copy in (on_s3.data_dir / "objects" / "copies").iterdir():
         copy.unlink()
 
     assert on_s3.query(lines).equals(first)
 
     assert first.num_rows == 2_000
     assert re.search(r"store\.damaged.*partition\.lost", on_s3.log.read_text(), re.S)
+
+
+def test_the_servers_of_a_machine_share_copies_and_measure_how_good_they_are(
+    bucket: Bucket, tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    url = asyncio.run(postgres_server.create(migrated=False))
+    shared = ("--postgres-url", url, "--store-url", f"s3://{bucket.name}/shared")
+    cache = tmp_path / "cache"
+    program = Program()
+    lines = f"SELECT count(*) AS n FROM view_instance('log_entries', '{program.process_id}')"
+    (measures,) = re.findall(r"```sql\n(SELECT time, name, value FROM measures.*?)```", OPERATING, flags=re.S)
+    environment = environment_for(bucket) | {"LAKEFLIGHT_STORE_CACHE_DIR": str(cache)}
+    with (
+        serving(tmp_path / "one", *shared, environment=environment, self_telemetry=True) as one,
+        serving(tmp_path / "two", *shared, environment=environment) as two,
+    ):
+        one.replay([*program.registration(), program.log_block()])
+        assert [server.query(lines)["n"].to_pylist() for server in (one, two, one, two)] == [[3]] * 4
+
+        deadline = time.monotonic() + 90
+        while not (found := one.query(measures)).num_rows:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+    values = dict(zip(found["name"].to_pylist(), found["value"].to_pylist(), strict=True))
+    assert values["object_cache_hits"] + values["object_cache_misses"] > 0
+    assert values["object_cache_hit_ratio"] == pytest.approx(
+        100 * values["object_cache_hits"] / (values["object_cache_hits"] + values["object_cache_misses"])
+    )
+    assert values["object_cache_kept"] > 0
+    assert not (tmp_path / "two" / "objects").exists()
+
+
+def test_a_bucket_that_is_not_there_is_said_at_the_start(bucket: Bucket, tmp_path: Path) -> None:
+    arguments = ("--data-dir", str(tmp_path), "--flight-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0")
+    ended = subprocess.run(
+        [sys.executable, "-m", "server", "serve", *arguments, "--store-url", "s3://not-there-at-all/lake"],
+        env=os.environ | environment_for(bucket), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith(
+        "the store s3://not-there-at-all/lake cannot be used: the object store has no bucket of that name;"
+        " choose another with --store-url or LAKEFLIGHT_STORE_URL"
+    )
