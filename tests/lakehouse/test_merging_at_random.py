@@ -144,8 +144,8 @@ class LakeInAnyOrder(RuleBasedStateMachine):
         """Of one server: what ``server.maintenance`` does."""
         materializer = self.lake.materializer()
         views = {version_of(view): view for view, _ in self.instances}
-        for view, instance in self.instances:  # of all of them, as of global ones: only what is made can be merged
-            await materializer.ensure(view, instance, EVERYTHING)
+        for view, name in self.instances:  # of all of them, as of global ones: only what is made can be merged
+            await materializer.ensure(view, name, EVERYTHING)
         await self.lake.catalog.seal_buckets()
         for instance, begin in await self.lake.catalog.fragmented_buckets(list(views), files_max, 100):
             await _unless_lost(materializer.compact(views[instance.version], instance, begin))
