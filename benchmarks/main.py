@@ -18,6 +18,7 @@ from benchmarks import (
     crowd,
     events,
     foreign_sender,
+    functions,
     growth,
     ingestion,
     merging,
@@ -106,6 +107,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
         figures += merging.measure(folder, size)
         note("planning")
         figures += planning.measure(size)
+        note("functions of our own")
+        figures += functions.measure(size)
         note("cold queries")
         found, thread = queries.ask_cold(server, telemetry, size, decoding_s)
         figures += found

@@ -30,6 +30,7 @@ class Size:
     settle_s: float
     merged_rows: int  # of each file
     merged_deltas: int
+    function_rows: int
 
 
 GROWTH: Final = (1, 4, 16)
@@ -55,6 +56,7 @@ FULL: Final = Size(
     settle_s=3.0,
     merged_rows=400_000,
     merged_deltas=120,
+    function_rows=10_000_000,
 )
 QUICK: Final = Size(
     rounds=1,
@@ -77,4 +79,5 @@ QUICK: Final = Size(
     settle_s=0.2,
     merged_rows=20_000,
     merged_deltas=4,
+    function_rows=20_000,
 )

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 import duckdb
@@ -79,11 +80,12 @@ def select_paths(documents: Any, paths: Any) -> Any:
     asked = coded.dictionary.to_pylist()
     if len(asked) > PATHS_MAX:
         raise LimitExceededError(f"more than {PATHS_MAX} different paths with filters or ranges in a column")
-    if len(asked) == 1:
-        return _selector().select(documents, asked[0])
-    which = coded.indices.to_numpy()
-    rows = [np.flatnonzero(which == number) for number in range(len(asked))]
-    found = [_selector().select(documents.take(pa.array(part)), path) for path, part in zip(asked, rows, strict=True)]
+    with _selector() as selector:
+        if len(asked) == 1:
+            return selector.select(documents, asked[0])
+        which = coded.indices.to_numpy()
+        rows = [np.flatnonzero(which == number) for number in range(len(asked))]
+        found = [selector.select(documents.take(pa.array(part)), path) for path, part in zip(asked, rows, strict=True)]
     if not found:
         return pa.array([], pa.string())
     return pa.concat_arrays(found).take(pa.array(np.argsort(np.concatenate(rows))))
@@ -145,9 +147,18 @@ class _Given:
         return self.rows.__arrow_c_stream__()
 
 
-@cache
-def _selector() -> _Selector:
-    return _Selector()
+_idle: Final[list[_Selector]] = []  # as many as threads of the engine have asked at once; taking from a list is atomic
+
+
+@contextmanager
+def _selector() -> Iterator[_Selector]:
+    """One that nobody else uses: the engine asks from several of its threads, and a selector has one set of documents."""
+    try:
+        selector = _idle.pop()
+    except IndexError:
+        selector = _Selector()
+    yield selector
+    _idle.append(selector)  # unless it failed
 
 
 def compiled(path: str) -> str:

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lakehouse.engine import DEFAULT_LIMITS
 from lakehouse.engine.database import Database
 from lakehouse.engine.engine import QueryEngine
 from lakehouse.engine.functions import own_functions
+from lakehouse.engine.json_paths import select_paths
 from tests.support.engine_lake import EngineLake
 
 TEXT = pa.string()
@@ -499,3 +501,16 @@ def test_json_contains_answers_up_to_its_depth_and_refuses_beyond(tmp_path: Path
     assert lake.rows(sql.format(n=5_000)) == [{"x": True}]
     with pytest.raises(Exception, match="at most 5000 brackets"):
         lake.rows(sql.format(n=5_001))
+
+
+def test_paths_with_filters_are_looked_for_by_several_threads_at_once() -> None:
+    """As the engine does with a table of several row groups: each finds what is in its own documents."""
+
+    def look(number: int) -> bool:
+        documents = pa.array([f"[{number},{place}]" for place in range(2_000)])
+        found = select_paths(documents, pa.array([f"$[*] ? (@ > {number - 1} && @ < {number + 1})"] * 2_000))
+        expected = [f"[{number},{number}]" if place == number else f"[{number}]" for place in range(2_000)]
+        return bool(found.to_pylist() == expected)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(look, range(60)))

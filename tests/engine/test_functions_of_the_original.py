@@ -38,6 +38,9 @@ def test_times_are_written_as_python_writes_them_and_nanoseconds_are_kept(lake: 
         f"SELECT to_char(make_timestamp_ns(n), '%Y-%m-%d %T%.9f|%3f|%6f|%j %b %y %I %p') AS s FROM (VALUES {rows}) t(n)",
     )
 
+    whole = values(lake, f"SELECT date_format(make_timestamp_ns(n), '%F %T') AS s FROM (VALUES {rows}) t(n)")
+    assert whole == [one.partition(".")[0] for one in said]
+
     def expected(time: int) -> str:
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=time // 10**9)
         rest = time % 10**9

@@ -32,12 +32,9 @@ def translate(call: Node) -> Node:
     text = string_literal(given[1]) if len(given) == 2 else None
     if text is None or _MARK in text:
         raise ForbiddenSqlError("to_char takes a time and a format as a literal: to_char(time, '%Y-%m-%d %H:%M:%S')")
-    literal: Node = {
-        "class": "CONSTANT",
-        "type": "VALUE_CONSTANT",
-        "literal": {"kind": "STRING", "text": _SPECIFIER.sub(_spelled, text)},
-    }
-    return call_of("lakeflight_to_char", given[0], literal)
+    spelled = _SPECIFIER.sub(_spelled, text)
+    literal: Node = {"class": "CONSTANT", "type": "VALUE_CONSTANT", "literal": {"kind": "STRING", "text": spelled}}
+    return call_of("lakeflight_to_char" if _MARK in spelled else "lakeflight_to_char_whole", given[0], literal)
 
 
 def _spelled(match: re.Match[str]) -> str:
