@@ -86,6 +86,9 @@ _PAIRS: Final = (
 )  # fmt: skip
 
 
+NAMES: Final = tuple(pair.name for pair in _PAIRS)
+
+
 def measure(size: Size) -> list[Figure]:
     """A figure for each: how many times what the nearest expression of the engine takes."""
     database = Database(DEFAULT_LIMITS)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import functions
 from benchmarks.figures import Figure, Limit, at_least, at_most, table, write_into
 from benchmarks.main import main
 from benchmarks.measure import percentile, take_turns
@@ -48,6 +49,7 @@ EXPECTED_KEYS = {
     "recorded_log_bytes_per_line",
     *("otlp_http_spans_per_s", "otlp_grpc_spans_per_s", "cold_otel_rows_per_s"),
     *("plan_window_ms", "plan_join_ms"),
+    *(f"function_{name}_ratio" for name in functions.NAMES),
     *("merge_hours_mb_per_s", "merge_overlapping_mb_per_s", "merge_deltas_mb_per_s", "merge_peak_mb"),
 }
 # Lines that need a compiler of another language.
