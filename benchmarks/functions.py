@@ -58,7 +58,6 @@ _PAIRS: Final = (
         "bin_center",
         "max(bin_center(x, 10))",
         "max(floor((x + 5) / 10) * 10)",
-        "a list of one keeps an argument from being computed several times",
     ),
     _Pair(
         "rgba",
