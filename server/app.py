@@ -229,7 +229,7 @@ async def running(
         materializer = Materializer(
             catalog,
             store,
-            LocalExecutor(store, builders),
+            LocalExecutor(store, builders, _ahead_bytes_max(settings, store)),
             folder.scratch,
             _materializer_limits(settings, buckets_at_once),
             prune=prune,
@@ -321,6 +321,11 @@ def _query_limits(settings: Settings, scratch: Path) -> QueryPoolLimits:
 
 def _build_limits(settings: Settings) -> BuildPoolLimits:
     return BuildPoolLimits(slots=settings.build_workers, memory_bytes=settings.build_memory_bytes_max)
+
+
+def _ahead_bytes_max(settings: Settings, store: BlobStore) -> int | None:
+    """Half of the copies' room at most is payloads that wait for a decoder: the rest is for what statements read."""
+    return None if store.cache_figures() is None else settings.store_cache_bytes_max // 2
 
 
 def _materializer_limits(settings: Settings, buckets_at_once: int) -> MaterializerLimits:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from lakehouse.errors import BackendUnavailableError
+from lakehouse.jobs.ahead import BytesAhead
 from lakehouse.jobs.build import BuildJob, BuildResult, LocalBuild
 from lakehouse.jobs.merge import LocalMerge, MergeJob, MergeResult
 from lakehouse.model import Block
@@ -55,14 +56,21 @@ class BuildWorkers(Protocol):
 
 
 class LocalExecutor:
-    """Runs jobs in workers of this machine."""
+    """Runs jobs in workers of this machine.
 
-    def __init__(self, store: ObjectStore, workers: BuildWorkers) -> None:
+    Args:
+        ahead_bytes_max: Payloads of all jobs that are fetched, waited for or read; where files are far away and copies of
+            them bounded.
+    """
+
+    def __init__(self, store: ObjectStore, workers: BuildWorkers, ahead_bytes_max: int | None = None) -> None:
         self._store = store
         self._workers = workers
+        self._ahead = BytesAhead(ahead_bytes_max)
 
     async def build(self, job: BuildJob, output: Path, deadline_s: float) -> BuildResult:
-        async with self._store.localize(job.payload_keys) as paths:
+        size = sum(block.payload_size for block in job.blocks)
+        async with self._ahead.held(size), self._store.localize(job.payload_keys) as paths:
 
             def prepare() -> dict[str, Any]:
                 _check_sizes(job.blocks, paths)
