@@ -15,13 +15,16 @@ from views import default_registry
 PROCESS = "0a1b2c3d-0000-4000-8000-00000000000f"
 REGISTRY = default_registry()
 OF_A_PROCESS = ("async_events", "net_spans", "images", "otel_spans")
+ADMINISTRATION = tuple(
+    f"{verb}_partitions{ending}" for verb in ("materialize", "regenerate", "retire") for ending in ("", "_dry_run")
+)
 
 
 def test_the_offer() -> None:
     assert REGISTRY.names == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "thread_spans",
         "async_events", "net_spans", "images", "otel_spans", "log_stats", "process_spans",
-        "perfetto_trace_chunks", "parse_block", "list_partitions", "list_view_sets",
+        "perfetto_trace_chunks", "parse_block", "list_partitions", "list_view_sets", *ADMINISTRATION,
     )  # fmt: skip
     assert REGISTRY.tables == (
         "processes", "streams", "blocks", "quarantined_blocks", "log_entries", "measures", "log_stats",
@@ -189,6 +192,7 @@ COLUMNS = {
         "block_id string", "stream_id string", "process_id string", "view_set string", "writer_version int32",
         "error string", "time timestamp[ns]",
     ],
+    **{name: ["time timestamp[ns]", "msg string"] for name in ADMINISTRATION},
 }  # fmt: skip
 
 
@@ -216,4 +220,5 @@ def test_rows_are_in_a_range_by_the_time_columns_of_their_view() -> None:
         "async_events": ("time", "time"),
         "net_spans": ("begin_time", "end_time"),
         "images": ("time", "time"),
+        **dict.fromkeys(ADMINISTRATION, (None, None)),
     }
