@@ -1,8 +1,9 @@
 """Builds every object of a server once, in order, and closes them in reverse: ``lakeflight serve`` in code.
 
-    data folder → (database ‖ worker processes) → store → catalog → materializer → queries → ingestion → Flight → ready
+    data folder → (database ‖ worker processes) → store → ingestion → catalog → materializer → maintenance → Flight → ready
 
-What takes long starts side by side: the database, and the worker processes with their libraries and kernels.
+What takes long starts side by side: the database, and the worker processes with their libraries and kernels. What no role of
+this server needs is left out.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -34,8 +35,10 @@ from lakehouse.catalog.connect import database_errors, open_pool
 from lakehouse.catalog.metadata import MetadataExport
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.catalog.tasks import SessionLeadership
 from lakehouse.errors import InternalError
 from lakehouse.jobs.executor import LocalExecutor
+from lakehouse.sources import SourceRegistry
 from lakehouse.storage import BlobStore
 from server.administration import Administration
 from server.children import IngestionProcesses, IngestionSpec
@@ -46,7 +49,7 @@ from server.ingestion.listener import listen, reserve
 from server.maintenance import Maintenance
 from server.query import LakeQueryService
 from server.retention import Kept
-from server.settings import Settings, host_and_port, spelled
+from server.settings import Role, Settings, host_and_port, spelled
 from server.surroundings import (
     address_errors,
     address_taken,
@@ -84,8 +87,8 @@ WARM_UP_NOTICE_S: Final = 1.5  # a start that takes longer says why
 class Addresses:
     """Where a running server answers."""
 
-    flight: str
-    http: str
+    flight: str | None  # each is there if its role is
+    http: str | None
     otlp_grpc: str | None = None  # where OTLP over gRPC is served, if it is
 
     def as_json(self) -> str:
@@ -153,24 +156,17 @@ async def serve(settings: Settings) -> None:
 async def running(
     settings: Settings, hurry: asyncio.Event | None = None, failed: asyncio.Future[str] | None = None
 ) -> AsyncIterator[Addresses]:
-    """A server for the length of a block; ``failed`` gets the name of a task that ends before."""
+    """A server for the length of a block, with the roles that it is told; ``failed`` gets the name of a task that ends before."""
     started = time.monotonic()
     async with AsyncExitStack() as closing:
         check_process_limits(settings)
         check_ready_file(settings)
         check_view_sets(settings)
-        folder = DataFolder(settings.data_dir, beside=() if settings.ready_file is None else (settings.ready_file,))
-        folder.acquire()
-        closing.callback(folder.release)
-        for announcement in _announcements(settings, folder):
-            announcement.unlink(missing_ok=True)  # of a server that was killed
-        check_address("flight_address", settings.flight_address)
-        with address_errors("http_address", settings.http_address):
-            http_listener = listen(*host_and_port(settings.http_address))
-        closing.callback(http_listener.close)
-        otlp_grpc = _reserve_otlp_grpc(settings, http_listener.getsockname()[0])
-        if otlp_grpc is not None:
-            closing.callback(otlp_grpc.close)
+        parts = _Parts(settings, closing, failed)
+        folder = parts.folder = _own_folder(settings, closing)
+        if Role.FLIGHT in settings.roles_served:
+            check_address("flight_address", settings.flight_address)
+        ingress = _Ingress.take(settings, closing) if Role.INGESTION in settings.roles_served else None
         if (place := store_folder(settings, folder)) is not None:
             check_writable("the store's folder", place, "store_url")
         await refuse_lost_database(settings, folder)
@@ -179,71 +175,201 @@ async def running(
         if trouble is not None:
             log.warning("server.kernel_cache", reason=trouble)
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(kernels)}
-        queries_pool = QueryWorkerPool(
-            _query_limits(settings, folder.scratch),
-            engine_options={"threads": settings.query_threads},
+        lake_roles = settings.roles_served & {Role.FLIGHT, Role.MAINTENANCE}  # those that make partitions
+        queries_pool = await parts.query_workers(environment) if Role.FLIGHT in lake_roles else None
+        builders = await parts.build_workers(environment) if lake_roles else None
+        database_url = await parts.database()
+        store = await parts.store()
+        ready: list[Awaitable[object]] = []
+        if ingress is not None:
+            ready.append(parts.ingestion(ingress, database_url, store.name))
+        flight = None
+        if builders is not None:
+            lake = await parts.lake(database_url, store, builders)
+            ready.append(builders.ready())
+            if Role.MAINTENANCE in lake_roles:
+                parts.maintenance(lake)
+            if queries_pool is not None:
+                ready.append(queries_pool.ready())
+                flight = await parts.flight(lake, queries_pool)
+                closing.push_async_callback(_drain, flight, settings.drain_s, hurry)
+            notice = asyncio.create_task(_explain_long_start(kernels))
+            closing.push_async_callback(_cancelled, notice)
+            await asyncio.gather(*ready)
+            notice.cancel()
+        else:
+            await asyncio.gather(*ready)
+        if flight is not None:
+            flight.set_serving(True)
+
+        addresses = _addresses(settings, flight, ingress)
+        for announcement in _announcements(settings, folder):
+            _announce(announcement, addresses)
+            closing.callback(announcement.unlink, missing_ok=True)
+        if settings.self_telemetry and (endpoint := settings.telemetry_url or addresses.http) is not None:
+            closing.callback(_watch_itself(endpoint))
+            closing.push_async_callback(_cancelled, asyncio.create_task(_measure_itself(store)))
+        log.info("server.started", seconds=round(time.monotonic() - started, 2))
+        yield addresses
+
+
+def _own_folder(settings: Settings, closing: AsyncExitStack) -> DataFolder:
+    folder = DataFolder(settings.data_dir, beside=() if settings.ready_file is None else (settings.ready_file,))
+    folder.acquire()
+    closing.callback(folder.release)
+    for announcement in _announcements(settings, folder):
+        announcement.unlink(missing_ok=True)  # of a server that was killed
+    return folder
+
+
+def _addresses(settings: Settings, flight: FlightServer | None, ingress: _Ingress | None) -> Addresses:
+    flight_host = host_and_port(settings.flight_address)[0]
+    otlp_grpc = None if ingress is None else ingress.otlp_grpc
+    return Addresses(
+        flight=None if flight is None else url_of("grpc", flight_host, flight.port),
+        http=None if ingress is None else url_of("http", *ingress.http.getsockname()[:2]),
+        otlp_grpc=None if otlp_grpc is None else url_of("http", *otlp_grpc.getsockname()[:2]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ingress:
+    """The ports of ingestion, taken before anything else is made."""
+
+    http: socket.socket
+    otlp_grpc: socket.socket | None
+
+    @classmethod
+    def take(cls, settings: Settings, closing: AsyncExitStack) -> _Ingress:
+        with address_errors("http_address", settings.http_address):
+            http = listen(*host_and_port(settings.http_address))
+        closing.callback(http.close)
+        otlp_grpc = _reserve_otlp_grpc(settings, http.getsockname()[0])
+        if otlp_grpc is not None:
+            closing.callback(otlp_grpc.close)
+        return cls(http, otlp_grpc)
+
+
+@dataclass(frozen=True, slots=True)
+class _LakeParts:
+    """What queries and maintenance work with."""
+
+    database_url: str
+    connections: Any
+    store: BlobStore
+    catalog: PartitionCatalog
+    materializer: Materializer
+    registry: SourceRegistry
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Makes the parts of a server. Each is closed when ``closing`` is, in reverse."""
+
+    settings: Settings
+    closing: AsyncExitStack
+    failed: asyncio.Future[str] | None
+    folder: DataFolder = field(init=False)
+
+    async def query_workers(self, environment: Mapping[str, str]) -> QueryWorkerPool:
+        pool = QueryWorkerPool(
+            _query_limits(self.settings, self.folder.scratch),
+            engine_options={"threads": self.settings.query_threads},
             environment=environment,
         )
-        builders = BuildWorkerPool(_build_limits(settings), environment=environment)
-        for pool in (queries_pool, builders):
-            closing.push_async_callback(pool.close)
-            await pool.start()
-        database_url = settings.postgres_url
-        if database_url is None:
-            postgres = EmbeddedPostgres(folder.postgres)
-            closing.push_async_callback(postgres.stop)
-            await postgres.start()
-            database_url = postgres.url
-            closing.push_async_callback(_cancelled, _watched("database supervisor", postgres.supervise(), failed))
-        with database_errors_of(settings.postgres_url):
-            await migrate(database_url)
+        self.closing.push_async_callback(pool.close)
+        await pool.start()
+        return pool
 
-        with store_errors(settings, folder):
-            store = opened_store(settings, folder)
-            closing.push_async_callback(store.close)
+    async def build_workers(self, environment: Mapping[str, str]) -> BuildWorkerPool:
+        pool = BuildWorkerPool(_build_limits(self.settings), environment=environment)
+        self.closing.push_async_callback(pool.close)
+        await pool.start()
+        return pool
+
+    async def database(self) -> str:
+        """The URL of the database, which has the schema of this version."""
+        url = self.settings.postgres_url
+        if url is None:
+            postgres = EmbeddedPostgres(self.folder.postgres)
+            self.closing.push_async_callback(postgres.stop)
+            await postgres.start()
+            url = postgres.url
+            self.watch("database supervisor", postgres.supervise())
+        with database_errors_of(self.settings.postgres_url):
+            await migrate(url)
+        return url
+
+    async def store(self) -> BlobStore:
+        with store_errors(self.settings, self.folder):
+            store = opened_store(self.settings, self.folder)
+            self.closing.push_async_callback(store.close)
             await store.prepare()
-        ingestion = IngestionProcesses(
-            http_listener,
+        return store
+
+    def ingestion(self, ingress: _Ingress, database_url: str, store_name: str) -> asyncio.Task[None]:
+        """The start of its processes."""
+        settings = self.settings
+        processes = IngestionProcesses(
+            ingress.http,
             IngestionSpec(
                 database_url,
-                settings.store_url or folder.store.as_uri(),
-                store.name,
-                store_cache(settings, folder),
+                settings.store_url or self.folder.store.as_uri(),
+                store_name,
+                store_cache(settings, self.folder),
                 settings.log_level,
-                None if otlp_grpc is None else _host_and_port(*otlp_grpc.getsockname()[:2]),
+                None if ingress.otlp_grpc is None else _host_and_port(*ingress.otlp_grpc.getsockname()[:2]),
                 settings.s3,
             ),
             settings.http_processes,
         )
-        closing.push_async_callback(ingestion.stop, settings.drain_s)
-        ingesting = asyncio.create_task(ingestion.start())
-        closing.push_async_callback(_cancelled, ingesting)
+        self.closing.push_async_callback(processes.stop, settings.drain_s)
+        starting = asyncio.create_task(processes.start())
+        self.closing.push_async_callback(_cancelled, starting)
+        return starting
 
+    async def lake(self, database_url: str, store: BlobStore, builders: BuildWorkerPool) -> _LakeParts:
         connections = await open_pool(database_url, connections_max=QUERY_CONNECTIONS_MAX, connections_min=2)
-        closing.push_async_callback(_closed_soon, connections)
-        buckets_at_once = min(BUILDERS_AT_ONCE_MAX, settings.build_workers + 2)
+        self.closing.push_async_callback(_closed_soon, connections)
         renewing = await open_pool(database_url, connections_max=RENEWING_CONNECTIONS_MAX, connections_min=1)
-        closing.push_async_callback(_closed_soon, renewing)
+        self.closing.push_async_callback(_closed_soon, renewing)
         catalog = PartitionCatalog(connections, store.name, renewing)
-        prune = os.environ.get("LAKEFLIGHT_TEST_UNPRUNED") != "1"
         materializer = Materializer(
             catalog,
             store,
-            LocalExecutor(store, builders, _ahead_bytes_max(settings, store)),
-            folder.scratch,
-            _materializer_limits(settings, buckets_at_once),
-            prune=prune,
+            LocalExecutor(store, builders, _ahead_bytes_max(self.settings, store)),
+            self.folder.scratch,
+            _materializer_limits(self.settings, min(BUILDERS_AT_ONCE_MAX, self.settings.build_workers + 2)),
+            prune=_prunes(),
         )
-        registry = default_registry()
-        administration = Administration(registry, catalog, materializer)
+        return _LakeParts(database_url, connections, store, catalog, materializer, default_registry())
+
+    def maintenance(self, lake: _LakeParts) -> None:
+        leadership = SessionLeadership(lake.database_url)
+        self.closing.push_async_callback(leadership.close)
+        maintenance = Maintenance(
+            lake.registry,
+            lake.catalog,
+            lake.materializer,
+            lake.store,
+            self.settings.maintenance_interval_s,
+            self.settings.retired_grace_s,
+            _kept(self.settings),
+            leadership=leadership,
+        )
+        self.watch("housekeeping", maintenance.run())
+
+    async def flight(self, lake: _LakeParts, workers: QueryWorkerPool) -> FlightServer:
+        settings, registry = self.settings, lake.registry
+        administration = Administration(registry, lake.catalog, lake.materializer)
         queries = LakeQueryService(
             registry,
-            materializer,
+            lake.materializer,
             LocalQueryExecutor(
-                queries_pool,
-                store,
-                MetadataExport(connections, settings.metadata_bytes_max),
-                folder.scratch,
+                workers,
+                lake.store,
+                MetadataExport(lake.connections, settings.metadata_bytes_max),
+                self.folder.scratch,
                 tables={name: registry.declarations[name] for name in registry.tables},
                 sources=registry.declarations,
                 answers={
@@ -253,23 +379,12 @@ async def running(
             ),
             administration=administration,
             statement_timeout_s=settings.statement_timeout_s,
-            prune=prune,
+            prune=_prunes(),
         )
-        maintenance = Maintenance(
-            registry,
-            catalog,
-            materializer,
-            store,
-            settings.maintenance_interval_s,
-            settings.retired_grace_s,
-            _kept(settings),
-        )
-        closing.push_async_callback(_cancelled, _watched("housekeeping", maintenance.run(), failed))
-
         flight = FlightServer(
             queries,
             address=settings.flight_address,
-            handle_key=await _handle_key(connections),
+            handle_key=await _handle_key(lake.connections),
             product_version=VERSION,
             limits=FlightLimits(
                 stalled_reader_s=settings.stall_timeout_s,
@@ -284,26 +399,16 @@ async def running(
             await flight.start()
         except RuntimeError as error:  # of gRPC, whose text has the address and an error number
             raise address_taken("flight_address", settings.flight_address) from error
-        closing.push_async_callback(_drain, flight, settings.drain_s, hurry)
-        notice = asyncio.create_task(_explain_long_start(kernels))
-        closing.push_async_callback(_cancelled, notice)
-        await asyncio.gather(ingesting, queries_pool.ready(), builders.ready())
-        notice.cancel()
-        flight.set_serving(True)
+        return flight
 
-        addresses = Addresses(
-            flight=url_of("grpc", host_and_port(settings.flight_address)[0], flight.port),
-            http=url_of("http", *http_listener.getsockname()[:2]),
-            otlp_grpc=None if otlp_grpc is None else url_of("http", *otlp_grpc.getsockname()[:2]),
-        )
-        for announcement in _announcements(settings, folder):
-            _announce(announcement, addresses)
-            closing.callback(announcement.unlink, missing_ok=True)
-        if settings.self_telemetry:
-            closing.callback(_watch_itself(addresses.http))
-            closing.push_async_callback(_cancelled, asyncio.create_task(_measure_itself(store)))
-        log.info("server.started", seconds=round(time.monotonic() - started, 2))
-        yield addresses
+    def watch(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run what is to run until the server ends."""
+        self.closing.push_async_callback(_cancelled, _watched(name, work, self.failed))
+
+
+def _prunes() -> bool:
+    """Tests compare with a server that reads all that there is."""
+    return os.environ.get("LAKEFLIGHT_TEST_UNPRUNED") != "1"
 
 
 def _query_limits(settings: Settings, scratch: Path) -> QueryPoolLimits:

@@ -13,7 +13,7 @@ import platform
 import resource
 import tempfile
 import urllib.request
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.catalog.migrate import migrations
 from server.data_folder import DataFolder
 from server.embedded_postgres import POSTGRES_MAJOR, EmbeddedPostgres
-from server.settings import Settings
+from server.settings import Role, Settings
 from server.surroundings import (
     AddressTakenError,
     Problem,
@@ -90,13 +90,13 @@ def _checks(
         return [*checks, ("running server", lambda: _running_server(folder, owner))]
     if settings.ready_file is not None:
         checks.append(("ready file", lambda: _ready_file(settings)))
-    if (otlp := settings.otlp_grpc_address) is not None:
+    if Role.INGESTION in settings.roles_served and (otlp := settings.otlp_grpc_address) is not None:
         checks.append(("OTLP address", lambda: _otlp_address(otlp)))
-    return [
-        *checks,
-        ("Flight address", lambda: _address("flight_address", settings.flight_address, _answers_flight)),
-        ("HTTP address", lambda: _address("http_address", settings.http_address, _answers_http)),
-    ]
+    if Role.FLIGHT in settings.roles_served:
+        checks.append(("Flight address", lambda: _address("flight_address", settings.flight_address, _answers_flight)))
+    if Role.INGESTION in settings.roles_served:
+        checks.append(("HTTP address", lambda: _address("http_address", settings.http_address, _answers_http)))
+    return checks
 
 
 async def _versions() -> str:
@@ -245,15 +245,20 @@ def _answers_http(address: str) -> None:
         pass
 
 
+_ANSWERS: Final[Mapping[str, Callable[[str], None]]] = {"http": _answers_http, "flight": _answers_flight}
+
+
 async def _running_server(folder: DataFolder, owner: str) -> str:
     try:
         told = json.loads(folder.announcement.read_text())
-        flight, http = str(told["flight"]), str(told["http"])
-    except (OSError, ValueError, KeyError):
+        answering = {name: str(told[name]) for name in ("http", "flight") if name in told}
+    except (OSError, ValueError, TypeError):
         raise Problem(f"{owner} does not say where it answers: it is starting or stopping, look again") from None
-    for url, answers in ((http, _answers_http), (flight, _answers_flight)):
+    for name, url in answering.items():
         try:
-            await asyncio.to_thread(answers, url.partition("://")[2])
+            await asyncio.to_thread(_ANSWERS[name], url.partition("://")[2])
         except (OSError, ClientError) as error:
             raise Problem(f"{owner} does not answer at {url}: {error}") from error
-    return f"{owner} answers at {flight} and {http}"
+    if not answering:
+        return f"{owner} runs, and does what nobody asks for: it maintains the lake"
+    return f"{owner} answers at {' and '.join(reversed(answering.values()))}"

@@ -10,11 +10,12 @@ at once, of several versions: every step claims what it changes, and files are r
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
@@ -23,22 +24,43 @@ from lakehouse.buckets.materialize import Materializer
 from lakehouse.buckets.merging import MERGED_BYTES_MAX
 from lakehouse.buckets.model import InstanceGoneError, InstanceId, ViewVersion
 from lakehouse.buckets.planning import version_of
-from lakehouse.errors import LakeflightError
+from lakehouse.errors import BackendUnavailableError, LakeflightError
 from lakehouse.failpoints import failpoint
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
 from lakehouse.ports import ObjectStore, View
 from lakehouse.sources import SourceRegistry
 from lakehouse.storage.deletion import delete_each
+from lakehouse.storage.paths import PARTITIONS
+from server.audit import Audit
 from server.retention import Kept, Retention
 
 log = structlog.get_logger(__name__)
 
-Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+Step: TypeAlias = Callable[[], Coroutine[Any, Any, bool | None]]  # False: not all of it was done
 
 FILES_PER_BUCKET_MAX: Final = 4  # a closed bucket of more files is made whole: every query opens all of them
 BATCH: Final = 100  # objects, buckets or instances that are claimed, and lost to a failure, at a time
 STEP_S_MAX: Final = 300.0  # so long a step begins further batches; then it pauses like after any round
+OWNER: Final = f"{os.uname().nodename}/{os.getpid()}"
+KEYS_AT_ONCE: Final = 5_000  # of a listing that are looked for in the catalog at once
+ORPHAN_GRACE_S: Final = 2 * 86_400.0  # after a file was found that nothing names: an operator may find out why
+DAY_S: Final = 86_400.0
+BEHIND: Final = 2  # rounds, after which a step says how long ago it was done
+SILENT_S_MAX: Final = 900.0  # longer than a round of a step takes: its leader is stopped, and another does it
 VERSION_UNUSED_MAX: Final = timedelta(days=7)  # longer than an upgrade takes, server by server, or is regretted
+
+
+class Leadership(Protocol):
+    """Which of many servers does a step."""
+
+    async def leads(self, task: str) -> bool: ...
+
+
+class SoleLeadership:
+    """Of the only server."""
+
+    async def leads(self, task: str) -> bool:
+        return True
 
 
 @dataclass(slots=True)
@@ -52,18 +74,26 @@ class Maintenance:
     interval_s: float
     retired_grace_s: float
     kept: Kept = field(default_factory=Kept)
+    orphan_grace_s: float = ORPHAN_GRACE_S
+    leadership: Leadership = field(default_factory=SoleLeadership)
     _compacted: tuple[InstanceId, datetime] | None = field(default=None, init=False)  # where the next round goes on
     _merged: tuple[InstanceId, datetime] | None = field(default=None, init=False)
+    _audit: Audit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._audit = Audit(self.registry, self.catalog)
 
     async def run(self) -> None:
         """Rounds of every step until cancelled. They leave no telemetry: it would be work for the next round, for ever."""
         async with asyncio.TaskGroup() as steps:
             for step in self._steps():
-                steps.create_task(self._repeat(step))
+                steps.create_task(self._repeat(step, 0.0))
+            for step in self._daily_steps():
+                steps.create_task(self._repeat(step, DAY_S))
 
     async def round(self) -> None:
         """Every step once, one after the other."""
-        for step in self._steps():
+        for step in (*self._steps(), *self._daily_steps()):
             await _guarded(step.__name__, step())
 
     def _steps(self) -> Sequence[Step]:
@@ -78,17 +108,66 @@ class Maintenance:
             self.collect_retired_objects,
         )
 
-    async def _repeat(self, step: Step) -> None:
+    def _daily_steps(self) -> Sequence[Step]:
+        return (self.audit, self.sweep_orphans)
+
+    async def _repeat(self, step: Step, period_s: float) -> None:
         while True:
             await asyncio.sleep(self.interval_s)
-            from lakeflight.telemetry import suppressed  # takes a while to load, and the start should not wait for it
+            # It takes a while to load, and the start should not wait for it.
+            from lakeflight.telemetry import float_metric, suppressed
 
             with suppressed():
-                await _guarded(step.__name__, step())
+                lag_s = await self._take_turn(step, period_s)
+            if lag_s is not None and lag_s > BEHIND * (
+                period_s + self.interval_s
+            ):  # one that is not would never end, as above
+                float_metric("maintenance_lag", lag_s, unit="s", properties={"step": step.__name__})
+
+    async def _take_turn(self, step: Step, period_s: float) -> float | None:
+        """Do a step if it is due and ours to do; how long ago it was last done, and not how often it should have been since."""
+        name = step.__name__
+        try:
+            leads = await self.leadership.leads(name)
+            age = await self.catalog.task_age(name)
+        except BackendUnavailableError as error:
+            log.warning("maintenance.failed", step=name, reason=str(error))
+            return None
+        except Exception:
+            log.exception("maintenance.failed", step=name)
+            return None
+        age_s = None if age is None else age.total_seconds()
+        if not leads:
+            if age_s is None or age_s < period_s + self.interval_s + SILENT_S_MAX:
+                return None
+            log.warning("maintenance.leader_silent", step=name, seconds=round(age_s))
+        if age_s is not None and age_s < period_s:
+            return None
+        if await _guarded(name, step()):
+            await _guarded(name, self.catalog.task_done(name, OWNER))
+        return age_s
+
+    async def audit(self) -> bool:
+        """What is materialized is what was sent."""
+        return await self._audit.run(STEP_S_MAX)
 
     async def note_senders(self) -> None:
         """Whoever lists processes and streams reads the blocks that came since, and no more."""
         await self.catalog.note_senders()
+
+    async def sweep_orphans(self) -> None:
+        """Files of partitions that nothing names, such as one whose upload came to its end after its write was given up."""
+        listed = await self.store.list(PARTITIONS)
+        for first in range(0, len(listed), KEYS_AT_ONCE):
+            await self.catalog.note_orphans(listed[first : first + KEYS_AT_ONCE])
+        await _in_batches(self._sweep)
+
+    async def _sweep(self) -> int:
+        orphans = await self.catalog.orphans(timedelta(seconds=self.orphan_grace_s), BATCH)
+        if gone := await delete_each(self.store, "sweep", [(key, key) for key in orphans]):
+            await self.catalog.forget_orphans(gone)
+            log.warning("orphans.deleted", objects=len(gone), first=gone[0])
+        return len(orphans) if gone else 0
 
     async def freshen_global_views(self) -> None:
         """What dashboards ask for first is there before they ask."""
@@ -161,16 +240,19 @@ class Maintenance:
                 writer_version=instance.version.writer_version,
             )
 
-    async def retain(self) -> None:
+    async def retain(self) -> bool:
         """What is older than it is to be kept. Partitions first: none is made of blocks only to expire."""
         retention = self._retention
-        await _guarded("carry", _in_batches(retention.carry_frozen_buckets))
-        await _guarded("expire_partitions", retention.expire_partitions())
-        await _guarded("expire_blocks", _while_more(retention.expire_blocks))
-        await _guarded("purge_blocks", _while_more(retention.purge_blocks))
-        await _guarded("expire_partitions", retention.expire_partitions())
-        await _guarded("forget", _while_more(retention.forget_registrations))
-        await _guarded("forget", self._forget_instances())
+        done = [
+            await _guarded("carry", _in_batches(retention.carry_frozen_buckets)),
+            await _guarded("expire_partitions", retention.expire_partitions()),
+            await _guarded("expire_blocks", _while_more(retention.expire_blocks)),
+            await _guarded("purge_blocks", _while_more(retention.purge_blocks)),
+            await _guarded("expire_partitions", retention.expire_partitions()),
+            await _guarded("forget", _while_more(retention.forget_registrations)),
+            await _guarded("forget", self._forget_instances()),
+        ]
+        return all(done)
 
     async def _forget_instances(self) -> None:
         await _in_batches(lambda: self.catalog.forget_instances(VERSION_UNUSED_MAX, BATCH))
@@ -225,13 +307,13 @@ async def _while_more(batch: Callable[[], Awaitable[int | bool]]) -> None:
 
 
 async def _guarded(step: str, work: Coroutine[Any, Any, object], **about: str) -> bool:
-    """Whether it was done; why not is in the log."""
+    """Whether all of it was done; why not is in the log."""
     try:
-        await work
+        done = await work
     except (LakeflightError, InstanceGoneError) as error:
         log.warning("maintenance.failed", step=step, reason=str(error), **about)
     except Exception:
         log.exception("maintenance.failed", step=step, **about)
     else:
-        return True
+        return done is not False
     return False

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from lakehouse.storage import S3Options
 PREFIX: Final = "LAKEFLIGHT_"
 FLAGS: Final[Mapping[str, str]] = {  # settings that the command has flags for, and what their values are called
     "data_dir": "DIR",
+    "roles": "ROLES",
     "flight_address": "HOST:PORT",
     "http_address": "HOST:PORT",
     "otlp_grpc_address": "HOST:PORT",
@@ -43,6 +45,16 @@ _NOT_OURS: Final = re.compile(
 _SECRET: Final = ("postgres_url", "store_secret_access_key", "store_session_token")
 _OF_STORES: Final = ("store_url", "store_endpoint")  # where credentials do not belong, and some write them
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+
+
+class Role(Enum):
+    """What a server does for others."""
+
+    FLIGHT = "flight"  # answers queries
+    INGESTION = "ingestion"  # takes what programs send
+    MAINTENANCE = "maintenance"  # keeps the lake in order
+
+
 FOREVER: Final = "forever"
 _NUMBER: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
 _PORT_MAX: Final = 65535
@@ -71,6 +83,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=_default_data_dir,
         description="Folder of everything this server keeps on disk; it has one owner at a time.",
+    )
+    roles: str = Field(
+        "flight,ingestion,maintenance",
+        description="What this server does: queries (flight), ingestion, maintenance, or several, joined by commas.",
     )
     flight_address: str = Field("127.0.0.1:50051", description="Where Flight SQL listens; port 0 takes a free one.")
     http_address: str = Field("127.0.0.1:9000", description="Where ingestion listens; port 0 takes a free one.")
@@ -193,7 +209,15 @@ class Settings(BaseSettings):
     )
     drain_s: float = Field(25.0, ge=0, description="What running statements get to finish when the server is stopped.")
     self_telemetry: bool = Field(True, description="Whether the server's own logs, metrics and spans go into its lake.")
+    telemetry_url: str | None = Field(
+        None,
+        description="Where these go if not to this server's own ingestion, such as that of another: http://127.0.0.1:9000.",
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @property
+    def roles_served(self) -> frozenset[Role]:
+        return _roles(self.roles)
 
     @property
     def partition_retention(self) -> dict[str | None, float | None]:
@@ -321,6 +345,22 @@ class Settings(BaseSettings):
             raise ValueError(f"is of no use without {spelled('store_access_key_id')}")
         return secret
 
+    @field_validator("roles")
+    @classmethod
+    def _known_roles(cls, text: str) -> str:
+        _roles(text)
+        return text
+
+    @field_validator("telemetry_url")
+    @classmethod
+    def _known_ingestion(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise ValueError("is not the URL of an ingestion server: write http://host:9000")
+        return url
+
     @field_validator("block_retention_days", mode="before")
     @classmethod
     def _for_ever(cls, days: object) -> object:
@@ -339,6 +379,15 @@ class Settings(BaseSettings):
         if level.lower() not in ("debug", "info", "warning", "error"):
             raise ValueError("is not a level: debug, info, warning or error")
         return level.lower()
+
+
+def _roles(text: str) -> frozenset[Role]:
+    known = {role.value: role for role in Role}
+    named = [name.strip().lower() for name in text.split(",")]
+    if unknown := sorted(set(named) - set(known)):
+        wrong = ", ".join(name or "nothing" for name in unknown)
+        raise ValueError(f"names {wrong}, which is no role: there are {', '.join(known)}")
+    return frozenset(known[name] for name in named)
 
 
 def _days_by_view_set(text: str) -> dict[str | None, float | None]:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from lakehouse.buckets.model import (
     BucketState,
+    DifferingBucket,
     EstimatedBucket,
     ExpiredBlock,
     ExpiredHour,
@@ -342,5 +343,41 @@ class Retention(Protocol):
         ...
 
 
-class LakeCatalog(BucketCatalog, Retention, Protocol):
+class Audit(Protocol):
+    """Whether what is materialized is what was sent."""
+
+    async def instances_after(self, versions: Sequence[ViewVersion], vid: int, limit: int) -> list[InstanceId]:
+        """Instances of ``versions`` that somebody has looked at, by their numbers."""
+        ...
+
+    async def differing_buckets(self, instance: InstanceId, scope: InstanceScope) -> list[DifferingBucket]:
+        """Closed buckets that do not have as many blocks as there are, and whose blocks are all kept."""
+        ...
+
+
+class Sweep(Protocol):
+    """Files of partitions that are in the store and that nothing names."""
+
+    async def note_orphans(self, keys: Sequence[str]) -> None:
+        """Note which of these keys, which were in the store, nothing names."""
+        ...
+
+    async def orphans(self, grace: timedelta, limit: int) -> list[str]:
+        """Keys that were noted ``grace`` ago."""
+        ...
+
+    async def forget_orphans(self, keys: Sequence[str]) -> None: ...
+
+
+class Tasks(Protocol):
+    """What maintenance has done, by name."""
+
+    async def task_age(self, task: str) -> timedelta | None:
+        """Since it was last done by any server; ``None``: it never was."""
+        ...
+
+    async def task_done(self, task: str, owner: str) -> None: ...
+
+
+class LakeCatalog(BucketCatalog, Retention, Audit, Sweep, Tasks, Protocol):
     """With what only a lake that is kept for long needs."""

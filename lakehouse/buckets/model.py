@@ -259,6 +259,16 @@ class MergeSwap:
 
 
 @dataclass(frozen=True, slots=True)
+class DifferingBucket:
+    """A bucket that was made of so many blocks, and there are others."""
+
+    begin: datetime
+    frozen: bool
+    made_of: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExpiredHour:
     """An hour whose blocks are older than they are to be kept, and are still seen."""
 

@@ -13,6 +13,7 @@ KEY_BYTES_MAX: Final = 1024  # what S3 allows
 SEGMENT_BYTES_MAX: Final = 255  # what file systems allow
 VALUE_CHARACTERS_MAX: Final = 100
 BLOBS: Final = "blobs"
+PARTITIONS: Final = "_schema/lake/partitions"
 TOKEN_BYTES: Final = 12  # 16 characters of A-Za-z0-9-_
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAFE_KEY: Final = re.compile(r"[A-Za-z0-9_.=%-]+(?:/[A-Za-z0-9_.=%-]+)*", re.ASCII)
@@ -53,7 +54,7 @@ def partition_key(view_set: str, instance: str, bucket_begin_ns: int) -> str:
     begin = (_EPOCH + timedelta(microseconds=bucket_begin_ns // 1000)).strftime("%Y-%m-%dT%H-%M-%S.%fZ")
     token = secrets.token_urlsafe(TOKEN_BYTES)
     folders = f"view_set={path_value(view_set)}/view_instance={path_value(instance)}/begin={begin}"
-    return f"_schema/lake/partitions/{folders}/data_{token}.parquet"
+    return f"{PARTITIONS}/{folders}/data_{token}.parquet"
 
 
 def path_value(text: str) -> str:

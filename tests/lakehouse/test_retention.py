@@ -253,6 +253,26 @@ async def test_frozen_rows_with_other_columns_count_as_missing_and_are_kept(lake
     assert await lake.pool.fetchval("SELECT count(*) FROM view_instances WHERE schema_hash = 'another'::bytea")
 
 
+async def test_a_day_that_was_merged_keeps_its_rows_and_what_came_late_for_it(lake: PostgresLake) -> None:
+    hours = range(OLD_H, OLD_H + 30)
+    program, _ = await _program(lake, *(hours[i] for i in (0, 3, 29)), 2)
+    await lake.materializer().ensure(LOGS, program.process_id, EVERYTHING)
+    await _maintenance(lake, Kept()).round()
+    longest = "SELECT max(bucket_end - bucket_begin) FROM lakehouse_buckets"
+    assert await lake.pool.fetchval(longest) > timedelta(hours=1)
+    await lake.make_older(await lake.send([program.log_block()]), hours[3])
+
+    await _maintenance(lake, Kept(WEEK, None)).round()
+
+    assert await _count(lake, "blocks") == 1
+    assert await _lines(lake, program.process_id) == _said(0, 1, 2, 3, 4)
+    assert await _lines(lake, GLOBAL_INSTANCE) == _said(0, 1, 2, 3, 4)
+    for _ in range(2):
+        await _maintenance(lake, Kept(WEEK, WEEK)).round()
+    assert await _lines(lake, program.process_id) == _said(3)
+    assert set(await lake.store.list("_schema")) == await _named(lake)
+
+
 async def test_a_registration_that_comes_after_its_blocks_went_brings_none_of_them_back(lake: PostgresLake) -> None:
     program, _ = await _program(lake, OLD_H, 2)
     late = Program()

@@ -154,6 +154,14 @@ def database_folder_is_not_one(start: Start) -> None:
     (start.lake / "postgres" / "PG_VERSION").write_text("18\n")
 
 
+def no_such_role(start: Start) -> None:
+    start.arguments = ["--roles", "flight,ingest"]
+
+
+def no_role(start: Start) -> None:
+    start.arguments = ["--roles", ""]
+
+
 def no_days(start: Start) -> None:
     start.environment = {"LAKEFLIGHT_PARTITION_RETENTION_DAYS": "90,log_stats=always"}
 
@@ -208,6 +216,12 @@ CASES: dict[str, tuple[Callable[[Start], None], int, str]] = {
         1,
         "the database 127.0.0.1:[0-9]+/lake is not available: nobody listens there",
     ),
+    "no such role": (
+        no_such_role,
+        2,
+        "--roles flight,ingest names ingest, which is no role: there are flight, ingestion",
+    ),
+    "no role": (no_role, 2, "--roles names nothing, which is no role: there are flight, ingestion, maintenance"),
     "no days": (no_days, 2, "LAKEFLIGHT_PARTITION_RETENTION_DAYS=90,log_stats=always is not a number of days"),
     "no days of the others": (
         no_days_of_the_others,

@@ -137,7 +137,8 @@ def start(
             raise ServerDiedError(f"the server did not start:\n{log.read_text()[-4000:]}")
         time.sleep(0.02)
     addresses = json.loads(ready.read_text())
-    return Server(process, addresses["flight"], addresses["http"], data_dir, log, addresses["otlp_grpc"])
+    flight, http, otlp_grpc = (str(addresses.get(name, "")) for name in ("flight", "http", "otlp_grpc"))  # by its roles
+    return Server(process, flight, http, data_dir, log, otlp_grpc)
 
 
 @contextlib.contextmanager
