@@ -156,7 +156,7 @@ def test_doctor_says_what_is_wrong(tmp_path: Path, server: Server) -> None:
             f"a lakeflight server on another data folder answers there: {address} is taken: stop what listens there"
         )
         assert f"FAIL  {name} address: {sentence}" in found.stdout
-    assert found.stdout.endswith("6 of 9 checks failed\n")
+    assert found.stdout.endswith("6 of 10 checks failed\n")
     assert "hidden" not in found.stdout + found.stderr
     assert [path.name for path in strange.iterdir()] == ["cat.jpg"]
 
