@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -152,4 +152,13 @@ class View(Protocol):
         ...
 
 
-__all__ = ["BlockId", "BucketSource", "ObjectStore", "View"]
+@runtime_checkable
+class KeepsParts(Protocol):
+    """A view whose files hold parts of rows, of which several can become one."""
+
+    def merge_parts(self, paths: Sequence[Path], scratch: Path) -> Iterator[pa.RecordBatch]:
+        """The parts in some files, as few as they can be. What is too much for memory goes to ``scratch``."""
+        ...
+
+
+__all__ = ["BlockId", "BucketSource", "KeepsParts", "ObjectStore", "View"]

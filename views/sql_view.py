@@ -9,13 +9,14 @@ both together, as it is with sums, counts, and least and greatest values, and is
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
-from lakehouse.engine.sql_types import quoted, sql_type
+from lakehouse.engine.sql_types import literal, quoted, sql_type
 from lakehouse.model import BlockOrder, InstanceKind
 from lakehouse.ports import BucketSource, View
 from views.columns import BATCH_ROWS
@@ -24,14 +25,17 @@ PARTS_MAX: Final = 1 << 20
 """Rows of parts that are kept before they are merged, of one bucket."""
 
 _NS_PER_S: Final = 1_000_000_000
+MERGE_MEMORY: Final = "256MB"
+"""Of the engine, while it merges parts of files: beyond it they go to the disk."""
+
+_TIMES: Final = ("SET TimeZone = 'UTC'", "SET integer_division = true")
 _SETTINGS: Final = (
     "SET threads = 1",  # others build beside us
     "SET memory_limit = '1GB'",
     "SET temp_directory = ''",
     "SET python_enable_replacements = false",
     "SET enable_external_access = false",
-    "SET TimeZone = 'UTC'",
-    "SET integer_division = true",
+    *_TIMES,
     "SET lock_configuration = true",
 )
 
@@ -112,6 +116,21 @@ class SqlView:
                 merged = _run(connection, f"{self.merged} ORDER BY ALL", pa.concat_tables(parts))
                 for batch in merged.to_batches(BATCH_ROWS):
                     yield pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
+
+    def merge_parts(self, paths: Sequence[Path], scratch: Path) -> Iterator[pa.RecordBatch]:
+        """The parts of several files, merged, by the columns of the schema in their order."""
+        import duckdb
+
+        files = ", ".join(literal(str(path)) for path in paths)
+        with duckdb.connect(
+            config={"temp_directory": str(scratch), "memory_limit": MERGE_MEMORY, "threads": 1}
+        ) as engine:
+            for setting in _TIMES:
+                engine.execute(setting)
+            text = f"{self.merged} ORDER BY ALL".format(rows=f"read_parquet([{files}])")
+            reader: Any = engine.execute(text).to_arrow_reader(BATCH_ROWS)
+            for batch in reader:
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
 
     def _with_columns(self, text: str) -> str:
         columns = ", ".join(f"CAST({quoted(f.name)} AS {sql_type(f.type)}) AS {quoted(f.name)}" for f in self.schema)

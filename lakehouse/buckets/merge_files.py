@@ -1,8 +1,9 @@
 """Merges Parquet files of one view into fewer, where the job runs: the same rows, in the view's order where it has one.
 
 Row groups that are worth keeping are copied as they are. The others, which readers would pay for one by one, are decoded and
-written again in groups of full size. Of a view whose rows are in order, groups that reach into each other are merged row by
-row. Memory: a few batches of each of the groups that reach into each other, and one group that is being written, whatever the size.
+written again in groups of full size. Of a view whose rows are in order, groups that reach into each other are merged row by row.
+Of a view whose files hold parts of rows, parts become one where they can. Memory: a few batches of each of the groups that reach
+into each other, and one group that is being written, whatever the size.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lakehouse.jobs.build import BuiltFile
 from lakehouse.jobs.merge import LocalMerge, MergeResult
 from lakehouse.parquet import ROW_GROUP_ROWS_MAX, FileWriter, filter_of_file
 from lakehouse.parquet_groups import Footer, FooterError, GroupWriter, RowGroup, read_footer, same_schema
-from lakehouse.ports import View
+from lakehouse.ports import KeepsParts, View
 from lakehouse.storage.digests import file_digests, whole_digest
 
 COPIED_ROWS_MIN: Final = 1 << 14  # a row group of fewer rows, and …
@@ -52,6 +53,8 @@ def merge_files(view: View, merge: LocalMerge) -> MergeResult:
     if damaged:
         return MergeResult(damaged=damaged)
     merging = _Merging(view, merge)
+    if isinstance(view, KeepsParts):
+        return MergeResult(merging.of_parts(view))
     is_sorted = bool(view.sorted_by)
     try:
         files = merging.run(view.sorted_by)
@@ -97,6 +100,21 @@ class _Merging:
                         output.append(written)
         finally:
             output.close()
+        return output.files()
+
+    def of_parts(self, view: KeepsParts) -> tuple[BuiltFile, ...]:
+        """Parts of rows, of which several become one."""
+        piece = self.merge.output / "piece"
+        types = self.view.schema.types
+        with FileWriter(piece, self.view.schema, types, self.view.begin_column, self.view.end_column) as writer:
+            for batch in _full(view.merge_parts(self.merge.paths, self.merge.output)):
+                writer.write(batch)
+        footer = read_footer(piece)
+        output = _Output(self.view, self.merge.output, footer, self.merge.job.file_bytes_max)
+        for group in footer.groups:
+            output.append(group)
+        output.close()
+        piece.unlink()
         return output.files()
 
     def _written(self, segment: _Rewritten, sorted_by: Sequence[str]) -> Iterator[RowGroup]:

@@ -109,7 +109,14 @@ async def test_rows_of_every_view_are_the_same_before_and_after(lake: Lake, view
     await merge(lake, materializer, view)
 
     assert await files(lake, view, name) <= 1
-    assert await rows_of(lake, view, name) == before
+    after = await rows_of(lake, view, name)
+    if view_set == "log_stats":
+        assert (len(before), before.total(), len(after), after.total()) == (2, 2, 1, 1), (
+            "parts of one minute are one part"
+        )
+        assert sum(row[-1] for row in after) == sum(row[-1] for row in before) == 5 + 6
+    else:
+        assert after == before
 
 
 async def test_a_block_that_comes_late_is_added_to_the_merged_day(lake: Lake) -> None:

@@ -89,10 +89,17 @@ class LakeInAnyOrder(RuleBasedStateMachine):
     )
     def a_server_crashes_at_housekeeping(self, name: str, chance: float, files_max: int) -> None:
         failpoints.arm(f"{name}:raise:{chance}")
+
+        async def crashed() -> None:
+            with suppress(FailpointError):
+                await self._round(files_max)
+            others = asyncio.all_tasks() - {asyncio.current_task()}  # nothing of it goes on
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
         try:
-            self.do(self._round(files_max))
-        except FailpointError:
-            pass
+            self.do(crashed())
         finally:
             failpoints.arm("")
         self.do(self.lake.expire_intents())  # and as much later the leases of whoever is gone
