@@ -37,7 +37,7 @@ BLOCKS_PER_S: Final = 2_800
 P99_MS: Final = 15.0
 _OK: Final = b"HTTP/1.1 200"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_INSERT: Final = """
+INSERT_BLOCKS: Final = """
 INSERT INTO blocks (block_id, stream_id, process_id, begin_time, begin_ticks, end_time, end_ticks, nb_objects,
                     object_offset, payload_size)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::bigint[], $6::timestamptz[],
@@ -97,8 +97,8 @@ async def _take_turns(server: Server, size: Size, folder: Path, template: BlockR
         async with pool:
             rounds: list[_Round] = []
             for number in range(size.ingest_rounds):
-                requests = [_http_request(replace(template, block_id=_id())) for _ in range(size.ingest_blocks)]
-                seconds, latencies = await _send(server, requests)
+                requests = [http_request(replace(template, block_id=fresh_id())) for _ in range(size.ingest_blocks)]
+                seconds, latencies = await send_all(server, requests)
                 del requests
                 raw_seconds = await _by_hand(pool, folder / f"round-{number}", template, size.ingest_blocks)
                 rounds.append(_Round(seconds, raw_seconds, latencies))
@@ -110,7 +110,7 @@ async def _take_turns(server: Server, size: Size, folder: Path, template: BlockR
 # --- over HTTP ------------------------------------------------------------------------------------------------------
 
 
-async def _send(server: Server, requests: Sequence[bytes]) -> tuple[float, list[float]]:
+async def send_all(server: Server, requests: Sequence[bytes]) -> tuple[float, list[float]]:
     loop = asyncio.get_running_loop()
     host, _, port = urlsplit(server.http).netloc.rpartition(":")
     left = iter(requests)
@@ -170,7 +170,7 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
-def _http_request(block: BlockRequest) -> bytes:
+def http_request(block: BlockRequest) -> bytes:
     path, body = block_request(block)
     return b"POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(body)) + body
 
@@ -181,14 +181,14 @@ def _http_request(block: BlockRequest) -> bytes:
 async def _by_hand(pool: Any, folder: Path, template: BlockRequest, blocks: int) -> float:
     """The same payloads as new files with a ``syncfs`` for each group, and their rows with a commit for each."""
     folder.mkdir()
-    left = iter([[_id() for _ in range(min(GROUP_BLOCKS, blocks - i))] for i in range(0, blocks, GROUP_BLOCKS)])
+    left = iter([[fresh_id() for _ in range(min(GROUP_BLOCKS, blocks - i))] for i in range(0, blocks, GROUP_BLOCKS)])
 
     async def work() -> None:
         async with pool.acquire() as connection:
-            insert = await connection.prepare(_INSERT)
+            insert = await connection.prepare(INSERT_BLOCKS)
             for group in left:
                 await asyncio.to_thread(_write, folder, group, template.payload)
-                await insert.fetch(*_columns(group, template))
+                await insert.fetch(*block_columns(group, template))
 
     started = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(GROUPS_IN_FLIGHT)))
@@ -208,7 +208,7 @@ def _write(folder: Path, names: Sequence[str], data: bytes) -> None:
         os.close(disk)
 
 
-def _columns(group: Sequence[str], block: BlockRequest) -> list[list[Any]]:
+def block_columns(group: Sequence[str], block: BlockRequest) -> list[list[Any]]:
     same = [
         block.stream_id,
         block.process_id,
@@ -223,5 +223,5 @@ def _columns(group: Sequence[str], block: BlockRequest) -> list[list[Any]]:
     return [list(group), *([value] * len(group) for value in same)]
 
 
-def _id() -> str:
+def fresh_id() -> str:
     return str(uuid.uuid4())

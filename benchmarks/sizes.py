@@ -31,6 +31,10 @@ class Size:
     merged_rows: int  # of each file
     merged_deltas: int
     function_rows: int
+    s3_rounds: int
+    s3_partitions: int
+    s3_partition_bytes: int
+    s3_blocks: int
 
 
 GROWTH: Final = (1, 4, 16)
@@ -57,6 +61,10 @@ FULL: Final = Size(
     merged_rows=400_000,
     merged_deltas=120,
     function_rows=10_000_000,
+    s3_rounds=5,
+    s3_partitions=100,
+    s3_partition_bytes=1_000_000,
+    s3_blocks=1_500,
 )
 QUICK: Final = Size(
     rounds=1,
@@ -80,4 +88,8 @@ QUICK: Final = Size(
     merged_rows=20_000,
     merged_deltas=4,
     function_rows=20_000,
+    s3_rounds=1,
+    s3_partitions=3,
+    s3_partition_bytes=50_000,
+    s3_blocks=32,
 )

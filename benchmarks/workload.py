@@ -198,6 +198,25 @@ def log_block(
     return _request(builder, process, stream, begin, end, number * lines)
 
 
+def random_log_block(
+    process: ProcessRequest,
+    stream: StreamRequest,
+    number: int,
+    lines: int,
+    line_bytes: int,
+    chance: np.random.Generator,
+) -> Request:
+    """One whose text no codec makes much smaller than half; its offset is ``number``."""
+    letters = np.frombuffer(b"0123456789abcdef", np.uint8)[chance.integers(0, 16, lines * line_bytes)]
+    begin, end = number * _FREQUENCY, (number + 1) * _FREQUENCY - 1
+    ticks = _START_TICKS + np.linspace(begin, end, lines).astype(np.int64)
+    builder = LogBlockBuilder()
+    builder.extend(
+        _STATEMENTS[:1], np.zeros(lines, np.int64), ticks, letters.tobytes(), np.arange(lines + 1) * line_bytes
+    )
+    return block_request(_request(builder, process, stream, begin, end, number))
+
+
 def block_of(process: ProcessRequest, stream: StreamRequest, payload_bytes: int) -> BlockRequest:
     """A block of spans whose payload has about so many bytes."""
     guessed = _block_of_events(process, stream, payload_bytes // 5)

@@ -55,6 +55,17 @@ class Bucket:
         """A client of another make, to look at what is there."""
         return _client_of(self.options.endpoint)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a server that uses it."""
+        return {
+            "LAKEFLIGHT_STORE_ENDPOINT": str(self.options.endpoint),
+            "LAKEFLIGHT_STORE_PATH_STYLE": "true",
+            "LAKEFLIGHT_STORE_REGION": str(self.options.region),
+            "LAKEFLIGHT_STORE_ACCESS_KEY_ID": str(self.options.access_key_id),
+            "LAKEFLIGHT_STORE_SECRET_ACCESS_KEY": str(self.options.secret_access_key),
+        }
+
     def at(self, endpoint: str) -> Bucket:
         return replace(self, options=replace(self.options, endpoint=endpoint))
 
