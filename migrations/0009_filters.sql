@@ -80,6 +80,3 @@ CREATE TRIGGER lakehouse_senders_forget
 CREATE TRIGGER lakehouse_senders_emptied
     BEFORE TRUNCATE ON blocks
     FOR EACH STATEMENT EXECUTE FUNCTION lakehouse_senders_forget();
-
--- Blocks lie about in the order in which they came, so a summary of the times in each few pages finds those of a range.
-CREATE INDEX blocks_times ON blocks USING brin (begin_time, insert_time) WITH (pages_per_range = 16, autosummarize = on);

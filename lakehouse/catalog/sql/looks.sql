@@ -377,8 +377,9 @@ WHERE b.missing_blocks > 0
 -- name: fetch_buckets
 -- Buckets that a reader of [$6, $7] (nanoseconds, null is open) may need, with their partitions. A bucket is judged by what
 -- its blocks claim, with a margin ($8, seconds); a partition by the rows that are in it. Both are found by indexes over
--- ranges (migrations/0008), so that history outside of the range costs nothing. One row of nulls: there are none. No row:
--- what was looked at is gone.
+-- ranges (migrations/0006), so that history outside of the range costs nothing. A row for each bucket, and one for each of its
+-- partitions after it: joined, they would be compared each with each, because the planner takes them for few. One row of nulls:
+-- there are none. No row: what was looked at is gone.
 WITH seen AS ({seen}),
 held AS MATERIALIZED (
     SELECT bucket_begin, ordinal, file_path, file_size, num_rows, min_event_ns, max_event_ns, tail_digest
@@ -411,21 +412,21 @@ found AS (
         OFFSET 0  -- one after the other: the planner would read all buckets of the instance for a join
     ) AS b
 )
-SELECT
-    found.bucket_begin,
-    found.dirty,
-    found.missing_blocks,
-    found.claimed_in_range,
-    held.file_path,
-    held.file_size,
-    held.num_rows,
-    held.min_event_ns,
-    held.max_event_ns,
-    held.tail_digest
+SELECT part.*
 FROM seen
-LEFT JOIN (found LEFT JOIN held ON held.bucket_begin = found.bucket_begin) ON true
+LEFT JOIN (
+    SELECT
+        bucket_begin, dirty, missing_blocks, claimed_in_range, NULL::integer AS ordinal, NULL::text AS file_path,
+        NULL::bigint AS file_size, NULL::bigint AS num_rows, NULL::bigint AS min_event_ns, NULL::bigint AS max_event_ns,
+        NULL::bytea AS tail_digest
+    FROM found
+    UNION ALL
+    SELECT
+        bucket_begin, NULL, NULL, NULL, ordinal, file_path, file_size, num_rows, min_event_ns, max_event_ns, tail_digest
+    FROM held
+) AS part ON true
 WHERE seen.looked_before IS NOT NULL
-ORDER BY found.bucket_begin, held.ordinal;
+ORDER BY part.bucket_begin, part.ordinal NULLS FIRST;
 
 -- name: fetch_estimated
 -- Buckets whose times rest on an estimate, and which have rows in [$2, $3] or may have with today's: $5 ticks at $6, the
