@@ -7,10 +7,17 @@ absent then skips its tests, each with one line that says what was missing.
 from __future__ import annotations
 
 import shutil
+import signal
 
 import pytest
 
 REGISTRY = "registry"  # a package registry that pip reaches
+
+# A background job of a shell ignores these, and its children inherit that; those of the tests are to be ended by them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -189,7 +189,7 @@ def test_no_row_is_missed_or_wrong_by_more_than_the_limit(
     hz_then, hz_now = (round(timing.end_ticks * SECOND_NS / (timing.end_time_ns - START_NS)) for timing in (then, now))
     assume(hz_then >= 1 and hz_now >= 1)  # the estimate gives a frequency
     before, after = ([_row_ns(tick, timing) for tick in ticks] for timing in (then, now))
-    assume(max(before + after) < 2**62)  # a file can hold the times
+    assume(min(before + after) >= START_NS and max(before + after) < 2**62)  # a file can hold the times
     rounding_ns = 2 + hz_then // hz_now  # what is known of a row is its time in whole nanoseconds
     begin_ns = START_NS + wanted_s[0] * SECOND_NS
     wanted = TimeRange(begin_ns, begin_ns + wanted_s[1] * SECOND_NS)

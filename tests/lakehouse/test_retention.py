@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +254,8 @@ async def test_frozen_rows_with_other_columns_count_as_missing_and_are_kept(lake
 
 
 async def test_a_day_that_was_merged_keeps_its_rows_and_what_came_late_for_it(lake: PostgresLake) -> None:
-    hours = range(OLD_H, OLD_H + 30)
+    evening = OLD_H + (datetime.now(UTC).hour - 22) % 24  # the hour from 22:00 of a day
+    hours = range(evening, evening + 30)
     program, _ = await _program(lake, *(hours[i] for i in (0, 3, 29)), 2)
     await lake.materializer().ensure(LOGS, program.process_id, EVERYTHING)
     await _maintenance(lake, Kept()).round()

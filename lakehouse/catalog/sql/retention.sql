@@ -155,6 +155,9 @@ WHERE i.view_set = $1
     AND b.bucket_end <= date_trunc('hour', clock_timestamp() - $2::interval, 'UTC')
     AND (
         b.bucket_end <= (SELECT lakehouse_kept_from())
+        OR (b.frozen AND NOT EXISTS ( -- a longer bucket, of which nobody's block is seen any more
+            SELECT FROM blocks WHERE insert_time >= (SELECT lakehouse_kept_from()) AND insert_time < b.bucket_end
+        ))
         OR (
             NOT b.frozen
             AND b.updated < clock_timestamp() - $3::interval
@@ -186,7 +189,12 @@ WHERE p.vid = expired.vid AND p.bucket_begin = expired.bucket_begin;
 DELETE FROM lakehouse_buckets b
 USING unnest($1::bigint[], $2::timestamptz[]) AS expired (vid, bucket_begin)
 WHERE b.vid = expired.vid AND b.bucket_begin = expired.bucket_begin
-    AND b.bucket_end <= (SELECT lakehouse_kept_from());
+    AND (
+        b.bucket_end <= (SELECT lakehouse_kept_from())
+        OR (b.frozen AND NOT EXISTS ( -- a longer bucket, of which nobody's block is seen any more
+            SELECT FROM blocks WHERE insert_time >= (SELECT lakehouse_kept_from()) AND insert_time < b.bucket_end
+        ))
+    );
 
 -- name: find_uncarried
 -- Instances that have frozen buckets in another version than those that the server that asks has ($1, $2, $3), and not in these.
