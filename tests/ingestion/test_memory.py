@@ -21,7 +21,7 @@ BLOCK = "/ingestion/insert_block"
 BODIES_BYTES_MAX = 32 << 20
 COPIES_MAX = 3  # as it came, decoded, to be stored
 SENDERS = 60
-SLACK_BYTES = 40 << 20  # of sockets, parsers and the allocator, over all connections
+SLACK_BYTES = 64 << 20  # of sockets, parsers and the allocator, over all connections; without the bound, 240 MiB more
 
 
 class Child:
