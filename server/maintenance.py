@@ -30,7 +30,7 @@ from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
 from lakehouse.ports import ObjectStore, View
 from lakehouse.sources import SourceRegistry
 from lakehouse.storage.deletion import delete_each
-from lakehouse.storage.paths import PARTITIONS
+from lakehouse.storage.paths import LAKE_ID, PARTITIONS
 from server.audit import Audit
 from server.retention import Kept, Retention
 
@@ -156,7 +156,17 @@ class Maintenance:
         await self.catalog.note_senders()
 
     async def sweep_orphans(self) -> None:
-        """Files of partitions that nothing names, such as one whose upload came to its end after its write was given up."""
+        """Files of partitions that nothing names, such as one whose upload came to its end after its write was given up.
+
+        In a store that another database uses as well, those of the other one would seem to be such.
+        """
+        lake_id = await self.catalog.lake_id()
+        await self.store.put_blobs([(LAKE_ID, lake_id)])
+        if (owner := await self.store.get(LAKE_ID)) != lake_id:
+            log.error(
+                "sweep.refused", reason="the store is another lake's, too", store=self.store.name, lake=owner[:36]
+            )
+            return
         listed = await self.store.list(PARTITIONS)
         for first in range(0, len(listed), KEYS_AT_ONCE):
             await self.catalog.note_orphans(listed[first : first + KEYS_AT_ONCE])

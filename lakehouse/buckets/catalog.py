@@ -358,6 +358,10 @@ class Audit(Protocol):
 class Sweep(Protocol):
     """Files of partitions that are in the store and that nothing names."""
 
+    async def lake_id(self) -> bytes:
+        """What tells this database from others, copies of it apart."""
+        ...
+
     async def note_orphans(self, keys: Sequence[str]) -> None:
         """Note which of these keys, which were in the store, nothing names."""
         ...

@@ -15,6 +15,13 @@ _SQL: Final = load("sweep")
 class Sweep(CatalogPart):
     """Statements over ``lakehouse_orphans``."""
 
+    async def lake_id(self) -> bytes:
+        """What tells this database from others, copies of it apart."""
+        async with self.connection() as connection:
+            await connection.execute(_SQL["add_lake_id"])
+            found: bytes = await connection.fetchval(_SQL["fetch_lake_id"])
+        return found
+
     async def note_orphans(self, keys: Sequence[str]) -> None:
         async with self.connection() as connection:
             await connection.execute(_SQL["note_orphans"], self._store, list(keys))

@@ -14,6 +14,7 @@ SEGMENT_BYTES_MAX: Final = 255  # what file systems allow
 VALUE_CHARACTERS_MAX: Final = 100
 BLOBS: Final = "blobs"
 PARTITIONS: Final = "_schema/lake/partitions"
+LAKE_ID: Final = "_lake/id"  # an object that says whose store this is
 TOKEN_BYTES: Final = 12  # 16 characters of A-Za-z0-9-_
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAFE_KEY: Final = re.compile(r"[A-Za-z0-9_.=%-]+(?:/[A-Za-z0-9_.=%-]+)*", re.ASCII)

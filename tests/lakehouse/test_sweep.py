@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from lakehouse import failpoints
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.failpoints import FailpointError
 from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
-from lakehouse.storage.paths import BLOBS, blob_key, partition_key
+from lakehouse.storage.paths import BLOBS, LAKE_ID, blob_key, partition_key
 from server.maintenance import Maintenance
 from server.retention import Kept
 from tests.support.materializer_lake import view_of
@@ -80,6 +81,20 @@ async def test_a_file_that_nothing_names_is_deleted_when_it_was_seen_for_long(
     assert orphan not in await lake.store.list("_schema")
     assert {partition.key for partition in fresh.partitions} <= set(await lake.store.list("_schema"))
     assert await lake.pool.fetchval("SELECT count(*) FROM lakehouse_orphans") == 0
+
+
+async def test_a_store_that_another_lake_uses_is_not_swept(lake: PostgresLake, tmp_path: Path) -> None:
+    await lake.store.put_blobs([(LAKE_ID, b"3f2504e0-4f89-41d3-9a0c-0305e82c3301")])
+    others = await _orphan(lake, tmp_path)
+
+    with capture_logs() as logs:
+        for _ in range(2):
+            await _maintenance(lake).round()
+
+    assert await lake.store.list("_schema") == [others]
+    assert [line["reason"] for line in logs if line["event"] == "sweep.refused"] == [
+        "the store is another lake's, too"
+    ] * 2
 
 
 async def test_a_file_that_is_being_written_is_no_orphan(lake: PostgresLake, tmp_path: Path) -> None:
