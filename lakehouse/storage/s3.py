@@ -230,7 +230,8 @@ class S3Store(RemoteStore):
         return self._has_conditions
 
     async def _refuses_to_overwrite(self) -> bool:
-        key, condition = f"_staging/probe-{uuid.uuid4().hex}", {"IfNoneMatch": "*"}
+        # A folder that nobody else uses: a store over a file system removes it with the probe, under whoever writes there.
+        key, condition = f"_probe/{uuid.uuid4().hex}", {"IfNoneMatch": "*"}
         try:
             await self._answer(lambda client, _: client.put_object(**self._at(key), Body=b"1"))
             try:
