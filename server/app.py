@@ -35,6 +35,7 @@ from lakehouse.catalog.connect import database_errors, open_pool
 from lakehouse.catalog.metadata import MetadataExport
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.catalog.settings import shared_value
 from lakehouse.catalog.tasks import SessionLeadership
 from lakehouse.errors import InternalError
 from lakehouse.jobs.executor import LocalExecutor
@@ -454,12 +455,7 @@ def _period(days: float | None) -> timedelta | None:
 async def _handle_key(pool: Any) -> bytes:
     """The key that seals prepared handles: the same for all servers of a lake, made by the first."""
     with database_errors():
-        await pool.execute(
-            "INSERT INTO lakehouse_settings (key, value) VALUES ('handle_key', $1) ON CONFLICT (key) DO NOTHING",
-            secrets.token_bytes(HANDLE_KEY_BYTES),
-        )
-        key: bytes = await pool.fetchval("SELECT value FROM lakehouse_settings WHERE key = 'handle_key'")
-        return key
+        return await shared_value(pool, "handle_key", secrets.token_bytes(HANDLE_KEY_BYTES))
 
 
 async def _explain_long_start(kernel_cache: Path) -> None:

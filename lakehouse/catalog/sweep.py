@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 from lakehouse.catalog.parts import CatalogPart
 from lakehouse.catalog.queries import load
+from lakehouse.catalog.settings import shared_value
 
 _SQL: Final = load("sweep")
 
@@ -18,9 +20,7 @@ class Sweep(CatalogPart):
     async def lake_id(self) -> bytes:
         """What tells this database from others, copies of it apart."""
         async with self.connection() as connection:
-            await connection.execute(_SQL["add_lake_id"])
-            found: bytes = await connection.fetchval(_SQL["fetch_lake_id"])
-        return found
+            return await shared_value(connection, "lake_id", str(uuid.uuid4()).encode())
 
     async def note_orphans(self, keys: Sequence[str]) -> None:
         async with self.connection() as connection:

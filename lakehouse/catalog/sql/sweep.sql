@@ -1,13 +1,5 @@
 -- Files of partitions in the store that nothing names: neither a partition, nor a write that may still become one.
 
--- name: add_lake_id
-INSERT INTO lakehouse_settings (key, value)
-VALUES ('lake_id', convert_to(gen_random_uuid()::text, 'UTF8'))
-ON CONFLICT (key) DO NOTHING;
-
--- name: fetch_lake_id
-SELECT value FROM lakehouse_settings WHERE key = 'lake_id';
-
 -- name: note_orphans
 -- Of the listed paths $2. They were listed before: what is being written was announced before its first byte, and its name goes
 -- from the announcement to the object in one transaction.
