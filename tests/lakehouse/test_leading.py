@@ -16,7 +16,6 @@ from server.maintenance import DAY_S, SILENT_S_MAX, Maintenance
 from tests.support.materializer_lake import view_of
 from tests.support.postgres_lake import PostgresLake, postgres_lake_at
 from tests.support.programs import Program
-from views import default_registry
 
 LOGS = view_of("log_entries")
 QUIET_S = 1.0  # rounds pause for far less
@@ -41,14 +40,7 @@ class Follower:
 
 
 def _maintenance(lake: PostgresLake) -> Maintenance:
-    return Maintenance(
-        registry=default_registry(),
-        catalog=lake.catalog,
-        materializer=lake.materializer(),
-        store=lake.store,
-        interval_s=0.01,
-        retired_grace_s=0.0,
-    )
+    return lake.maintenance(interval_s=0.01)
 
 
 async def _run_until(lake: PostgresLake, maintenance: Maintenance, condition: str) -> None:

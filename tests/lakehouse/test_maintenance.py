@@ -37,14 +37,7 @@ DELTAS = FILES_PER_BUCKET_MAX + 1
 
 
 def _maintenance(lake: PostgresLake, materializer: Materializer | None = None) -> Maintenance:
-    return Maintenance(
-        registry=default_registry(),
-        catalog=lake.catalog,
-        materializer=materializer or lake.materializer(),
-        store=lake.store,
-        interval_s=1.0,
-        retired_grace_s=0.0,
-    )
+    return lake.maintenance(materializer=materializer or lake.materializer())
 
 
 async def _closed_bucket_of_deltas(lake: PostgresLake) -> str:

@@ -22,7 +22,6 @@ from server.retention import Kept
 from tests.support.materializer_lake import view_of
 from tests.support.postgres_lake import PostgresLake, postgres_lake_at
 from tests.support.programs import Program
-from views import default_registry
 
 LOGS = view_of("log_entries")
 SPANS = view_of("thread_spans")
@@ -43,15 +42,7 @@ def _disarmed() -> Iterator[None]:
 
 
 def _maintenance(lake: PostgresLake, kept: Kept, *, grace_s: float = 0.0) -> Maintenance:
-    return Maintenance(
-        registry=default_registry(),
-        catalog=lake.catalog,
-        materializer=lake.materializer(),
-        store=lake.store,
-        interval_s=1.0,
-        retired_grace_s=grace_s,
-        kept=kept,
-    )
+    return lake.maintenance(kept=kept, retired_grace_s=grace_s)
 
 
 async def _program(lake: PostgresLake, *ages_h: int) -> tuple[Program, list[str]]:

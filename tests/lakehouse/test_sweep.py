@@ -23,7 +23,6 @@ from tests.support.materializer_lake import view_of
 from tests.support.postgres_lake import PostgresLake, postgres_lake_at
 from tests.support.programs import Program
 from tests.support.sizes import SEED, size
-from views import default_registry
 
 LOGS = view_of("log_entries")
 POINTS = ("reserve", "write", "seal", "commit", "release", *failpoints.RETENTION)
@@ -44,16 +43,8 @@ def _disarmed() -> Iterator[None]:
 
 
 def _maintenance(lake: PostgresLake, *, kept: Kept | None = None, orphan_grace_s: float = 0.0) -> Maintenance:
-    return Maintenance(
-        registry=default_registry(),
-        catalog=lake.catalog,
-        materializer=lake.materializer(),
-        store=lake.store,
-        interval_s=1.0,
-        retired_grace_s=0.0,
-        kept=kept or Kept(timedelta(days=7), timedelta(days=14), {"log_entries": None}),
-        orphan_grace_s=orphan_grace_s,
-    )
+    kept = kept or Kept(timedelta(days=7), timedelta(days=14), {"log_entries": None})
+    return lake.maintenance(kept=kept, orphan_grace_s=orphan_grace_s)
 
 
 async def _orphan(lake: PostgresLake, folder: Path) -> str:

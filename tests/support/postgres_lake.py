@@ -13,7 +13,9 @@ from lakeflight.wire.envelope import BlockRequest, ProcessRequest, StreamRequest
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.catalog.telemetry import BlockRows, insert_process, insert_stream
 from lakehouse.storage import LocalStore
+from server.maintenance import Maintenance
 from tests.support.materializer_lake import Lake
+from views import default_registry
 
 
 class PostgresLake(Lake):
@@ -25,6 +27,15 @@ class PostgresLake(Lake):
         store = LocalStore(folder / "store")
         super().__init__(PartitionCatalog(pool, store.name), store, folder)
         self.pool, self.url, self.rows = pool, url, BlockRows(url)
+
+    def maintenance(self, **other: Any) -> Maintenance:
+        """Housekeeping of this lake, without a grace; ``other`` are its fields that are to be otherwise."""
+        fields: dict[str, Any] = {
+            "materializer": self.materializer(),
+            "interval_s": 1.0,
+            "retired_grace_s": 0.0,
+        } | other
+        return Maintenance(registry=default_registry(), catalog=self.catalog, store=self.store, **fields)
 
     async def insert_process(self, process: ProcessRequest) -> None:
         await insert_process(self.pool, process)
