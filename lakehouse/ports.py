@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -10,6 +10,8 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from lakehouse.model import Block, BlockId, BlockOrder, InstanceKind, LastTiming, Process, Stream
+
+Keys = list[str]  # inside the class, "list" is a method
 
 
 class ObjectStore(Protocol):
@@ -56,7 +58,13 @@ class ObjectStore(Protocol):
         """Remove objects; absent ones are no error."""
         ...
 
-    async def list(self, prefix: str) -> list[str]: ...
+    async def list(self, prefix: str) -> list[str]:
+        """All keys below the prefix, sorted: of what is known to be little."""
+        ...
+
+    def pages(self, prefix: str) -> AsyncIterator[Keys]:
+        """All keys below the prefix, a thousand or so at a time, in no order that means anything."""
+        ...
 
     async def is_empty(self, prefix: str) -> bool:
         """Whether there is no object below the prefix, without listing them all."""

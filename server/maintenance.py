@@ -42,7 +42,6 @@ FILES_PER_BUCKET_MAX: Final = 4  # a closed bucket of more files is made whole: 
 BATCH: Final = 100  # objects, buckets or instances that are claimed, and lost to a failure, at a time
 STEP_S_MAX: Final = 300.0  # so long a step begins further batches; then it pauses like after any round
 OWNER: Final = f"{os.uname().nodename}/{os.getpid()}"
-KEYS_AT_ONCE: Final = 5_000  # of a listing that are looked for in the catalog at once
 ORPHAN_GRACE_S: Final = 2 * 86_400.0  # after a file was found that nothing names: an operator may find out why
 DAY_S: Final = 86_400.0
 BEHIND: Final = 2  # rounds, after which a step says how long ago it was done
@@ -167,9 +166,8 @@ class Maintenance:
                 "sweep.refused", reason="the store is another lake's, too", store=self.store.name, lake=owner[:36]
             )
             return
-        listed = await self.store.list(PARTITIONS)
-        for first in range(0, len(listed), KEYS_AT_ONCE):
-            await self.catalog.note_orphans(listed[first : first + KEYS_AT_ONCE])
+        async for listed in self.store.pages(PARTITIONS):
+            await self.catalog.note_orphans(listed)
         await _in_batches(self._sweep)
 
     async def _sweep(self) -> int:

@@ -80,8 +80,8 @@ class FsspecStore(RemoteStore):
     async def _remove(self, key: str) -> None:
         await self._in_thread(self._remove_now, key)
 
-    async def _list(self, prefix: str) -> Keys:
-        return await self._in_thread(self._find, prefix)
+    async def _page(self, prefix: str, place: str | None) -> tuple[Keys, str | None]:
+        return await self._in_thread(self._find, prefix), None  # fsspec has them all or none
 
     async def _has_nothing(self, prefix: str) -> bool:
         return await self._in_thread(self._is_bare, prefix)
@@ -169,7 +169,7 @@ class FsspecStore(RemoteStore):
         except FileNotFoundError:
             return []
         cut = len(self._root) + 1 if self._root else 0
-        return sorted(path.lstrip("/")[cut:] for path in found)
+        return [path.lstrip("/")[cut:] for path in found]
 
 
 def _transfer_s(size_bytes: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import uuid
@@ -28,6 +29,7 @@ COPY_CHUNK_BYTES: Final = 1 << 20
 ADOPT_ATTEMPTS_MAX: Final = 10  # while files are deleted that were alone in the same folder
 DURABLE_FOLDERS_MAX: Final = 4096  # remembered; forgetting one costs a sync
 LOCALIZE_INLINE_MAX: Final = 64  # so many stat calls are cheaper than a change of threads
+LISTED_AT_ONCE: Final = 1_000  # keys of a listing, as S3 gives them
 STAGING_FOLDER: Final = ".staging"  # never a key: those of the program do not begin with a dot
 
 T = TypeVar("T")
@@ -116,8 +118,12 @@ class LocalStore:
         await self._run(self._file_threads, lambda: self.delete_now(paths))
 
     async def list(self, prefix: str) -> list[str]:
-        folder = checked_prefix(prefix)
-        return await self._run(self._file_threads, lambda: sorted(self._walk(folder)))
+        return sorted([key async for page in self.pages(prefix) for key in page])
+
+    async def pages(self, prefix: str) -> AsyncIterator[Keys]:
+        found = self._walk(checked_prefix(prefix))
+        while page := await self._run(self._file_threads, lambda: [*itertools.islice(found, LISTED_AT_ONCE)]):
+            yield page
 
     async def is_empty(self, prefix: str) -> bool:
         folder = checked_prefix(prefix)

@@ -78,7 +78,16 @@ class RemoteStore(ABC):
         await self._run(all_of_them())
 
     async def list(self, prefix: str) -> Keys:
-        return await self._run(self._list(checked_prefix(prefix)))
+        return sorted([key async for page in self.pages(prefix) for key in page])
+
+    async def pages(self, prefix: str) -> AsyncIterator[Keys]:
+        folder, place = checked_prefix(prefix), None
+        while True:
+            page, place = await self._run(self._page(folder, place))
+            if page:
+                yield page
+            if place is None:
+                return
 
     async def is_empty(self, prefix: str) -> bool:
         return await self._run(self._has_nothing(checked_prefix(prefix)))
@@ -137,7 +146,8 @@ class RemoteStore(ABC):
     async def _remove(self, key: str) -> None: ...
 
     @abstractmethod
-    async def _list(self, prefix: str) -> Keys: ...
+    async def _page(self, prefix: str, place: str | None) -> tuple[Keys, str | None]:
+        """Some keys, from the place on (``None``: the begin), and where the others begin, if there are any."""
 
     @abstractmethod
     async def _has_nothing(self, prefix: str) -> bool: ...

@@ -317,29 +317,24 @@ class S3Store(RemoteStore):
             if not is_absent(error):
                 _raise(error)
 
-    async def _page(self, prefix: str, **more: Any) -> dict[str, Any]:
+    async def _listed(self, prefix: str, **more: Any) -> dict[str, Any]:
         below = "/".join(part for part in (self._root, prefix) if part)
         where = {"Bucket": self._bucket, "Prefix": f"{below}/" if below else ""}
         page: dict[str, Any] = await self._answer(lambda client, _: client.list_objects_v2(**where, **more))
         return page
 
     async def _has_nothing(self, prefix: str) -> bool:
-        page = await self._page(prefix, MaxKeys=1)
+        page = await self._listed(prefix, MaxKeys=1)
         return not page.get("Contents")
 
     async def _probe(self) -> None:
-        await self._page("_staging", MaxKeys=1)
+        await self._listed("_staging", MaxKeys=1)
 
-    async def _list(self, prefix: str) -> Keys:
+    async def _page(self, prefix: str, place: str | None) -> tuple[Keys, str | None]:
         cut = len(self._root) + 1 if self._root else 0
-        found: Keys = []
-        more: dict[str, str] = {}
-        while True:
-            page = await self._page(prefix, **more)
-            found += [entry["Key"][cut:] for entry in page.get("Contents", ())]
-            if not page.get("IsTruncated"):
-                return sorted(found)
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+        page = await self._listed(prefix, **({} if place is None else {"ContinuationToken": place}))
+        keys = [entry["Key"][cut:] for entry in page.get("Contents", ())]
+        return keys, page["NextContinuationToken"] if page.get("IsTruncated") else None
 
     async def _answer(self, once: Any, limit_s: float = REQUEST_S) -> Any:
         """``request``, for what nobody knows a meaning of but that it failed."""

@@ -117,6 +117,20 @@ async def test_listing_size_and_deletion(store: BlobStore) -> None:
     assert [blob.created for blob in await create(store, [("k/a/1", b"1")])] == [True]
 
 
+async def test_a_long_listing_comes_in_pages(store: BlobStore) -> None:
+    keys = {f"k/{n % 7}/{n}" for n in range(1_010)}
+    await store.put_blobs([(key, b"x") for key in keys])
+
+    pages = [page async for page in store.pages("k")]
+
+    listed = [key for page in pages for key in page]
+    assert len(listed) == len(keys)
+    assert set(listed) == keys
+    assert all(pages)
+    assert len(pages) == (1 if store.name.startswith("memory:") else 2)  # what fsspec reaches is listed as a whole
+    assert [page async for page in store.pages("absent")] == []
+
+
 async def test_an_absent_object_is_trouble_of_the_store_and_names_no_path(store: BlobStore, tmp_path: Path) -> None:
     await store.probe()
 
