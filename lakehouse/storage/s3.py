@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.storage.blobs import StoredBlob
+from lakehouse.storage.arrival import Arrival
 from lakehouse.storage.cache import CACHE_BYTES_MAX, Room
 from lakehouse.storage.cache_folder import cache_errors
 from lakehouse.storage.digests import whole_digest
@@ -46,7 +47,6 @@ PARTS_AT_ONCE: Final = 8  # of all uploads
 PARTS_MAX: Final = 9_000  # S3 has 10,000: parts of larger files are larger
 CREATIONS_MAX: Final = 3  # of an object that was there and, a moment later, was not
 UPLOADS_STARTED_OVER_MAX: Final = 3  # after a 409 to the completion, which ends the upload
-READ_BYTES: Final = 1 << 20
 
 T = TypeVar("T")
 Keys = list[str]  # inside the class, "list" is a method
@@ -258,17 +258,15 @@ class S3Store(RemoteStore):
             size, sha256 = int(answer["ContentLength"]), answer.get("Metadata", {}).get("sha256")
             deadline.reschedule(asyncio.get_running_loop().time() + _transfer_s(size))
             path = await room(size)
-            digest, arrived = hashlib.sha256(), 0
-            async with answer["Body"] as body:
-                with path.open("r+b") as file:
-                    while part := await body.read(READ_BYTES):
-                        digest.update(part)
-                        arrived += len(part)
-                        with cache_errors():
-                            file.write(part)
-            if arrived != size:
+            with cache_errors():
+                arrival = Arrival(path)
+            async with answer["Body"] as body, contextlib.aclosing(arrival):
+                async for part, _ in body.raw_stream.content.iter_chunks():  # as they came, not copied together
+                    await arrival.take(part)
+                found = await arrival.finish()
+            if arrival.size != size:
                 raise ArrivedDamagedError
-            if sha256 not in (None, found := digest.hexdigest()):
+            if sha256 not in (None, found):
                 if is_blob(key) or found != wrong:
                     wrong = found
                     raise ArrivedDamagedError

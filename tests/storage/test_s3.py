@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -105,6 +106,33 @@ async def test_a_large_file_is_stored_once_whatever_its_parts_met(
     assert not (tmp_path / "source").exists()
     if kind != "any":  # a creation whose answer was lost leaves an upload that nobody knows the id of
         await until_no_upload_is_open(bucket)
+
+
+async def test_a_slow_local_disk_holds_up_no_other_request(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = large_file(tmp_path / "source")
+    await store.put_file(FILE, tmp_path / "source")
+    await store.put_blobs([(BLOB, b"payload")])
+    writev, begun, go_on = os.writev, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> int:
+        begun.set()
+        assert go_on.wait(20)
+        return writev(*arguments)
+
+    monkeypatch.setattr(os, "writev", slow)
+
+    async def read_here() -> bytes:
+        async with store.localize([FILE]) as paths:
+            return paths[0].read_bytes()
+
+    fetched = asyncio.create_task(read_here())
+    await asyncio.to_thread(begun.wait, 20)
+    assert await store.get(BLOB) == b"payload"
+    assert not fetched.done()
+    go_on.set()
+    assert await fetched == content
 
 
 async def test_of_two_who_write_a_large_file_the_later_is_told_that_the_key_is_taken(
