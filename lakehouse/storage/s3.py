@@ -22,8 +22,8 @@ import structlog
 from botocore.exceptions import ClientError
 
 from lakehouse.errors import BackendUnavailableError
-from lakehouse.storage.blobs import StoredBlob
 from lakehouse.storage.arrival import Arrival
+from lakehouse.storage.blobs import StoredBlob
 from lakehouse.storage.cache import CACHE_BYTES_MAX, Room
 from lakehouse.storage.cache_folder import cache_errors
 from lakehouse.storage.digests import whole_digest
