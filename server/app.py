@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -46,6 +45,7 @@ from server.children import IngestionProcesses, IngestionSpec
 from server.data_folder import DataFolder
 from server.embedded_postgres import EmbeddedPostgres
 from server.flight.server import FlightLimits, FlightServer
+from server.heap import give_back, keep_frames
 from server.ingestion.listener import listen, reserve
 from server.maintenance import Maintenance
 from server.query import LakeQueryService
@@ -80,7 +80,6 @@ RENEWING_CONNECTIONS_MAX: Final = 2  # leases and write intents are renewed howe
 HANDLE_KEY_BYTES: Final = 32
 OTLP_GRPC_PORT: Final = 4317  # where exporters send if nobody tells them
 PLANNING_TIMEOUT_MAX_S: Final = 10.0
-_MALLOC_OPTIONS: Final = {-3: 32 << 20, -1: 128 << 20, -2: 16 << 20, -8: 2}  # mmap and trim threshold, top pad, arenas
 WARM_UP_NOTICE_S: Final = 1.5  # a start that takes longer says why
 
 
@@ -97,13 +96,6 @@ class Addresses:
         return json.dumps({**known, "pid": os.getpid()})
 
 
-def tune_heap() -> None:
-    """Keep freed frames of results for the next ones: giving 2 MiB back to the kernel costs more than copying it."""
-    libc = ctypes.CDLL(None)
-    for parameter, value in _MALLOC_OPTIONS.items():
-        libc.mallopt(parameter, value)
-
-
 async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal ends the waiting for running statements.
 
@@ -112,7 +104,7 @@ async def serve(settings: Settings) -> None:
     Raises:
         InternalError: One of its own tasks ended, and the server with it: better restarted as a whole than half a server.
     """
-    tune_heap()
+    keep_frames()
     loop = asyncio.get_running_loop()
     up, stop, hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
     failed: asyncio.Future[str] = loop.create_future()
@@ -203,6 +195,7 @@ async def running(
         if flight is not None:
             flight.set_serving(True)
 
+        parts.watch("keeper of the heap", give_back())
         addresses = _addresses(settings, flight, ingress)
         for announcement in _announcements(settings, folder):
             _announce(announcement, addresses)

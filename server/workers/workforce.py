@@ -25,12 +25,8 @@ START_TRIES: Final = 5  # of a worker that is to be there for the first time
 RESPAWN_PAUSE_MAX_S: Final = 5.0  # between attempts to replace a worker that does not start
 WARM_CAP_BYTES: Final = 256 << 20  # below this, twice the memory at birth is not worth a new process
 JOBS_PER_LOOK: Final = 8  # a worker's memory is looked at after so many jobs, not after each
-REST_LOOK_S: Final = (
-    10.0  # how often workers that rest are looked at: after the time in which they give back what they can
-)
-REST_GROWTH_MAX_BYTES: Final = (
-    64 << 20
-)  # a worker that rests and keeps more than this of its past is replaced by a new one
+REST_LOOK_S: Final = 10.0  # how often workers that rest are looked at: after they have given back what they can
+REST_GROWTH_MAX_BYTES: Final = 32 << 20  # a worker that rests and keeps more than this of its past is replaced
 
 
 class Workforce:
