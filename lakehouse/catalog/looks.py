@@ -27,7 +27,8 @@ _SQL: Final = load("looks")
 FIRST_LOOK_S_MAX: Final = 600  # it reads all blocks that there are, about 100,000 a second; later ones read what is new
 FIRST_LOOK_PAUSE_S: Final = 0.5  # until it is seen whether another's first look is done
 CLOCKS_REMEMBERED_MAX: Final = 100_000  # forgetting them costs one look-up each
-LOOK_BEHIND_MAX: Final = 1_000  # transactions that looks read again before one is recorded that found nothing new
+LOOK_BEHIND_MAX: Final = 1_000  # transactions that looks read again before one is recorded that found nothing new …
+LOOK_ROWS_MAX: Final = 200  # … and rows: a transaction may bring thousands, which cost some microseconds each
 _SUFFIXES: Final = ("global", "process", "stream")
 
 
@@ -37,13 +38,7 @@ class Looks(CatalogPart):
     def __init__(self, pool: asyncpg.Pool, store_name: str, renewing: asyncpg.Pool | None = None) -> None:
         super().__init__(pool, store_name, renewing)
         self._known_clocks: set[str] = set()  # instances of processes that said their tick frequency
-        self._looks = {
-            suffix: {
-                look: _of_seen(look).replace("{unseen}", _SQL["unseen"]).replace("{fresh}", _SQL[f"fresh_of_{suffix}"])
-                for look in ("has_fresh", "mark_fresh")
-            }
-            for suffix in _SUFFIXES
-        }
+        self._looks = {suffix: look_statements(suffix) for suffix in _SUFFIXES}
 
     async def find_entity(self, kind: InstanceKind, instance: str) -> bool:
         """Whether the process or stream that an instance id names is registered."""
@@ -95,10 +90,10 @@ class Looks(CatalogPart):
         """Mark the buckets of blocks that came since the last look; false while another does so for the first time."""
         arguments = (*named(instance), None if scope.instance is None else uuid.UUID(scope.instance), scope.tag)
         looks = self._looks[suffix_of(scope)]
-        state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX)
+        state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX, LOOK_ROWS_MAX)
         if state is not None and not state["continuous"]:
             await continue_ids(connection)
-            state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX)
+            state = await connection.fetchrow(looks["has_fresh"], *arguments, LOOK_BEHIND_MAX, LOOK_ROWS_MAX)
         if state is None:
             raise gone(instance)
         if state["first"]:
@@ -107,7 +102,7 @@ class Looks(CatalogPart):
                     return False
                 await connection.execute(f"SET LOCAL statement_timeout = '{FIRST_LOOK_S_MAX}s'")
                 await connection.execute(_SQL["carry_frozen"], instance.vid, timeout=FIRST_LOOK_S_MAX)
-                await connection.execute(looks["mark_fresh"], *arguments, timeout=FIRST_LOOK_S_MAX)
+                await connection.execute(looks["mark_all"], *arguments, timeout=FIRST_LOOK_S_MAX)
         elif state["fresh"] or state["due"]:
             await connection.execute(looks["mark_fresh"], *arguments)
         return True
@@ -194,6 +189,22 @@ async def continue_ids(connection: Any) -> None:
     async with connection.transaction():
         await connection.execute(_SQL["lock_transactions"])
         await connection.execute(_SQL["rebase"])
+
+
+def look_statements(suffix: str) -> dict[str, str]:
+    """The statements of looks at one kind of instance; ``mark_all`` is ``mark_fresh`` where nothing has been seen yet."""
+
+    def one(name: str, each: str) -> str:
+        text = _of_seen(name)
+        for part in ("fresh", "reread"):
+            text = text.replace(f"{{{part}}}", _SQL[f"{part}_of_{suffix}"])
+        return text.replace("{unseen}", _SQL["unseen"]).replace("{each}", each)
+
+    return {
+        "has_fresh": one("has_fresh", "OFFSET 0"),
+        "mark_fresh": one("mark_fresh", "OFFSET 0"),
+        "mark_all": one("mark_fresh", ""),
+    }
 
 
 def _of_seen(name: str) -> str:

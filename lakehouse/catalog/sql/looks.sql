@@ -84,7 +84,10 @@ WHERE vid = $1 AND (schema_hash, writer_version, view_set, instance_id) = ($2, $
 
 -- name: unseen
 -- The ranges of ids that the last look could not see. Whoever joins with them keeps the planner from another order by
--- OFFSET 0: it cannot know that they hold next to nothing, and would rather read all blocks.
+-- OFFSET 0: it cannot know that they hold next to nothing, and would rather read all blocks. What rows refer to is looked up
+-- for each of them ({each}), because it is told that they are a share of all; but for a first look, which reads all that there
+-- is. What came late is found by its own index and nothing else, and judged then: two indexes at once would read all
+-- blocks of whom an instance is about, once for each registration of anybody.
 SELECT coalesce(looked_before, '0'::xid8) AS first, '18446744073709551615'::xid8 AS last, looked_before
 FROM seen
 UNION ALL
@@ -131,10 +134,10 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT *
     FROM blocks
-    WHERE process_id = late.process_id AND stream_id = $6::uuid AND ingest_xid < u.looked_before
+    WHERE process_id = late.process_id AND ingest_xid < u.looked_before
     OFFSET 0
 ) AS b
-WHERE u.looked_before IS NOT NULL;
+WHERE u.looked_before IS NOT NULL AND b.stream_id = $6::uuid;
 
 -- name: fresh_of_process
 -- $6 the process, $7 the tag of its streams.
@@ -146,7 +149,7 @@ CROSS JOIN LATERAL (
     WHERE process_id = $6::uuid AND ingest_xid BETWEEN u.first AND u.last
     OFFSET 0
 ) AS b
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$7::text]
+CROSS JOIN LATERAL (SELECT FROM streams WHERE stream_id = b.stream_id AND tags @> ARRAY[$7::text] {each}) AS s
 UNION ALL
 SELECT b.*
 FROM unseen u
@@ -159,10 +162,10 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT *
     FROM blocks
-    WHERE stream_id = late.stream_id AND process_id = $6::uuid AND ingest_xid < u.looked_before
+    WHERE stream_id = late.stream_id AND ingest_xid < u.looked_before
     OFFSET 0
 ) AS b
-WHERE u.looked_before IS NOT NULL
+WHERE u.looked_before IS NOT NULL AND b.process_id = $6::uuid
 UNION ALL
 SELECT b.*
 FROM unseen u
@@ -178,7 +181,7 @@ CROSS JOIN LATERAL (
     WHERE process_id = late.process_id AND ingest_xid < u.looked_before
     OFFSET 0
 ) AS b
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$7::text]
+CROSS JOIN LATERAL (SELECT FROM streams WHERE stream_id = b.stream_id AND tags @> ARRAY[$7::text] {each}) AS s
 WHERE u.looked_before IS NOT NULL;
 
 -- name: fresh_of_global
@@ -191,7 +194,7 @@ CROSS JOIN LATERAL (
     WHERE ingest_xid BETWEEN u.first AND u.last
     OFFSET 0
 ) AS b
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$7::text]
+CROSS JOIN LATERAL (SELECT FROM streams WHERE stream_id = b.stream_id AND tags @> ARRAY[$7::text] {each}) AS s
 WHERE $6::uuid IS NULL
 UNION ALL
 SELECT b.*
@@ -224,14 +227,34 @@ CROSS JOIN LATERAL (
     WHERE process_id = late.process_id AND ingest_xid < u.looked_before
     OFFSET 0
 ) AS b
-JOIN streams s ON s.stream_id = b.stream_id AND s.tags @> ARRAY[$7::text]
+CROSS JOIN LATERAL (SELECT FROM streams WHERE stream_id = b.stream_id AND tags @> ARRAY[$7::text] {each}) AS s
 WHERE u.looked_before IS NOT NULL;
+
+-- name: reread_of_stream
+-- What a look reads although it is nothing new to its instance.
+SELECT FROM unseen u CROSS JOIN LATERAL (SELECT FROM processes WHERE ingest_xid BETWEEN u.first AND u.last OFFSET 0) AS r;
+
+-- name: reread_of_process
+SELECT FROM unseen u CROSS JOIN LATERAL (SELECT FROM streams WHERE ingest_xid BETWEEN u.first AND u.last OFFSET 0) AS r
+UNION ALL
+SELECT
+FROM unseen u
+CROSS JOIN LATERAL (
+    SELECT FROM blocks WHERE process_id = $6::uuid AND ingest_xid BETWEEN u.first AND u.last OFFSET 0
+) AS r;
+
+-- name: reread_of_global
+SELECT FROM unseen u CROSS JOIN LATERAL (SELECT FROM processes WHERE ingest_xid BETWEEN u.first AND u.last OFFSET 0) AS r
+UNION ALL
+SELECT FROM unseen u CROSS JOIN LATERAL (SELECT FROM streams WHERE ingest_xid BETWEEN u.first AND u.last OFFSET 0) AS r
+UNION ALL
+SELECT FROM unseen u CROSS JOIN LATERAL (SELECT FROM blocks WHERE ingest_xid BETWEEN u.first AND u.last OFFSET 0) AS r;
 
 -- name: has_fresh
 -- The common look: nothing is new, nothing is written. The names in braces stand for texts of this file. No row: the
 -- instance is gone. ``first``: all blocks are new, which is not asked here, because it can take long. ``continuous``: the
 -- ids of the last look are below those to come, in this cluster. ``due``: it is time to record a look although nothing is
--- new, to show that the instance is used, or because $8 ids have come since, which the next look would read again.
+-- new, to show that the instance is used, or because $8 ids or $9 rows have come since, which the next look would read again.
 WITH seen AS ({seen}),
 unseen AS ({unseen}),
 fresh AS ({fresh}),
@@ -246,14 +269,15 @@ SELECT
     CASE WHEN seen.looked_before IS NOT NULL THEN EXISTS (
         SELECT
         FROM fresh
-        JOIN streams s ON s.stream_id = fresh.stream_id
-        JOIN processes p ON p.process_id = fresh.process_id
+        CROSS JOIN LATERAL (SELECT FROM streams WHERE stream_id = fresh.stream_id OFFSET 0) AS s
+        CROSS JOIN LATERAL (SELECT FROM processes WHERE process_id = fresh.process_id OFFSET 0) AS p
         WHERE fresh.insert_time >= (SELECT lakehouse_kept_from())
     ) END AS fresh,
     coalesce(next.is_of_this_cluster AND (seen.looked_before IS NULL OR seen.looked_before <= next.id), false)
         AS continuous,
     seen.used < clock_timestamp() - interval '1 hour'
-        OR lakehouse_shifted(seen.looked_before, $8::bigint) < next.id AS due
+        OR lakehouse_shifted(seen.looked_before, $8::bigint) < next.id
+        OR (seen.looked_before IS NOT NULL AND EXISTS (SELECT FROM ({reread}) AS r OFFSET $9::bigint)) AS due
 FROM seen
 LEFT JOIN next ON true;
 
@@ -300,8 +324,10 @@ claimed AS (
         least(fresh.begin_time, fresh.end_time, fresh.insert_time, ticks.begin_time, ticks.end_time) AS begin_time,
         greatest(fresh.begin_time, fresh.end_time, fresh.insert_time, ticks.begin_time, ticks.end_time) AS end_time
     FROM fresh
-    JOIN streams s ON s.stream_id = fresh.stream_id
-    JOIN processes p ON p.process_id = fresh.process_id
+    CROSS JOIN LATERAL (SELECT FROM streams WHERE stream_id = fresh.stream_id {each}) AS s
+    CROSS JOIN LATERAL (
+        SELECT start_time, tsc_frequency FROM processes WHERE process_id = fresh.process_id {each}
+    ) AS p
     CROSS JOIN LATERAL (
         SELECT
             extract(EPOCH FROM p.start_time)::double precision AS start,
