@@ -161,17 +161,22 @@ def copy_queries(needs: Sequence[RowsNeed]) -> dict[str, str]:
 def _columns(need: RowsNeed) -> dict[str, set[str]]:
     """Of each file, the columns that are read; the time columns where rows are chosen by them."""
     table, read = need.table, need.columns
-    if read is not None and need.range != EVERYTHING:
+    if read is not None and (need.range != EVERYTHING or need.ended_by_ns is not None):
         read |= {table.begin_column.lower(), table.end_column.lower()}
     return columns_of(table.name, table.schema, {key: other.name for key, other in table.joins.items()}, read)
 
 
 def _query(table: CatalogTable, needed: Collection[str], conditions: Sequence[str], is_of_one: bool) -> str:
     own = own_columns(table.schema)
-    chosen = [column for column in own if column.name in needed] or own[:1]  # one, to have a line for each row
+    chosen = [column for column in own if column.name in needed] or _shortest(own)
     columns = ", ".join(f'{_written(f"r.{column.name}", column.type)} AS "{column.name}"' for column in chosen)
     anyone = " OR ".join(f"({condition})" for condition in dict.fromkeys(conditions)) if all(conditions) else "true"
     return f"SELECT {columns} FROM {_rows(table, is_of_one)} WHERE {anyone}"
+
+
+def _shortest(columns: Sequence[pa.Field]) -> Sequence[pa.Field]:
+    """One, to have a line for each row, which is all that is counted."""
+    return ([column for column in columns if pa.types.is_int32(column.type)] or columns)[:1]
 
 
 def _rows(table: CatalogTable, is_of_one: bool) -> str:
@@ -197,6 +202,8 @@ def _condition(need: RowsNeed) -> str:
         parts.append(f"r.{need.table.begin_column} <= {_timestamp(-(-need.range.end_ns // NS_PER_US))}")
     if need.range.begin_ns is not None:
         parts.append(f"r.{need.table.end_column} >= {_timestamp(need.range.begin_ns // NS_PER_US)}")
+    if need.ended_by_ns is not None:
+        parts.append(f"r.{need.table.end_column} <= {_timestamp(-(-need.ended_by_ns // NS_PER_US))}")
     return " AND ".join(parts)
 
 

@@ -45,3 +45,4 @@ class RowsNeed:
     range: TimeRange = EVERYTHING
     equals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> its only possible values
     columns: frozenset[str] | None = None  # lower-case names, with those of all columns that are read; ``None``: any
+    ended_by_ns: int | None = None  # only rows whose ``end_column`` is no later

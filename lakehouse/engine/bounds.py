@@ -9,7 +9,7 @@ does not scan gives no row. Refuses to judge whether a statement is allowed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lakehouse.engine.functions import reference_of
@@ -36,20 +36,28 @@ _PLAIN_TEXT: Final = {"id": "VARCHAR"}  # without a collation
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a relation that may matter: those in the range, with one of the values in each of the columns."""
+    """The rows of a relation that may matter: those in the range, with one of the values in each of the columns.
+
+    ``ended_by_ns``: of rows that last, those that end no later. The range leaves that open: a row that is in it may go on.
+    """
 
     range: TimeRange = EVERYTHING
     equals: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ended_by_ns: int | None = None
 
     def both(self, other: Rows) -> Rows:
         equals = dict(self.equals)
         for column, values in other.equals.items():
             equals[column] = equals[column] & values if column in equals else values
-        return Rows(self.range.intersect(other.range), equals)
+        ends = [t for t in (self.ended_by_ns, other.ended_by_ns) if t is not None]
+        return Rows(self.range.intersect(other.range), equals, min(ends, default=None))
 
     def either(self, other: Rows) -> Rows:
         equals = {c: v | other.equals[c] for c, v in self.equals.items() if c in other.equals}
-        return Rows(self.range.union(other.range), equals)
+        ended_by_ns = None
+        if self.ended_by_ns is not None and other.ended_by_ns is not None:
+            ended_by_ns = max(self.ended_by_ns, other.ended_by_ns)
+        return Rows(self.range.union(other.range), equals, ended_by_ns)
 
 
 ALL_ROWS: Final = Rows()
@@ -76,7 +84,7 @@ def find_rows(plan: Node, tables: Mapping[str, DeclaredRelation]) -> dict[str, R
             scan.rows = scan.rows.both(_all(scan.implied(e, columns) for e in node.get("expressions") or []))
     found: dict[str, Rows] = {}
     for scan in scans.values():
-        rows = Rows(scan.rows.range.spanned(), scan.rows.equals) if tables[scan.table].lasts else scan.rows
+        rows = replace(scan.rows, range=scan.rows.range.spanned()) if tables[scan.table].lasts else scan.rows
         found[scan.table] = found[scan.table].either(rows) if scan.table in found else rows
     return found
 
@@ -127,8 +135,8 @@ def reference(named: Named, rows: Rows) -> Reference:
     """What the engine's caller is told about a relation."""
     equals = {c: tuple(sorted(v)) for c, v in sorted(rows.equals.items()) if len(v) <= _IDS_MAX}
     if isinstance(named, str):
-        return Reference(named, named, (GLOBAL_INSTANCE,), rows.range, equals)
-    return reference_of(named, range=rows.range, equals=equals)
+        return Reference(named, named, (GLOBAL_INSTANCE,), rows.range, equals, ended_by_ns=rows.ended_by_ns)
+    return reference_of(named, range=rows.range, equals=equals, ended_by_ns=rows.ended_by_ns)
 
 
 def _scanned(scan: Node) -> str:
@@ -210,25 +218,27 @@ class _Scan:
         if tested is None or compared is None or compared.get("is_null"):
             return ALL_ROWS
         if tested.column in (self._declared.begin_column, self._declared.end_column):
-            return Rows(self._range(tested, kind, compared))
+            return self._within(tested, kind, compared)
         if kind == "COMPARE_EQUAL" and tested.is_exact and compared["type"] == _PLAIN_TEXT:
             return Rows(equals={tested.column: frozenset({str(compared.get("value", ""))})})
         return ALL_ROWS
 
-    def _range(self, tested: Reading, kind: str, compared: Node) -> TimeRange:
+    def _within(self, tested: Reading, kind: str, compared: Node) -> Rows:
         """Closed bounds of a column of which a reading compares as ``kind`` with a constant."""
         value = compared.get("value", 0)
         if not isinstance(value, (int, float)) or not abs(value) <= INT64_MAX:
-            return EVERYTHING
+            return ALL_ROWS
         moment = value * tested.step_ns if isinstance(value, int) else round(value * tested.step_ns)
         if abs(moment) >= INT64_MAX and not tested.is_exact:
-            return EVERYTHING
+            return ALL_ROWS
         lower = upper = None
         if kind in ("COMPARE_EQUAL", "COMPARE_GREATERTHANOREQUALTO", "COMPARE_GREATERTHAN"):
             lower = moment - tested.above + (tested.is_exact and kind == "COMPARE_GREATERTHAN")
         if kind in ("COMPARE_EQUAL", "COMPARE_LESSTHANOREQUALTO", "COMPARE_LESSTHAN"):
             upper = moment + tested.below - (tested.is_exact and kind == "COMPARE_LESSTHAN")
-        return _range_of(self._declared, tested.column, _within_int64(lower), _within_int64(upper))
+        lower, upper = _within_int64(lower), _within_int64(upper)
+        is_end = self._declared.lasts and tested.column == self._declared.end_column
+        return Rows(_range_of(self._declared, tested.column, lower, upper), ended_by_ns=upper if is_end else None)
 
 
 def _of(column: str | None) -> Reading | None:

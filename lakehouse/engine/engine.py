@@ -201,7 +201,10 @@ class QueryEngine:
         references = self._references(database, checked, calls, catalog, closed) if reads else ()
         if reads and timed:
             references = (*(one for one in references if not (one.is_call and has_moments(one.relation))), *timed)
-        is_bounded = any(reference.range != EVERYTHING or reference.equals for reference in references)
+        is_bounded = any(
+            reference.range != EVERYTHING or reference.equals or reference.ended_by_ns is not None
+            for reference in references
+        )
         return Inspection(
             kind=checked.kind,
             references=references,

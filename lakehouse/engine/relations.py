@@ -128,6 +128,7 @@ class Reference:
     equals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # id column -> the only values it may have
     is_call: bool = False  # of a relation function; else a table by its name
     columns: frozenset[str] | None = None  # lower-case names, with those of all columns that are read; ``None``: any
+    ended_by_ns: int | None = None  # of rows that last, only those that end no later are needed
 
     @property
     def is_open(self) -> bool:

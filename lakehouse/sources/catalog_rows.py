@@ -34,7 +34,11 @@ class CatalogSource:
         return (GLOBAL_INSTANCE,)
 
     async def freshen(self, use: Use, caller: Caller, freshening: Freshening) -> Rows:
-        return Rows(needs=tuple(RowsNeed(self.table, read.range, read.equals, read.columns) for read in use.reads))
+        return Rows(
+            needs=tuple(
+                RowsNeed(self.table, read.range, read.equals, read.columns, read.ended_by_ns) for read in use.reads
+            )
+        )
 
     async def known_missing(self, use: Use, caller: Caller, maker: PartitionMaker) -> int | None:
         return 0

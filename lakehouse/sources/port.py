@@ -30,6 +30,7 @@ class Read:
     range: TimeRange = EVERYTHING
     equals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> its only possible values
     columns: frozenset[str] | None = None  # lower-case names, with those of all columns that are read; ``None``: any
+    ended_by_ns: int | None = None  # of rows that last, only those that end no later
 
 
 @dataclass(frozen=True, slots=True)

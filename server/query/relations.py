@@ -122,7 +122,9 @@ class Relations:
             wanted = reference.range.intersect(options.time_range)
             if source.declaration.lasts and not reference.range.is_empty:
                 wanted = wanted.spanned()
-            named.reads.append(Read(wanted, reference.equals, reference.columns) if self._prune else Read())
+            named.reads.append(
+                Read(wanted, reference.equals, reference.columns, reference.ended_by_ns) if self._prune else Read()
+            )
         return list(found.values())
 
 

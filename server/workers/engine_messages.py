@@ -76,6 +76,7 @@ def inspection_message(inspection: Inspection) -> dict[str, Any]:
                 "end_ns": reference.range.end_ns,
                 "equals": {name: list(values) for name, values in reference.equals.items()},
                 "columns": None if reference.columns is None else sorted(reference.columns),
+                "ended_by_ns": reference.ended_by_ns,
             }
             for reference in inspection.references
         ],
@@ -126,6 +127,7 @@ def _reference(message: Mapping[str, Any]) -> Reference:
             for name, values in message["equals"].items()
         },
         columns=None if message["columns"] is None else frozenset(_typed(name, str) for name in message["columns"]),
+        ended_by_ns=_typed(message["ended_by_ns"], int | None),
     )
 
 

@@ -119,17 +119,12 @@ async def _look(pool: asyncpg.Pool, kind: str) -> list[dict[str, Any]]:
 _GROWING = ("blocks", "streams", "processes", "lakehouse_buckets", "lakehouse_partitions", "view_instances")
 
 
-def _rows_read(nodes: Sequence[dict[str, Any]]) -> float:
+def _rows_read(nodes: Sequence[dict[str, Any]]) -> int:
     """Of tables and their indexes."""
-    return sum(
-        node["Actual Loops"]
-        * sum(
-            node.get(counted, 0)
-            for counted in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
-        )
-        for node in nodes
-        if "Scan" in node["Node Type"] and node.get("Relation Name", node.get("Index Name", "")).startswith(_GROWING)
-    )
+    counts = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    scans = [node for node in nodes if "Scan" in node["Node Type"]]
+    of_tables = [one for one in scans if one.get("Relation Name", one.get("Index Name", "")).startswith(_GROWING)]
+    return round(sum(float(one["Actual Loops"] * one.get(count, 0)) for one in of_tables for count in counts))
 
 
 def _ns(moment: datetime) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -101,7 +101,7 @@ class Catalog:
 def needs_of(engine: QueryEngine, sql: str) -> list[RowsNeed]:
     """What a statement reads, as the engine says it."""
     return [
-        RowsNeed(TABLES[found.view_set], found.range, found.equals, found.columns)
+        RowsNeed(TABLES[found.view_set], found.range, found.equals, found.columns, found.ended_by_ns)
         for found in engine.inspect(sql, None, CATALOG).references
     ]
 
@@ -194,9 +194,26 @@ async def test_rows_of_other_times_stay_where_they_are(catalog: Catalog, view: s
     assert await catalog.hours(view, range=TimeRange(middle, T0_NS)) == []
 
 
+async def test_rows_that_end_later_stay_where_they_are(catalog: Catalog, engine: QueryEngine) -> None:
+    """A window of the time when blocks came reads what came in it, and not all that came since."""
+    (only,) = needs_of(
+        engine,
+        f"SELECT count(*) FROM blocks WHERE insert_time BETWEEN '{T0 + timedelta(minutes=30):%F %T}'"
+        f" AND '{T0 + timedelta(minutes=90):%F %T}'",
+    )
+
+    files = await catalog.export(only)
+
+    assert catalog.read(
+        "SELECT block_id, nb_objects FROM blocks", await catalog.export(replace(only, columns=None))
+    ) == [{"block_id": BLOCKS[1], "nb_objects": 1}]
+    assert files["blocks"].read_text().count("\n") == 2
+
+
 @pytest.mark.parametrize(
     ("sql", "columns"),
     [
+        ("SELECT count(*) AS n FROM blocks", {"blocks": ["nb_objects"]}),
         ("SELECT count(*) AS n FROM processes", {"processes": ["process_id"]}),
         ("SELECT exe, last_update_time FROM processes", {"processes": ["exe", "last_update_time"]}),
         ("SELECT count(*) AS n FROM blocks WHERE process_id = '{process}'", {"blocks": ["process_id"]}),

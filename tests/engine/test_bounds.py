@@ -285,6 +285,36 @@ def test_ids_that_are_compared_with_texts(engine: QueryEngine, sql: str, expecte
     assert dict(references(engine, sql)["streams"].equals) == expected
 
 
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("insert_time <= '2024-01-01'", JAN1),
+        ("insert_time < '2024-01-01'", JAN1 - 1),
+        ("insert_time = '2024-01-01'", JAN1),
+        ("insert_time BETWEEN '2023-01-01' AND '2024-01-01'", JAN1),
+        ("insert_time <= '2024-01-01' AND insert_time <= '2024-01-02'", JAN1),
+        ("insert_time <= '2024-01-01' OR insert_time <= '2024-01-02'", JAN2),
+        ("insert_time <= '2024-01-01' OR process_id = 'a'", None),
+        ("insert_time >= '2024-01-01'", None),
+        ("begin_time <= '2024-01-01'", None),
+        ("end_time <= '2024-01-01'", None),
+        ("NOT insert_time <= '2024-01-01'", None),
+        ("insert_time IS DISTINCT FROM '2024-01-01'", None),
+    ],
+)  # fmt: skip
+def test_rows_that_last_are_bounded_by_when_they_end(engine: QueryEngine, condition: str, expected: int | None) -> None:
+    found = references(engine, f"SELECT count(*) FROM blocks WHERE {condition}")["blocks"]
+
+    assert found.ended_by_ns == expected
+
+
+def test_of_two_references_the_later_end_is_needed(engine: QueryEngine) -> None:
+    sql = "SELECT * FROM blocks WHERE insert_time <= '2024-01-01' UNION ALL SELECT * FROM blocks {}"
+
+    assert references(engine, sql.format("WHERE insert_time <= '2024-01-02'"))["blocks"].ended_by_ns == JAN2
+    assert references(engine, sql.format(""))["blocks"].ended_by_ns is None
+
+
 def test_bound_parameters_bound_as_literals_do(engine: QueryEngine) -> None:
     sql = "SELECT * FROM log_entries WHERE time >= ? AND time < $2 AND process_id = $3".replace("?", "$1")
 
