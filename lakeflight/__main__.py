@@ -19,6 +19,7 @@ SERVER_PACKAGE: Final = "lakeflight_server"
 SERVER_COMMANDS: Final = {
     "serve": "run a server: ingestion, queries, database and store, all in one",
     "demo": "start a server in the background, send it telemetry, show what to type next",
+    "keys": "make, list and revoke the API keys of those who query and of those who send",
     "doctor": "check versions, folders, database, store and ports; say what is wrong",
 }
 

@@ -185,21 +185,40 @@ class BlockOrder(Enum):
         return self is not BlockOrder.INSERT_TIME
 
 
+class KeyUse(Enum):
+    """What an API key is for. No key is for both."""
+
+    READER = "reader"  # asks, over Flight
+    WRITER = "writer"  # sends, over HTTP and OTLP
+
+
+class CallerKind(Enum):
+    """How a caller was made out."""
+
+    ANONYMOUS = "anonymous"  # everybody, where identities are not required
+    KEY = "key"  # by an API key
+    PERSON = "person"  # by a token of an issuer
+    CERTIFICATE = "certificate"  # by the certificate of the connection
+    OPERATOR = "operator"  # over a socket of the server's own user
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. Everybody is the same until identities exist, but the type goes everywhere from the start.
+    """Who asks. Everybody is the same where identities are not required.
 
-    ``connection`` is the one that it asks over: those of one identity take turns. Whoever has the same name is the same
-    caller over all of them.
+    ``name`` is the identity: whoever has the same name is the same caller, over all of their connections and to all servers;
+    what belongs to one is never shown to another. ``connection`` is the one that it asks over: those of one identity take turns.
     """
 
     name: str = "anonymous"
     connection: str = field(default="", compare=False)
+    kind: CallerKind = CallerKind.ANONYMOUS
+    admin: bool = False  # said of this identity by whoever runs the server
 
     @property
     def is_admin(self) -> bool:
-        """Whether they may administer the lake: until identities exist, whoever calls from this machine."""
-        return self.connection.startswith(_ON_THIS_MACHINE)
+        """Whether they may administer the lake: who was said to, or without identities whoever calls from this machine."""
+        return self.admin or (self.kind is CallerKind.ANONYMOUS and self.connection.startswith(_ON_THIS_MACHINE))
 
 
 class Spelling(IntFlag):

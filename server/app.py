@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from lakeflight.version import VERSION
 from lakehouse.buckets.freshen import MaterializerLimits
 from lakehouse.buckets.materialize import Materializer
 from lakehouse.catalog.connect import database_errors, open_pool
+from lakehouse.catalog.keys import StoredKeys
 from lakehouse.catalog.metadata import MetadataExport
 from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
@@ -38,8 +40,12 @@ from lakehouse.catalog.settings import shared_value
 from lakehouse.catalog.tasks import SessionLeadership
 from lakehouse.errors import InternalError
 from lakehouse.jobs.executor import LocalExecutor
+from lakehouse.model import KeyUse
 from lakehouse.sources import SourceRegistry
 from lakehouse.storage import BlobStore
+from server.access import Authenticate, Identities, anonymous
+from server.access.keys import Keyring, digest_of, keyring, new_key
+from server.access.writers import WritersSpec
 from server.administration import Administration
 from server.children import IngestionProcesses, IngestionSpec
 from server.data_folder import DataFolder
@@ -201,7 +207,8 @@ async def running(
             _announce(announcement, addresses)
             closing.callback(announcement.unlink, missing_ok=True)
         if settings.self_telemetry and (endpoint := settings.telemetry_url or addresses.http) is not None:
-            closing.callback(_watch_itself(endpoint))
+            key = settings.telemetry_key if settings.telemetry_url else parts.own_key
+            closing.callback(_watch_itself(endpoint, key))
             closing.push_async_callback(_cancelled, asyncio.create_task(_measure_itself(store)))
         log.info("server.started", seconds=round(time.monotonic() - started, 2))
         yield addresses
@@ -264,6 +271,27 @@ class _Parts:
     closing: AsyncExitStack
     failed: asyncio.Future[str] | None
     folder: DataFolder = field(init=False)
+    own_key: str = field(default_factory=partial(new_key, KeyUse.WRITER), repr=False)  # of its telemetry, for its life
+
+    @property
+    def writers(self) -> WritersSpec | None:
+        """Who may send; ``None`` where everybody may."""
+        if not self.settings.requires_identities:
+            return None
+        of_own = Keyring({digest_of(self.own_key.encode()): "lakeflight"})
+        return WritersSpec(of_own | keyring(self.settings.writer_keys))
+
+    async def readers(self, connections: Any) -> Authenticate:
+        """Finds out who asks."""
+        if not self.settings.requires_identities:
+            return anonymous
+        identities = Identities(
+            KeyUse.READER,
+            keyring(self.settings.reader_keys),
+            StoredKeys(connections, KeyUse.READER),
+            admins=self.settings.admins_named,
+        )
+        return await self.closing.enter_async_context(identities.noting_use())
 
     async def query_workers(self, environment: Mapping[str, str]) -> QueryWorkerPool:
         pool = QueryWorkerPool(
@@ -314,6 +342,7 @@ class _Parts:
                 settings.log_level,
                 None if ingress.otlp_grpc is None else _host_and_port(*ingress.otlp_grpc.getsockname()[:2]),
                 settings.s3,
+                self.writers,
             ),
             settings.http_processes,
         )
@@ -380,6 +409,9 @@ class _Parts:
             address=settings.flight_address,
             handle_key=await _handle_key(lake.connections),
             product_version=VERSION,
+            authenticate=await self.readers(lake.connections),
+            open_to_anybody=settings.open_to_anybody,
+            own_socket=settings.flight_socket,
             limits=FlightLimits(
                 stalled_reader_s=settings.stall_timeout_s,
                 statements_per_identity_max=settings.statements_per_identity_max,
@@ -473,11 +505,11 @@ async def _drain(flight: FlightServer, grace_s: float, hurry: asyncio.Event | No
     await stopping
 
 
-def _watch_itself(endpoint: str) -> Any:
+def _watch_itself(endpoint: str, key: str | None) -> Any:
     """The server's own log lines and metrics go into its own lake, like any program's."""
     from lakeflight.telemetry import Telemetry  # once the server answers: it takes a while to load
 
-    telemetry = Telemetry(endpoint, exe="lakeflight", properties={"version": VERSION})
+    telemetry = Telemetry(endpoint, exe="lakeflight", properties={"version": VERSION}, api_key=key)
     telemetry.install()
     handler = telemetry.logging_handler()
     logging.getLogger().addHandler(handler)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from lakehouse.storage import S3Options
+from server.access.writers import WritersSpec
 from server.python_programs import import_path, own_program
 from server.settings import spelled
 from server.surroundings import Problem
@@ -38,6 +39,7 @@ class IngestionSpec:
     log_level: str
     otlp_grpc_address: str | None = None
     s3: S3Options = field(default_factory=S3Options)
+    writers: WritersSpec | None = None  # ``None``: senders need no key
 
 
 @dataclass
@@ -145,6 +147,7 @@ class IngestionProcesses:
             "otlp_grpc_address": self.spec.otlp_grpc_address,
             "object_cache": str(self.spec.object_cache),
             "s3": asdict(self.spec.s3),
+            "writers": None if self.spec.writers is None else self.spec.writers.as_json(),
             "log_level": self.spec.log_level,
             "listener_fd": self.listener.fileno(),
             "ready_fd": write_fd,

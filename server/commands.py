@@ -21,16 +21,24 @@ def complete(parser: argparse.ArgumentParser, command: str) -> None:
         case "doctor":
             parser.set_defaults(run=_doctor)
             _add_setting_flags(parser)
+        case "keys":
+            from server.keys_command import add_arguments
+
+            add_arguments(parser)
+            parser.set_defaults(run=_keys)
         case _:
             raise ValueError(f"no command of the server is called {command}")
 
 
 def _add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    from server.settings import FLAGS, Settings
+    from server.settings import FLAGS, SWITCHES, Settings
 
     for name, metavar in FLAGS.items():
         description = Settings.model_fields[name].description
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=description)
+    for name in SWITCHES:
+        description = Settings.model_fields[name].description
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_const", const=True, help=description)
     parser.add_argument(
         "--no-self-telemetry",
         dest="self_telemetry",
@@ -45,11 +53,11 @@ def _settings(given: argparse.Namespace) -> Any:
     from pydantic import ValidationError
 
     from lakeflight.commands.environment import OF_DATABASES, OF_STORES, keep_own
-    from server.settings import FLAGS, Settings, mistakes, unknown_variables
+    from server.settings import FLAGS, SECRET_VARIABLES, SWITCHES, Settings, mistakes, unknown_variables
 
     for sentence in unknown_variables(os.environ):
         print(f"lakeflight: warning: {sentence}", file=sys.stderr)
-    flags = {name: getattr(given, name) for name in (*FLAGS, "self_telemetry")}
+    flags = {name: getattr(given, name, None) for name in (*FLAGS, *SWITCHES, "self_telemetry")}
     chosen = {name: value for name, value in flags.items() if value is not None}
     try:
         settings = Settings(**chosen)
@@ -62,6 +70,8 @@ def _settings(given: argparse.Namespace) -> Any:
     others_databases = () if settings.postgres_url is None else OF_DATABASES  # the embedded one is nobody else's
     others_stores = () if settings.store_url is None else OF_STORES
     keep_own(os.environ, (*others_databases, *others_stores))
+    for name in [name for name in os.environ if name.upper() in SECRET_VARIABLES]:
+        del os.environ[name]  # none of the processes that are started from here has use for it
     return settings
 
 
@@ -94,6 +104,26 @@ def _serve(given: argparse.Namespace) -> int:
         print(f"lakeflight: {words_of(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _keys(given: argparse.Namespace) -> int:
+    import asyncio
+
+    from lakehouse.catalog.migrate import SchemaError
+    from lakehouse.errors import LakeflightError
+    from server import logs
+    from server.data_folder import DataFolderError
+    from server.embedded_postgres import EmbeddedPostgresError
+    from server.keys_command import run_keys
+    from server.surroundings import Problem, words_of
+
+    settings = _settings(given)
+    logs.set_up("warning")
+    try:
+        return asyncio.run(run_keys(given, settings))
+    except (DataFolderError, EmbeddedPostgresError, LakeflightError, OSError, Problem, SchemaError) as error:
+        print(f"lakeflight: {words_of(error)}", file=sys.stderr)
+        return 1
 
 
 def _demo(given: argparse.Namespace) -> int:

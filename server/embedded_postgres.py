@@ -147,7 +147,7 @@ class EmbeddedPostgres:
         """Connection URL of a database of this server."""
         if self._socket_folder is None:
             raise EmbeddedPostgresError("the embedded database has not been started")
-        return f"postgresql://{USER}@/{quote(database)}?host={quote(str(self._socket_folder), safe='')}&port={PORT}"
+        return _url(database, self._socket_folder)
 
     async def start(self) -> None:
         """Make the database if there is none, start the server, return when it answers.
@@ -352,6 +352,20 @@ def _processes_of(folder: Path) -> list[int]:
             if (here.st_dev, here.st_ino) == (wanted.st_dev, wanted.st_ino):
                 found.append(int(entry))
     return found
+
+
+def url_of_running(folder: Path) -> str | None:
+    """The URL of the server that another process runs over ``folder``, as that server's own file says; ``None`` if none."""
+    try:
+        lines = (folder / "postmaster.pid").read_text().splitlines()
+        os.stat(Path(lines[4]) / SOCKET_NAME)
+    except (OSError, IndexError):
+        return None
+    return _url(DATABASE, Path(lines[4]))
+
+
+def _url(database: str, socket_folder: Path) -> str:
+    return f"postgresql://{USER}@/{quote(database)}?host={quote(str(socket_folder), safe='')}&port={PORT}"
 
 
 async def _end_orphans(folder: Path) -> None:

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lakehouse.storage import S3Options
+from server.access.keys import keyring
 
 PREFIX: Final = "LAKEFLIGHT_"
 FLAGS: Final[Mapping[str, str]] = {  # settings that the command has flags for, and what their values are called
@@ -36,13 +37,24 @@ FLAGS: Final[Mapping[str, str]] = {  # settings that the command has flags for, 
     "query_workers": "N",
     "build_workers": "N",
     "log_level": "LEVEL",
+    "identities": "none|required",
+    "flight_socket": "FILE",
 }
 _OF_CLIENTS: Final = ("LAKEFLIGHT_SERVER", "LAKEFLIGHT_TOKEN")
 # What tests set, and what Kubernetes tells every container about a service called lakeflight.
 _NOT_OURS: Final = re.compile(
     r"LAKEFLIGHT_(TEST_.*|SLOW_TESTS|FAILPOINT.*|SHARED|EXAMPLES|CANARY|(SERVICE|PORT)(_.*)?)"
 )
-_SECRET: Final = ("postgres_url", "store_secret_access_key", "store_session_token")
+SWITCHES: Final = ("open_to_anybody", "plaintext_beyond_loopback")  # settings whose flag has no value
+_SECRET: Final = (
+    "postgres_url",
+    "store_secret_access_key",
+    "store_session_token",
+    "reader_keys",
+    "writer_keys",
+    "telemetry_key",
+)
+SECRET_VARIABLES: Final = frozenset(f"{PREFIX}{name.upper()}" for name in _SECRET)
 _OF_STORES: Final = ("store_url", "store_endpoint")  # where credentials do not belong, and some write them
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 
@@ -88,12 +100,37 @@ class Settings(BaseSettings):
         "flight,ingestion,maintenance",
         description="What this server does: queries (flight), ingestion, maintenance, or several, joined by commas.",
     )
+    reader_keys: str | None = Field(
+        None,
+        repr=False,
+        description="Keys of those who query: grafana=KEY, others after a comma. `lakeflight keys` makes more at any time.",
+    )
+    writer_keys: str | None = Field(None, repr=False, description="The same of those who send. No key is for both.")
+    identities: str | None = Field(
+        None,
+        description="Whether callers need a credential: none or required. Without it, required if keys are given here.",
+    )
+    admins: str | None = Field(
+        None,
+        description="Who may administer the lake, joined by commas; keys may not. Without identities, whoever calls from"
+        " this machine.",
+    )
+    open_to_anybody: bool = Field(
+        False, description="Listen beyond loopback without identities: whoever reaches the ports reads and writes all."
+    )
+    plaintext_beyond_loopback: bool = Field(
+        False, description="Listen beyond loopback without TLS, as behind a proxy that speaks it."
+    )
     flight_address: str = Field("127.0.0.1:50051", description="Where Flight SQL listens; port 0 takes a free one.")
     http_address: str = Field("127.0.0.1:9000", description="Where ingestion listens; port 0 takes a free one.")
     otlp_grpc_address: str | None = Field(
         None,
         description="Where OTLP over gRPC listens; port 0 takes a free one. Without it, port 4317 beside the HTTP address"
         " if it is free, or a free one if the HTTP port is 0.",
+    )
+    flight_socket: Path | None = Field(
+        None,
+        description="A socket of Flight SQL besides, which this user alone can open: whoever calls over it is an admin.",
     )
     ready_file: Path | None = Field(
         None, description="Written once both ports answer: JSON with their URLs and the pid."
@@ -213,11 +250,24 @@ class Settings(BaseSettings):
         None,
         description="Where these go if not to this server's own ingestion, such as that of another: http://127.0.0.1:9000.",
     )
+    telemetry_key: str | None = Field(
+        None, repr=False, description="The writer's key for that ingestion. This server's own needs none."
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
 
     @property
     def roles_served(self) -> frozenset[Role]:
         return _roles(self.roles)
+
+    @property
+    def requires_identities(self) -> bool:
+        """Whether callers need a credential."""
+        return _requires_identities(self.__dict__)
+
+    @property
+    def admins_named(self) -> frozenset[str]:
+        """Names of identities."""
+        return frozenset(name for part in (self.admins or "").split(",") if (name := part.strip()))
 
     @property
     def partition_retention(self) -> dict[str | None, float | None]:
@@ -237,7 +287,18 @@ class Settings(BaseSettings):
         )
 
     @field_validator(
-        "data_dir", "ready_file", "store_cache_dir", "postgres_url", "store_url", "store_endpoint", mode="before"
+        "data_dir",
+        "ready_file",
+        "store_cache_dir",
+        "postgres_url",
+        "store_url",
+        "store_endpoint",
+        "reader_keys",
+        "writer_keys",
+        "identities",
+        "flight_socket",
+        "telemetry_key",
+        mode="before",
     )
     @classmethod
     def _not_empty(cls, value: object) -> object:
@@ -245,7 +306,7 @@ class Settings(BaseSettings):
             raise ValueError("is empty: give it a value, or leave it out")
         return value
 
-    @field_validator("data_dir", "ready_file", "store_cache_dir")
+    @field_validator("data_dir", "ready_file", "store_cache_dir", "flight_socket")
     @classmethod
     def _of_home(cls, path: Path | None) -> Path | None:
         """``~`` is a home folder here as well: a shell leaves it alone in ``--data-dir=~/lake`` and in env files."""
@@ -256,9 +317,24 @@ class Settings(BaseSettings):
         except RuntimeError:
             raise ValueError("names a home folder that is not known here") from None
 
+    @field_validator("reader_keys", "writer_keys")
+    @classmethod
+    def _keys(cls, text: str | None) -> str | None:
+        keyring(text)
+        return text
+
+    @field_validator("identities")
+    @classmethod
+    def _known_identities(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is not None and text.lower() not in ("none", "required"):
+            raise ValueError("is neither none nor required")
+        if text is not None and text.lower() == "none" and _requires_identities(info.data):
+            raise ValueError("contradicts the keys that are given: leave out one or the other")
+        return None if text is None else text.lower()
+
     @field_validator("flight_address", "http_address", "otlp_grpc_address")
     @classmethod
-    def _only_loopback(cls, address: str | None) -> str | None:
+    def _reached_by_those_who_may(cls, address: str | None, info: ValidationInfo) -> str | None:
         if address is None:
             return None
         host, _, port = address.rpartition(":")
@@ -266,10 +342,19 @@ class Settings(BaseSettings):
             raise ValueError("is not HOST:PORT: an IPv6 address stands in brackets, as in [::1]:9000")
         if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _PORT_MAX:
             raise ValueError("is not HOST:PORT, as in 127.0.0.1:9000")
-        if not _is_loopback(host):
+        if _is_loopback(host):
+            return address
+        if not _requires_identities(info.data):
+            if info.data.get("open_to_anybody"):
+                return address
             raise ValueError(
-                "is not a loopback address: there are no identities yet, so whoever reaches the port could read"
-                " and write everything; use 127.0.0.1 and a tunnel"
+                "is not a loopback address, and without identities whoever reaches the port could read and write"
+                " everything: use --identities required (docs/security.md), or --open-to-anybody if that is meant"
+            )
+        if not info.data.get("plaintext_beyond_loopback"):
+            raise ValueError(
+                "is not a loopback address, and keys would be sent to it without encryption: use"
+                " --plaintext-beyond-loopback if a proxy before it speaks TLS"
             )
         return address
 
@@ -390,6 +475,14 @@ def _roles(text: str) -> frozenset[Role]:
     return frozenset(known[name] for name in named)
 
 
+def _requires_identities(values: Mapping[str, Any]) -> bool:
+    """Whether settings, as far as they are known, ask for credentials."""
+    chosen = values.get("identities")
+    if chosen is not None:
+        return bool(chosen == "required")
+    return any(values.get(name) for name in ("reader_keys", "writer_keys"))
+
+
 def _days_by_view_set(text: str) -> dict[str | None, float | None]:
     found: dict[str | None, float | None] = {}
     for part in text.split(","):
@@ -421,7 +514,7 @@ def _days(text: str) -> float | None:
 def spelled(name: str) -> str:
     """How a setting is given: its flag, if it has one, and its variable."""
     variable = f"{PREFIX}{name.upper()}"
-    return f"{_flag(name)} or {variable}" if name in FLAGS else variable
+    return f"{_flag(name)} or {variable}" if name in FLAGS or name in SWITCHES else variable
 
 
 def mistakes(error: ValidationError, given: Mapping[str, object], environment: Mapping[str, str]) -> list[str]:
@@ -481,6 +574,7 @@ def _wrong(problem: Any) -> str:
 
 
 def _flag(name: str) -> str:
+    """How the command spells a setting."""
     return f"--{name.replace('_', '-')}"
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import grpc.aio
 
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.model import Caller, QueryOptions
-from server.access import CALLER_TIMEOUT_S, Authenticate
+from server.access import CALLER_TIMEOUT_S, Authenticate, Origin
 from server.flight.headers import query_options
 from server.flight.open_calls import OpenCall, OpenCalls
 from server.flight.sessions import read_session
+
+OWN_SOCKET: Final = "unix:"  # a peer as gRPC spells it; the socket is open to its owner alone, see ``server``
 
 
 class ReaderGoneError(Exception):
@@ -49,9 +51,15 @@ class Call:
         """
         try:
             async with asyncio.timeout(CALLER_TIMEOUT_S):
-                self.caller = replace(await authenticate(self.metadata), connection=self._place.peer)
+                caller = await authenticate(self.metadata, self._origin())
         except TimeoutError as error:
             raise BackendUnavailableError("who calls could not be found out in time") from error
+        self.caller = replace(caller, connection=self._place.peer)
+
+    def _origin(self) -> Origin:
+        names = self.context.auth_context().get("x509_common_name")  # of a certificate that the handshake has checked
+        certificate = names[0].decode("utf-8", "replace") if names else None
+        return Origin(self._place.peer.startswith(OWN_SOCKET), certificate)
 
     def options(self) -> QueryOptions:
         """Headers over the session's options.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import grpc.aio
@@ -55,13 +57,20 @@ class FlightServer:
         limits: FlightLimits = FlightLimits(),
         authenticate: Authenticate = anonymous,
         reuse_port: bool = False,
+        open_to_anybody: bool = False,
+        own_socket: Path | None = None,
     ) -> None:
         """``address`` is ``host:port``, port 0 for any, or ``unix:/path``. ``handle_key`` is one per installation.
 
+        Args:
+            open_to_anybody: The operator wants whoever reaches the address to ask.
+            own_socket: A socket besides, which nobody but this user (and root) can open.
+
         Raises:
-            ValueError: The address is not of this machine alone, or the key is too short.
+            ValueError: The address is not of this machine alone and nobody is asked who they are, or the key is too short.
         """
-        _refuse_other_than_loopback(address)
+        if authenticate is anonymous and not open_to_anybody:
+            _refuse_other_than_loopback(address)
         self._address = address
         self._running = RunningStatements(
             per_identity_max=limits.statements_per_identity_max,
@@ -81,6 +90,7 @@ class FlightServer:
         )
         self._limits = limits
         self._reuse_port = reuse_port
+        self._own_socket = own_socket
         self._health = Health(limits.silent_call_s)
         self._server: Any = None
         self._watches: list[asyncio.Task[None]] = []
@@ -104,6 +114,8 @@ class FlightServer:
         self._server = grpc.aio.server(options=_grpc_options(self._limits, reuse_port=self._reuse_port))
         self._server.add_generic_rpc_handlers((self._service.handler(), self._health.handler()))
         self._port = self._server.add_insecure_port(self._address)
+        if self._own_socket is not None:
+            _add_own_socket(self._server, self._own_socket)
         await self._server.start()
         self._watches = [
             asyncio.create_task(self._running.watch(), name="flight-stalled-readers"),
@@ -148,6 +160,15 @@ def _grpc_options(limits: FlightLimits, *, reuse_port: bool) -> list[tuple[str, 
     ]
 
 
+def _add_own_socket(server: Any, path: Path) -> None:
+    """A socket that is closed to others from its first moment on."""
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    finally:
+        os.umask(before)
+
+
 def _refuse_other_than_loopback(address: str) -> None:
     if address.startswith("unix:"):
         return
@@ -159,6 +180,4 @@ def _refuse_other_than_loopback(address: str) -> None:
             return
     except ValueError:
         pass
-    raise ValueError(
-        f"cannot listen on {address!r}: callers are not identified yet, so only loopback addresses are served"
-    )
+    raise ValueError(f"cannot listen on {address!r}: callers are not identified, so only loopback addresses are served")

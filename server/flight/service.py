@@ -29,7 +29,9 @@ from lakeflight.wire.flight_sql import (
     parse,
 )
 from lakehouse.errors import BackendUnavailableError, LimitExceededError, UnsupportedError
+from lakehouse.model import CallerKind
 from server.access import Authenticate
+from server.access.credentials import is_basic, token_of
 from server.flight.actions import Actions
 from server.flight.calls import Call, ReaderGoneError
 from server.flight.commands import Query, command_of, read_descriptor, read_ticket, refusal, resolve
@@ -145,10 +147,8 @@ class FlightService:
     @_its_own_reads
     async def handshake(self, _: None, call: Call) -> None:
         """Answer before reading: some clients send nothing, others wait for the answer first."""
-        if call.metadata.get("authorization", "")[:6].lower() == "basic ":
-            # Clients that log in fail without a token; nothing is looked up under it while everybody is anonymous.
-            token = secrets.token_urlsafe(24)
-            await call.send_initial_metadata("authorization", f"Bearer {token}")
+        if is_basic(call.metadata):
+            await call.send_initial_metadata("authorization", f"Bearer {_token_for(call)}")
         await call.write(_EMPTY_HANDSHAKE_RESPONSE)
 
     @_one_request
@@ -324,6 +324,16 @@ class FlightService:
         """Wait until every stream that ended is closed."""
         while self._closing:
             await asyncio.wait(self._closing)
+
+
+def _token_for(call: Call) -> str:
+    """What a client that has logged in sends from now on: the key it came with. Nothing new is made that could outlive it,
+    and every server of the lake knows it. Clients fail without a token, so where nobody is asked who they are they get any.
+    """
+    if call.caller.kind is CallerKind.ANONYMOUS:
+        return secrets.token_urlsafe(24)
+    token = token_of(call.metadata) or b""
+    return token.decode("utf-8", "surrogateescape")
 
 
 _METADATA_SCHEMA_MESSAGES: Final[dict[int, bytes]] = {}

@@ -16,7 +16,7 @@ import structlog
 from lakehouse.catalog.connect import database_errors
 from lakehouse.errors import LakeflightError
 from lakehouse.storage import BlobStore
-from server.access import Authenticate, anonymous
+from server.access import ELSEWHERE, Authenticate, Origin, anonymous
 from server.ingestion.deliveries import delivery_routes
 from server.ingestion.exchange import Answer, Request, Route, text_answer
 from server.ingestion.group_commit import GroupCommit
@@ -32,7 +32,7 @@ from server.ingestion.limits import (
 )
 from server.ingestion.native import NativeIngestion
 from server.ingestion.otlp import OtlpIngestion
-from server.ingestion.protocol import OVER_LIMIT
+from server.ingestion.protocol import CERTIFICATE, OVER_LIMIT
 from server.ingestion.status import answer_to, is_foreseen
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ class IngestionServices:
     limits: BodyLimits
 
 
-def create_app(services: IngestionServices) -> App:
+def create_app(services: IngestionServices, authenticate: Authenticate = anonymous) -> App:
     """The ASGI application over ``services``; it has no lifespan of its own."""
     health = _Health(services)
     native = services.native
@@ -70,7 +70,7 @@ def create_app(services: IngestionServices) -> App:
         **services.otlp.routes(),
         **delivery_routes(services.otlp),
     }
-    return application(routes, services.limits)
+    return application(routes, services.limits, authenticate)
 
 
 def application(routes: Mapping[str, Route], limits: BodyLimits, authenticate: Authenticate = anonymous) -> App:
@@ -116,7 +116,7 @@ class _Application:
         try:
             check_framing(scope["headers"], self._limits)
             async with asyncio.timeout(self._limits.caller_timeout_s):
-                caller = await self._authenticate(route.credentials(headers))
+                caller = await self._authenticate(route.credentials(headers), _origin(scope))
             with Share(self._budget, _peer(scope)) as share:
                 content = await share.read(receive, self._limits)
                 is_read = True
@@ -180,6 +180,11 @@ def _texts(headers: Headers) -> dict[str, str]:
         key, text = name.decode("latin-1"), value.decode("latin-1")
         texts[key] = f"{texts[key]}, {text}" if key in texts else text
     return texts
+
+
+def _origin(scope: Scope) -> Origin:
+    name = scope.get(CERTIFICATE)
+    return ELSEWHERE if name is None else Origin(certificate=name)
 
 
 def _peer(scope: Scope) -> str:

@@ -14,7 +14,7 @@ import grpc.aio
 import structlog
 
 from lakeflight.wire.otlp.resources import LOGS, METRICS, TRACES, Signal
-from server.access import CALLER_TIMEOUT_S, Authenticate, anonymous
+from server.access import CALLER_TIMEOUT_S, Authenticate, Origin, anonymous
 from server.ingestion.limits import ByteBudget, RequestRefusedError, Share
 from server.ingestion.otlp import RECEIVED_BYTES_MAX, OtlpIngestion, grpc_code_of
 from server.ingestion.status import is_foreseen
@@ -113,9 +113,14 @@ class OtlpGrpcServer:
         with Share(self._budget, "") as share:
             share.take(len(body))
             async with asyncio.timeout(CALLER_TIMEOUT_S):
-                await self._authenticate(_texts(context.invocation_metadata()))
+                await self._authenticate(_texts(context.invocation_metadata()), _origin(context))
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await self._otlp.store(signal, body, share)
+
+
+def _origin(context: Any) -> Origin:
+    names = context.auth_context().get("x509_common_name")
+    return Origin(certificate=names[0].decode("utf-8", "replace") if names else None)
 
 
 def _texts(metadata: Any) -> dict[str, str]:

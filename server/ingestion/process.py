@@ -24,6 +24,8 @@ import uvloop
 from lakehouse.catalog.connect import INGEST_LIMITS, close_pool, open_pool
 from lakehouse.catalog.telemetry import BlockRows
 from lakehouse.storage import S3Options, open_store
+from server.access import Authenticate, anonymous
+from server.access.writers import WritersSpec
 from server.ingestion.app import App, IngestionServices, create_app
 from server.ingestion.group_commit import GroupCommit
 from server.ingestion.limits import BodyLimits
@@ -55,6 +57,7 @@ class IngestionSettings:
     s3: S3Options = field(default_factory=S3Options)
     limits: BodyLimits = field(default_factory=BodyLimits)
     otlp_grpc_address: str | None = None
+    writers: WritersSpec | None = None  # ``None``: senders need no key
     connections_max: int = CONNECTIONS_MAX
     connections_per_peer_max: int = CONNECTIONS_PER_PEER_MAX
 
@@ -88,15 +91,18 @@ async def serve_ingestion(
     """Serve until ``stop`` is set, then finish what has been accepted. Handles no signals."""
     async with contextlib.AsyncExitStack() as closing:
         services = await closing.enter_async_context(ingestion_services(settings))
+        authenticate: Authenticate = anonymous
+        if settings.writers is not None:
+            authenticate = await closing.enter_async_context(settings.writers.identities(services.pool))
         if settings.otlp_grpc_address is not None:
             from server.ingestion.otlp_grpc import OtlpGrpcServer  # gRPC: only where somebody wants it
 
-            otlp_grpc = OtlpGrpcServer(services.otlp, settings.otlp_grpc_address)
+            otlp_grpc = OtlpGrpcServer(services.otlp, settings.otlp_grpc_address, authenticate)
             await otlp_grpc.start()
             closing.push_async_callback(otlp_grpc.stop, SHUTDOWN_S)
         await serve_application(
             listener,
-            create_app(services),
+            create_app(services, authenticate),
             Connections(_within_open_files(settings.connections_max), settings.connections_per_peer_max),
             stop=stop,
             on_ready=on_ready,

@@ -28,6 +28,7 @@ CONNECTIONS_OVER_LIMIT_MAX: Final = (
     64  # where all have requests in progress: so many more hear 503, or that all is well
 )
 
+CERTIFICATE: Final = "lakeflight.certificate"  # in the scope: whose certificate the connection has proved
 OVER_LIMIT: Final = "lakeflight.over_limit"  # in the scope of a request that is to hear 503
 
 Admission = Literal["served", "told", "cut"]

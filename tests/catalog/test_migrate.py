@@ -23,6 +23,8 @@ TABLES = {
     "lakehouse_senders",
     "lakehouse_settings",
     "lakehouse_tasks",
+    "lakehouse_reader_keys",
+    "lakehouse_writer_keys",
     "lakehouse_transactions",
     "processes",
     "quarantined_blocks",

@@ -33,8 +33,22 @@ def test_the_page_names_no_setting_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("address", ["0.0.0.0:50051", "192.168.1.5:9000", "[::]:9000", "example.org:80"])
 def test_an_address_that_others_can_reach_is_refused_with_the_reason(address: str) -> None:
-    with pytest.raises(ValueError, match="not a loopback address: there are no identities yet"):
+    with pytest.raises(ValueError, match="not a loopback address, and without identities whoever"):
         Settings(flight_address=address)
+    with pytest.raises(ValueError, match="keys would be sent to it without encryption"):
+        Settings(flight_address=address, identities="required")
+
+    assert Settings(flight_address=address, open_to_anybody=True).flight_address == address
+    assert Settings(flight_address=address, identities="required", plaintext_beyond_loopback=True).requires_identities
+
+
+def test_identities_are_required_where_keys_are_given_and_cannot_be_switched_off_beside_them() -> None:
+    key = "grafana=0123456789abcdef0123456789abcdef"
+
+    assert Settings(reader_keys=key).requires_identities
+    assert not Settings().requires_identities
+    with pytest.raises(ValueError, match="contradicts the keys that are given"):
+        Settings(reader_keys=key, identities="none")
 
 
 def test_a_data_folder_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from lakeflight.wire.otlp.firehose import JSON_ITEMS_MAX, REQUEST_ID_CHARS_MAX
 from lakeflight.wire.otlp.messages import MESSAGES
 from lakeflight.wire.otlp.resources import LOGS, METRICS, RESOURCES_MAX, decode_request
 from lakehouse.model import Caller
+from server.access import Origin
 from server.ingestion.app import application
 from server.ingestion.deliveries import (
     LOGS_RECORD_BYTES_MAX,
@@ -421,7 +422,7 @@ async def test_the_access_key_of_a_firehose_is_the_bearer_token_of_others(server
     """The routes as the server has them, behind somebody who asks for a key."""
     asked: list[str | None] = []
 
-    async def by_token(headers: Mapping[str, str]) -> Caller:
+    async def by_token(headers: Mapping[str, str], origin: Origin) -> Caller:
         asked.append(headers.get("authorization"))
         if asked[-1] != "Bearer good":
             raise errors.UnauthenticatedError("no credential that is known")

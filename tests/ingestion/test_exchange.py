@@ -12,6 +12,7 @@ import pytest
 import lakehouse.errors as errors
 from lakeflight.wire.errors import MalformedRequestError
 from lakehouse.model import Caller
+from server.access import Origin
 from server.ingestion.exchange import Answer, Request
 from server.ingestion.limits import BodyLimits
 from tests.support.ingestion import Connection, running_endpoint
@@ -35,7 +36,7 @@ async def test_an_endpoint_gets_the_whole_request_and_says_the_whole_answer() ->
 
 
 async def test_the_caller_is_awaited_and_known_before_the_body_is_read() -> None:
-    async def by_token(headers: Mapping[str, str]) -> Caller:
+    async def by_token(headers: Mapping[str, str], origin: Origin) -> Caller:
         await asyncio.sleep(0)
         match headers.get("authorization"):
             case "Bearer ann":
