@@ -445,6 +445,8 @@ def _query_limits(settings: Settings, scratch: Path) -> QueryPoolLimits:
         # The engine folds constants while it binds, so planning can be made to take as long as running.
         inspect_timeout_s=min(PLANNING_TIMEOUT_MAX_S, settings.statement_timeout_s),
         memory_bytes=settings.query_memory_bytes_max,
+        spill_folder=str(scratch / "spill"),
+        spill_bytes_max=settings.query_spill_bytes_max,
         stall_max_s=settings.stall_timeout_s,
         spool=SpoolLimits(scratch, settings.spool_bytes_max, settings.spool_bytes_per_identity_max),
     )

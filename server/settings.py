@@ -185,7 +185,12 @@ class Settings(BaseSettings):
         description="Buckets that are decoded at once; each in a process of its own.",
     )
     query_memory_bytes_max: int = Field(
-        1 << 30, ge=64 << 20, description="Engine memory of one statement; beyond it the statement fails."
+        1 << 30, ge=64 << 20, description="Engine memory of one statement; beyond it it uses the disk, or fails."
+    )
+    query_spill_bytes_max: int = Field(
+        4 << 30,
+        ge=0,
+        description="Disk that one statement may use beyond its memory, below the data folder; 0: none. Needs Linux 5.13.",
     )
     query_threads: int = Field(
         default_factory=lambda: max(1, min(4, os.cpu_count() or 1)),

@@ -54,7 +54,8 @@ PARQUET_MAGIC: Final = b"PAR1"
 def settings(limits: EngineLimits) -> tuple[str, ...]:
     """Settings of a new database. The order matters: later ones are refused before, or make earlier ones impossible."""
     return (
-        "temp_directory = ''",  # no spill
+        f"temp_directory = {literal(limits.spill_folder)}",  # none: no spill
+        f"max_temp_directory_size = '{limits.spill_bytes_max}B'",
         f"memory_limit = '{limits.memory_bytes_max}B'",
         f"threads = {limits.threads}",
         f"async_threads = {limits.async_threads}",

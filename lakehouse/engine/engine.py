@@ -363,7 +363,8 @@ class QueryEngine:
         if known is not None:
             self._inspectors.move_to_end(catalog.digest)
             return known
-        database = Database(self._limits, ["explain_output = 'all'"], plans=True)
+        limits = replace(self._limits, spill_folder="", spill_bytes_max=0)  # it runs nothing
+        database = Database(limits, ["explain_output = 'all'"], plans=True)
         database.declare(catalog)
         database.use_functions(" ".join(function.name for function in own_functions() if function.is_private))
         database.outline_functions()

@@ -29,6 +29,8 @@ class EngineLimits:
     plan_chars_max: int = 4 << 20  # of a plan that is read for time bounds, as JSON; past it nothing is bounded
 
     memory_bytes_max: int = 1 << 30
+    spill_folder: str = ""  # where what does not fit goes; none: it fails
+    spill_bytes_max: int = 0  # of one statement
     threads: int = 2
     async_threads: int = 2
 

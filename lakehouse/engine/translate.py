@@ -50,6 +50,9 @@ _KIND: Final = re.compile(
     r"\s*(?:[A-Za-z_]+Exception:\s*)?((?:[A-Z][A-Za-z]*|INTERRUPT|INTERNAL)(?: [A-Za-z]+){0,3} Error): ?"
 )
 _SUSPECTED: Final = "the file might be corrupted"  # of decoders that do not know its name
+# How much disk the engine was given for what does not fit in memory, and what its files there are called.
+_SPILLED: Final = re.compile(r"/([0-9.]+ [A-Za-z]+) used\)\.\s+This limit was set by the 'max_temp_directory_size'")
+_SPILL_FILE: Final = "duckdb_temp_"
 _IN_A_FUNCTION: Final = re.compile(r"Python exception occurred while executing the UDF: \w+: ")  # one of our own
 _CANDIDATES: Final = re.compile(r"^\s*Candidate bindings: (.+)$", re.MULTILINE)
 _BY_KIND: Final[dict[str, type[LakeflightError]]] = {
@@ -79,8 +82,17 @@ def translate(error: BaseException, paths: Iterable[str] = ()) -> LakeflightErro
         or kind == "Out of Memory Error"
         or isinstance(error, MemoryError)
     ):
+        if (spilled := _SPILLED.search(text)) is not None:
+            return LimitExceededError(
+                f"what the statement cannot keep in memory takes more than the {spilled.group(1)} of disk that one may"
+                " use: select less, or a shorter time range, or aggregate first"
+            )
         return LimitExceededError(
             "the statement needs more memory than one statement may use: select less, or aggregate"
+        )
+    if _SPILL_FILE in text:
+        return LimitExceededError(
+            "what the statement cannot keep in memory does not fit on the server's disk: select less, or aggregate first"
         )
     if (
         isinstance(error, (duckdb.IOException, duckdb.PermissionException))

@@ -15,6 +15,7 @@ from lakehouse.engine.engine import QueryEngine, ResultReader
 from lakehouse.engine.payloads import Fetch
 from lakehouse.model import Spelling, TimeRange
 from server.workers.engine_messages import declarations_of, inspection_message
+from server.workers.spilling import folder_of
 
 NS_PER_S: Final = 1_000_000_000
 _KERNELS: Final = "NUMBA_CACHE_DIR"  # where compiled code is kept: asked of numba when it is loaded …
@@ -24,7 +25,18 @@ _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 the engine's times have no 
 
 def make_engine(options: Mapping[str, Any]) -> LakeEngine:
     """What a query worker calls once it is forked."""
-    return LakeEngine(EngineLimits(memory_bytes_max=options["memory_bytes"], threads=options["threads"]))
+    spill = options["spill"]
+    folder = (
+        "" if spill is None else str(folder_of(spill["folder"], os.getpid()) / "files")
+    )  # made and removed by the engine
+    return LakeEngine(
+        EngineLimits(
+            memory_bytes_max=options["memory_bytes"],
+            spill_folder=folder,
+            spill_bytes_max=0 if spill is None else spill["bytes_max"],
+            threads=options["threads"],
+        )
+    )
 
 
 class LakeEngine:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import structlog
+
 from lakehouse.errors import (
     BackendUnavailableError,
     InternalError,
@@ -23,6 +25,7 @@ from lakehouse.errors import (
 )
 from lakehouse.jobs.executor import WorkerCrashedError
 from lakehouse.model import Caller
+from server.workers import spilling
 from server.workers.jobs import Abandoned, Exchange, OutgrownError
 from server.workers.processes import BUILDING_HEAP, Job, WorkerLostError, WorkerProcess, Zygote, worker_environment
 from server.workers.protocol import (
@@ -44,6 +47,8 @@ from server.workers.scheduling import OUTGROWN_AFTER_CPU_S, OUTGROWN_AFTER_S, Cl
 from server.workers.spool import SpoolBudget, SpoolLimits
 from server.workers.workforce import Workforce
 
+log = structlog.get_logger(__name__)
+
 _NOBODY: Final = Caller()
 
 
@@ -64,6 +69,8 @@ class QueryPoolLimits:
     spool: SpoolLimits = field(default_factory=SpoolLimits)
     result_bytes_max: int = 4 << 30
     memory_bytes: int = 1 << 30  # the engine's own limit; the address space has room for what it does not count
+    spill_folder: str = ""  # for what does not fit in that, a folder for each worker; none: it fails
+    spill_bytes_max: int = 0  # of one statement
     address_space_extra_bytes: int = 3 << 30
     jobs_per_worker_max: int = 2_000  # an inspection and a run each, of a thousand queries
 
@@ -97,6 +104,16 @@ class Planned:
     engine_s: float
 
 
+def _spill_of(limits: QueryPoolLimits) -> dict[str, Any] | None:
+    """Where workers may spill, and how much; nowhere, unless the kernel keeps them from writing anything else."""
+    if not limits.spill_folder or not limits.spill_bytes_max:
+        return None
+    if not spilling.can_confine():
+        log.warning("queries.no_spill", reason="the kernel has no Landlock, so workers may not write at all")
+        return None
+    return {"folder": os.path.abspath(limits.spill_folder), "bytes_max": limits.spill_bytes_max}
+
+
 class QueryWorkerPool(Workforce):
     """Inspects and runs statements, each in a worker of its own."""
 
@@ -110,11 +127,14 @@ class QueryWorkerPool(Workforce):
     ) -> None:
         """``engine`` names the factory, ``module:function``, that a worker calls with ``engine_options``."""
         self._limits = limits
+        spill = _spill_of(limits)
         settings = {
             "engine": engine,
-            "engine_options": {"memory_bytes": limits.memory_bytes, **(engine_options or {})},
+            "engine_options": {"memory_bytes": limits.memory_bytes, "spill": spill, **(engine_options or {})},
             "address_space_bytes": limits.memory_bytes + limits.address_space_extra_bytes,
-            "file_bytes_max": 0,  # it writes no file, whatever the statement says
+            # it writes no file, whatever the statement says, or none but those that it spills into
+            "file_bytes_max": 0 if spill is None else spill["bytes_max"],
+            "spill_folder": None if spill is None else spill["folder"],
         }
         zygote = Zygote("query", settings, worker_environment(environment))
         kinds: frozenset[type[Any]] = frozenset({Inspected, Frames, InRing, Fetch, Done})

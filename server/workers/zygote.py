@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
+from server.workers import spilling
 from server.workers.protocol import (
     DETAIL_TEXT_MAX,
     Exited,
@@ -53,6 +54,8 @@ def main(arguments: list[str]) -> None:
     kind, descriptor, settings = arguments[0], int(arguments[1]), json.loads(arguments[2])
     _die_with(settings["edge_pid"])
     edge = socket.socket(fileno=descriptor)
+    if settings.get("spill_folder"):
+        spilling.empty(settings["spill_folder"])
     try:
         work = _preload(kind, settings)
         problem = ""
@@ -86,6 +89,8 @@ def _serve(edge: socket.socket, work: Callable[[socket.socket, int | None], None
                     selector.unregister(key.fd)
                     os.close(key.fd)
                     _, status = os.waitpid(key.data, 0)
+                    if settings.get("spill_folder"):
+                        spilling.remove(settings["spill_folder"], key.data)
                     edge.send(encode(Exited(key.data, os.waitstatus_to_exitcode(status))))
                     continue
                 packet, descriptors, _, _ = socket.recv_fds(edge, PACKET_BYTES_MAX, 2, socket.MSG_CMSG_CLOEXEC)
@@ -149,7 +154,7 @@ def _limit(settings: dict[str, Any]) -> None:
         (resource.RLIMIT_AS, _address_space_bytes() + settings["address_space_bytes"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, min(OPEN_FILES_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
-        (resource.RLIMIT_FSIZE, settings["file_bytes_max"]),
+        (resource.RLIMIT_FSIZE, _at_most(resource.RLIMIT_FSIZE, settings["file_bytes_max"])),
     ):
         resource.setrlimit(kind, (limit, limit))
     _, stack_max = resource.getrlimit(resource.RLIMIT_STACK)
@@ -157,6 +162,13 @@ def _limit(settings: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, stack_max))
     _set_thread_stack(STACK_BYTES)
     _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if settings.get("spill_folder"):
+        spilling.confine(settings["spill_folder"])
+
+
+def _at_most(kind: int, limit: int) -> int:
+    most = resource.getrlimit(kind)[1]
+    return limit if most == resource.RLIM_INFINITY else min(limit, most)
 
 
 def _address_space_bytes() -> int:

@@ -33,7 +33,7 @@ SETTINGS = {  # of which the page has the variable
     *("memory_bytes_max", "threads", "memory_bytes", "slots", "short_slots", "statement_timeout_s"),
     *("stall_max_s", "stalled_reader_s", "statements_per_identity_max", "spool", "calls_max"),
     *("calls_per_connection_max", "silent_call_s", "idle_connection_s"),
-    *("freshen_bytes_max", "freshen_s_max", "margin_s"),
+    *("freshen_bytes_max", "freshen_s_max", "margin_s", "spill_folder", "spill_bytes_max"),
 }
 IN_PROSE = {  # where the sentence that explains it has the number, and a table would say it twice
     "queue_wait_max_s": ("querying.md", "A statement waits for its turn for {}"),

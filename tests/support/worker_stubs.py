@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -39,10 +40,43 @@ class StubEngine:
         self._database = duckdb.connect()
         self._database.execute("SET threads=2")
         self._database.execute(f"SET memory_limit='{options['memory_bytes']}B'")
+        self._folders = options.get("folders", [])
+        if (spill := options.get("spill")) is not None:
+            self._own = Path(spill["folder"]) / str(os.getpid())
+            self._database.execute(f"SET temp_directory='{self._own / 'files'}'")
         self._cursor = self._database.cursor()
         self._catalog: dict[str, Any] = {}
         self._interrupted = False
         self._fetch: Callable[[str, Sequence[Any]], Sequence[str]] = lambda *_: []
+
+    def change_files(self) -> list[str]:
+        """Try everything on the folders that this was made with; returns what could be done."""
+        done = []
+        own = self._own / "own"
+        own.write_bytes(b"x")
+        for folder in map(Path, self._folders):
+            there = folder / "there"
+            attempts: dict[str, Callable[[], object]] = {
+                "create": lambda: (folder / "new").write_bytes(b"x"),  # noqa: B023
+                "overwrite": lambda: there.open("r+b"),  # noqa: B023
+                "append": lambda: there.open("ab"),  # noqa: B023
+                "truncate": lambda: os.truncate(there, 0),  # noqa: B023
+                "delete": lambda: there.unlink(),  # noqa: B023
+                "rename": lambda: there.rename(folder / "renamed"),  # noqa: B023
+                "move in": lambda: own.rename(folder / "moved"),  # noqa: B023
+                "move out": lambda: there.rename(self._own / "moved"),  # noqa: B023
+                "link": lambda: os.link(own, folder / "linked"),  # noqa: B023
+                "symbolic link": lambda: (folder / "symbolic").symlink_to(own),  # noqa: B023
+                "pipe": lambda: os.mkfifo(folder / "pipe"),  # noqa: B023
+                "folder": lambda: (folder / "folder").mkdir(),  # noqa: B023
+                "copy by the engine": lambda: self._cursor.execute(f"COPY (SELECT 1) TO '{folder}/copied'"),  # noqa: B023
+            }
+            for name, attempt in attempts.items():
+                with contextlib.suppress(OSError, duckdb.Error):
+                    attempt()
+                    done.append(f"{name} in {folder.name}")
+        own.unlink()
+        return done
 
     def describe(self, catalog: dict[str, Any]) -> None:
         self._catalog = catalog
