@@ -47,12 +47,26 @@ class Administered(CatalogPart):
         try:
             async with self.connection() as connection, connection.transaction():
                 await connection.execute(_SQL["one_retires"])
+                await self._lock(connection, chosen)
                 outcomes = [await self._retire(connection, one) for one in chosen]
                 if any(outcome is not Retired.GONE for outcome in outcomes):
                     raise _UndoneError
         except _UndoneError:
             pass
         return outcomes
+
+    async def _lock(self, connection: Any, chosen: Sequence[PartitionsOf | PartitionFile]) -> None:
+        ranges = [one for one in chosen if isinstance(one, PartitionsOf)]
+        await connection.execute(
+            _SQL["lock_chosen"],
+            self._store,
+            [one.key for one in chosen if isinstance(one, PartitionFile)],
+            [one.view_set for one in ranges],
+            [one.instance for one in ranges],
+            [one.begin for one in ranges],
+            [one.end for one in ranges],
+            [one.schema_hash for one in ranges],
+        )
 
     async def _retire(self, connection: Any, one: PartitionsOf | PartitionFile) -> Retired:
         condition: str
@@ -70,7 +84,7 @@ class Administered(CatalogPart):
                     one.schema_hash,
                 ),
             )
-        locked = await connection.fetch(_SQL["lock_chosen"].replace("{chosen}", condition), *arguments)
+        locked = await connection.fetch(_SQL["fetch_chosen"].replace("{chosen}", condition), *arguments)
         if not locked:
             return Retired.NOT_FOUND
         if any(bucket["frozen"] for bucket in locked):

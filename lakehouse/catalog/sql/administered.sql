@@ -33,6 +33,29 @@ ORDER BY p.begin_insert_time, p.end_insert_time, i.vid;
 -- Whoever retires several buckets at once locks all of them: two of them never wait for each other.
 SELECT pg_advisory_xact_lock(hashtextextended('lakehouse_retire', 0));
 
+-- name: lock_chosen
+-- The buckets of partitions that are to go, before these, as whoever commits one of them does; all of them at once, in the
+-- order in which everybody locks buckets. What is chosen by its file: $1 the store, $2 the keys; by its insert times: $3 to $7.
+SELECT
+FROM lakehouse_buckets
+WHERE (vid, bucket_begin) IN (
+    SELECT p.vid, p.bucket_begin
+    FROM lake_objects o
+    JOIN lakehouse_partitions p ON p.object_id = o.object_id
+    WHERE o.store = $1 AND o.path = ANY ($2::text[])
+    UNION ALL
+    SELECT p.vid, p.bucket_begin
+    FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bytea[])
+        AS range (view_set, instance_id, begin, "end", schema_hash)
+    JOIN view_instances i
+        ON i.view_set = range.view_set AND i.instance_id = range.instance_id
+        AND i.schema_hash = coalesce(range.schema_hash, i.schema_hash)
+    JOIN lakehouse_partitions p
+        ON p.vid = i.vid AND p.begin_insert_time = range.begin AND p.end_insert_time = range."end"
+)
+ORDER BY vid, bucket_begin
+FOR UPDATE;
+
 -- name: of_range
 -- $1 view set, $2 instance, $3 and $4 insert times, $5 hash of the schema, if not any.
 p.vid IN (
@@ -44,13 +67,13 @@ p.vid IN (
 -- $1 the store, $2 the key.
 p.object_id IN (SELECT object_id FROM lake_objects WHERE store = $1 AND path = $2);
 
--- name: lock_chosen
--- The buckets of partitions that are to go, before these, as whoever commits one of them does.
+-- name: fetch_chosen
+-- The buckets of what is to go, which are locked: another may have been faster before that.
 SELECT frozen
 FROM lakehouse_buckets
 WHERE (vid, bucket_begin) IN (SELECT p.vid, p.bucket_begin FROM lakehouse_partitions p WHERE {chosen})
 ORDER BY vid, bucket_begin
-FOR UPDATE;
+FOR UPDATE;  -- none to wait for, but for what was added since
 
 -- name: retire_chosen
 -- Their objects are released and their buckets marked by what stands behind the table.

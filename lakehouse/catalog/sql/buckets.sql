@@ -63,15 +63,23 @@ UPDATE lakehouse_buckets SET
 WHERE (vid, bucket_begin, incarnation) = ($1, $2, $3);
 
 -- name: seal_buckets
--- A bucket whose end lies before the oldest running transaction began can get no further block.
-UPDATE lakehouse_buckets SET sealed = true
-WHERE NOT sealed
-    AND NOT dirty
-    AND bucket_end < (
-        SELECT coalesce(min(xact_start), clock_timestamp()) - interval '10 seconds'
-        FROM pg_stat_activity
-        WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
-    );
+-- A bucket whose end lies before the oldest running transaction began can get no further block. Locked in the order in which
+-- everybody locks buckets, and what is found is looked at again then.
+UPDATE lakehouse_buckets b SET sealed = true
+FROM (
+    SELECT vid, bucket_begin
+    FROM lakehouse_buckets
+    WHERE NOT sealed
+        AND NOT dirty
+        AND bucket_end < (
+            SELECT coalesce(min(xact_start), clock_timestamp()) - interval '10 seconds'
+            FROM pg_stat_activity
+            WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+        )
+    ORDER BY vid, bucket_begin
+    FOR UPDATE
+) AS closed
+WHERE b.vid = closed.vid AND b.bucket_begin = closed.bucket_begin;
 
 -- name: fetch_fragmented
 -- Sealed buckets that are still spread over several deltas. One that was made whole stays as it is, however many files
@@ -104,23 +112,35 @@ WITH days AS (
         ORDER BY bucket_begin, vid
         LIMIT $2
     ) AS unsettled
+),
+unworthy AS (
+    SELECT days.vid, days.day
+    FROM days
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS buckets
+        FROM lakehouse_buckets o
+        WHERE o.vid = days.vid AND o.bucket_begin >= days.day AND o.bucket_begin < days.day + interval '24 hours'
+    ) AS all_of
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(p.file_size), 0) AS size_bytes
+        FROM lakehouse_partitions p
+        WHERE p.vid = days.vid AND p.bucket_begin >= days.day AND p.bucket_begin < days.day + interval '24 hours'
+    ) AS files
+    WHERE all_of.buckets = 1 OR files.size_bytes > $1
+),
+settling AS (
+    SELECT b.vid, b.bucket_begin
+    FROM unworthy
+    JOIN lakehouse_buckets b
+        ON b.vid = unworthy.vid
+        AND b.bucket_begin >= unworthy.day AND b.bucket_begin < unworthy.day + interval '24 hours'
+    WHERE b.sealed AND NOT b.settled
+    ORDER BY b.vid, b.bucket_begin
+    FOR UPDATE OF b
 )
 UPDATE lakehouse_buckets b SET settled = true
-FROM days
-CROSS JOIN LATERAL (
-    SELECT count(*) AS buckets
-    FROM lakehouse_buckets o
-    WHERE o.vid = days.vid AND o.bucket_begin >= days.day AND o.bucket_begin < days.day + interval '24 hours'
-) AS all_of
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(p.file_size), 0) AS size_bytes
-    FROM lakehouse_partitions p
-    WHERE p.vid = days.vid AND p.bucket_begin >= days.day AND p.bucket_begin < days.day + interval '24 hours'
-) AS files
-WHERE b.vid = days.vid
-    AND b.bucket_begin >= days.day AND b.bucket_begin < days.day + interval '24 hours'
-    AND b.sealed AND NOT b.settled
-    AND (all_of.buckets = 1 OR files.size_bytes > $1);
+FROM settling
+WHERE b.vid = settling.vid AND b.bucket_begin = settling.bucket_begin;
 
 -- name: fetch_mergeable
 -- Closed days of several buckets that are sealed and clean, all or none of them frozen, together not larger than $1. Only of the

@@ -55,8 +55,15 @@ WHERE $1 > lakehouse_kept_from();
 
 -- name: freeze_expired
 -- Buckets that a look has brought which began before the horizon moved.
-UPDATE lakehouse_buckets SET frozen = true, generation = generation + 1, updated = clock_timestamp()
-WHERE bucket_begin < (SELECT lakehouse_kept_from()) AND NOT frozen;
+UPDATE lakehouse_buckets b SET frozen = true, generation = generation + 1, updated = clock_timestamp()
+FROM (
+    SELECT vid, bucket_begin
+    FROM lakehouse_buckets
+    WHERE bucket_begin < (SELECT lakehouse_kept_from()) AND NOT frozen
+    ORDER BY vid, bucket_begin
+    FOR UPDATE
+) AS late
+WHERE b.vid = late.vid AND b.bucket_begin = late.bucket_begin;
 
 -- name: fetch_expired_blocks
 -- That nobody has seen for $1.
