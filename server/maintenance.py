@@ -3,7 +3,8 @@
 It makes the global views fresh ahead of time, merges the files of closed hours and the hours of closed days, retires what only
 servers of other versions used and none does any more, removes what crashes left behind and deletes files that no row has named
 for longer than any query runs. Each of these steps has rounds of its own, so that none waits for another, and goes on while
-there is more to do. What fails is logged and tried again in a later round; it never stops the rest. Several servers may run this
+there is more to do. What fails is logged and tried again in a later round, a merge
+after a pause that grows; it never stops the rest. Several servers may run this
 at once, of several versions: every step claims what it changes, and files are rewritten by their own version alone.
 """
 
@@ -32,10 +33,12 @@ from lakehouse.sources import SourceRegistry
 from lakehouse.storage.deletion import delete_each
 from lakehouse.storage.paths import LAKE_ID, PARTITIONS
 from server.audit import Audit
+from server.backoff import Backoff
 from server.retention import Kept, Retention
 
 log = structlog.get_logger(__name__)
 
+_Merge: TypeAlias = Callable[[View, InstanceId, datetime], Coroutine[Any, Any, None]]
 Step: TypeAlias = Callable[[], Coroutine[Any, Any, bool | None]]  # False: not all of it was done
 
 FILES_PER_BUCKET_MAX: Final = 4  # a closed bucket of more files is made whole: every query opens all of them
@@ -46,6 +49,8 @@ ORPHAN_GRACE_S: Final = 2 * 86_400.0  # after a file was found that nothing name
 DAY_S: Final = 86_400.0
 BEHIND: Final = 2  # rounds, after which a step says how long ago it was done
 SILENT_S_MAX: Final = 900.0  # longer than a round of a step takes: its leader is stopped, and another does it
+AGAIN_S_MIN: Final = 60.0  # until a bucket is merged again whose merge failed …
+AGAIN_S_MAX: Final = 3600.0  # … every time: whoever has repaired what was wrong need not wait for longer
 VERSION_UNUSED_MAX: Final = timedelta(days=7)  # longer than an upgrade takes, server by server, or is regretted
 
 
@@ -75,11 +80,14 @@ class Maintenance:
     kept: Kept = field(default_factory=Kept)
     orphan_grace_s: float = ORPHAN_GRACE_S
     leadership: Leadership = field(default_factory=SoleLeadership)
+    clock: Callable[[], float] = time.monotonic  # seconds
     _compacted: tuple[InstanceId, datetime] | None = field(default=None, init=False)  # where the next round goes on
     _merged: tuple[InstanceId, datetime] | None = field(default=None, init=False)
     _audit: Audit = field(init=False)
+    _backoff: Backoff = field(init=False)
 
     def __post_init__(self) -> None:
+        self._backoff = Backoff(AGAIN_S_MIN, AGAIN_S_MAX, self.clock)
         self._audit = Audit(self.registry, self.catalog)
 
     async def run(self) -> None:
@@ -197,14 +205,8 @@ class Maintenance:
         views = self._views()
         found = await self.catalog.fragmented_buckets(list(views), FILES_PER_BUCKET_MAX, BATCH, self._compacted)
         self._compacted = found[-1] if len(found) == BATCH else None
-        for instance, bucket_begin in found:
-            await _guarded(
-                "compact",
-                self.materializer.compact(views[instance.version], instance, bucket_begin),
-                view_set=instance.key.view_set,
-                instance=instance.key.instance,
-                bucket=bucket_begin.isoformat(),
-            )
+        for instance, begin in found:
+            await self._unless_postponed("compact", self.materializer.compact, views[instance.version], instance, begin)
         return len(found)
 
     async def merge_closed_days(self) -> None:
@@ -216,14 +218,26 @@ class Maintenance:
         found = await self.catalog.mergeable_days(list(views), MERGED_BYTES_MAX, BATCH, self._merged)
         self._merged = found[-1] if len(found) == BATCH else None
         for instance, day in found:
-            await _guarded(
-                "merge",
-                self.materializer.merge_day(views[instance.version], instance, day),
-                view_set=instance.key.view_set,
-                instance=instance.key.instance,
-                day=day.isoformat(),
-            )
+            await self._unless_postponed("merge", self.materializer.merge_day, views[instance.version], instance, day)
         return len(found)
+
+    async def _unless_postponed(
+        self, step: str, merge: _Merge, view: View, instance: InstanceId, begin: datetime
+    ) -> None:
+        """What failed is left alone for a while: it would cost as much again in every round, and fail."""
+        bucket = (step, instance, begin)
+        if not self._backoff.is_due(bucket):
+            return
+        about = {
+            "view_set": instance.key.view_set,
+            "instance": instance.key.instance,
+            "bucket": begin.isoformat(),
+        }
+        if await _guarded(step, merge(view, instance, begin), **about):
+            self._backoff.succeeded(bucket)
+        else:
+            times, pause_s = self._backoff.failed(bucket)
+            log.warning("maintenance.postponed", step=step, failures=times, seconds=round(pause_s), **about)
 
     async def retire_unused_versions(self) -> None:
         """What servers of other versions made and none has used for long. Its files go as those of replaced partitions."""

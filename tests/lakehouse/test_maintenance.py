@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -62,6 +63,7 @@ class FailingMaterializer:
 
     def __init__(self, inner: Materializer, failing: Collection[str], error: Exception) -> None:
         self._inner, self._failing, self._error = inner, failing, error
+        self.compacted: list[str] = []
 
     async def ensure(self, view: Any, instance: str, wanted: Any) -> Any:
         if view.view_set in self._failing:
@@ -69,6 +71,7 @@ class FailingMaterializer:
         return await self._inner.ensure(view, instance, wanted)
 
     async def compact(self, view: Any, instance: InstanceId, begin: Any) -> None:
+        self.compacted.append(instance.key.instance)
         if instance.key.instance in self._failing:
             raise self._error
         await self._inner.compact(view, instance, begin)
@@ -118,6 +121,28 @@ async def test_buckets_that_cannot_be_made_whole_take_turns_with_the_rest(
         await housekeeping.round()
 
     assert len((await lake.materializer().ensure(LOGS, sound, EVERYTHING)).partitions) == 1
+
+
+async def test_a_bucket_that_fails_every_time_is_tried_less_and_less_often_and_says_so(lake: PostgresLake) -> None:
+    lost = await _closed_bucket_of_deltas(lake)
+    now_s = 0.0
+    failing = _failing(lake, lost)
+    housekeeping = lake.maintenance(materializer=failing, clock=lambda: now_s)
+    tried_at_s: list[float] = []
+
+    with capture_logs() as logs:
+        for minute in range(6 * 60):
+            now_s = 60.0 * minute
+            failing.compacted.clear()
+            await housekeeping.compact_closed_buckets()
+            tried_at_s += [now_s] * len(failing.compacted)
+
+    pauses_min = [(after - before) / 60 for before, after in itertools.pairwise(tried_at_s)]
+    assert pauses_min == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    postponed = [line for line in logs if line["event"] == "maintenance.postponed"]
+    assert [line["failures"] for line in postponed] == list(range(1, len(tried_at_s) + 1))
+    assert [line["seconds"] for line in postponed][:2] == [60, 120]
+    assert postponed[0]["instance"] == lost
 
 
 async def test_a_global_view_that_fails_does_not_keep_the_next_from_being_fresh(lake: PostgresLake) -> None:
