@@ -229,6 +229,8 @@ class Spelling(IntFlag):
     DICTIONARIES = 2  # columns that the original keeps as dictionaries are such
     DOUBLES = 4  # decimals are doubles
     OFFSETS = 8  # the zone of times is called +00:00
+    UNZONED = 16  # times have no zone, and are UTC all the same
+    MILLISECONDS = 32  # parameters that are times are declared in milliseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,7 @@ class QueryEngine:
             parameters=checked.parameters,
             volatile=checked.reads_clock and is_bounded,
             schema=_serialized(schema),
-            parameter_schema=_serialized(declared.schema),
+            parameter_schema=_serialized(declared.schema(spelling)),
             now_ns=now_ns,
             needs_relations=reads,
             administers=tuple(sorted(checked.administers)),

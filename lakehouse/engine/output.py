@@ -23,6 +23,7 @@ from lakehouse.model import Spelling
 
 EDGE_TIMESTAMP: Final = pa.timestamp("ns", "UTC")
 _OFFSET_TIMESTAMP: Final = pa.timestamp("ns", "+00:00")
+_PLAIN_TIMESTAMP: Final = pa.timestamp("ns")
 NESTING_MAX: Final = 60  # lists in structs in lists …: Arrow's readers give up at 64
 _TYPE_CHARS_MAX: Final = 100  # of a type's name in a message
 _NS_PER_DAY: Final = 86_400_000_000_000
@@ -174,8 +175,8 @@ def _spelled(kind: Any, origin: Origin | None, spelling: Spelling) -> Any:
 
 
 def _plainly_spelled(kind: Any, spelling: Spelling) -> Any:
-    if kind == EDGE_TIMESTAMP and Spelling.OFFSETS in spelling:
-        return _OFFSET_TIMESTAMP
+    if kind == EDGE_TIMESTAMP and spelling & (Spelling.OFFSETS | Spelling.UNZONED):
+        return _OFFSET_TIMESTAMP if Spelling.OFFSETS in spelling else _PLAIN_TIMESTAMP
     if pa.types.is_decimal(kind) and Spelling.DOUBLES in spelling:
         return pa.float64()
     if pa.types.is_list(kind):

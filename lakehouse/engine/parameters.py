@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, islice, product
 from typing import Any, Final
@@ -28,14 +28,17 @@ from lakehouse.engine.output import EDGE_TIMESTAMP
 from lakehouse.engine.rewrite import Substitute, expression, replaced, rewritten
 from lakehouse.engine.sql_types import literal
 from lakehouse.engine.times import BOUND_PLAN, Repaired
-from lakehouse.engine.tree import Node, function_name, nodes, parameter_number
+from lakehouse.engine.tree import Node, cast_target, function_name, nodes, parameter_number
 from lakehouse.engine.values import UNTYPED, BoundType, BoundValue, bound_type
+from lakehouse.model import Spelling
 
 _FIRST_SENTINEL: Final = 912_345_001
 _ATTEMPTS_MAX: Final = 48  # about a third of a millisecond each
 # Each attempt writes and binds the whole statement: a thousand nodes of its tree are some thirty milliseconds of it.
 _ATTEMPTED_NODES_MAX: Final = 20_000
 _TEXT: Final = pa.string()
+_MILLISECONDS: Final = pa.timestamp("ms", "UTC")
+_OF_NUMBERS: Final = frozenset({"+", "-", "*", "/", "//", "%"})
 # What is tried where text does not bind, the likeliest first. A number declared as int64 is accepted from every client.
 _CANDIDATES: Final = (
     EDGE_TIMESTAMP,
@@ -66,6 +69,17 @@ _DECLARED: Final[dict[str, Any]] = {
     "TIMESTAMP_NS": EDGE_TIMESTAMP,
     "TIMESTAMP WITH TIME ZONE": EDGE_TIMESTAMP,
 }
+_OPERANDS: Final = ("children", "left", "right", "input", "lower", "upper", "child", "arguments")  # of an expression
+# As they are written in a cast.
+_DECLARED_NAMES: Final = {name.lower(): name for name in _DECLARED} | {
+    **dict.fromkeys(("int", "int4", "int32", "integral", "signed"), "INTEGER"),
+    **dict.fromkeys(("int8", "int64", "long"), "BIGINT"),
+    **dict.fromkeys(("float8", "float64"), "DOUBLE"),
+    **dict.fromkeys(("real", "float4"), "FLOAT"),
+    **dict.fromkeys(("bool", "logical"), "BOOLEAN"),
+    **dict.fromkeys(("datetime", "timestamp_us"), "TIMESTAMP"),
+    "timestamptz": "TIMESTAMP WITH TIME ZONE",
+}
 # The engine's complaints that no type and no value of a parameter would end.
 _CERTAIN: Final = re.compile(
     r"Referenced (?:column|table)|Catalog Error|does not exist|not found in|must appear in the GROUP BY|[Aa]mbiguous reference"
@@ -82,10 +96,11 @@ class Declared:
     contexts: Contexts = field(default_factory=dict)
     binds: bool = True  # with NULLs of these types; else only values can tell
 
-    @property
-    def schema(self) -> Any:
+    def schema(self, spelling: Spelling = Spelling.PLAIN) -> Any:
         """One field per parameter, named by its number."""
-        return pa.schema([pa.field(str(number), kind) for number, kind in enumerate(self.types, 1)])
+        time = _MILLISECONDS if Spelling.MILLISECONDS in spelling else EDGE_TIMESTAMP
+        kinds = [time if kind == EDGE_TIMESTAMP else kind for kind in self.types]
+        return pa.schema([pa.field(str(number), kind) for number, kind in enumerate(kinds, 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +155,7 @@ class Parameters:
         self._checked = checked
         self._counted = _row_counts(checked.tree)
         self._named = _relation_arguments(checked.tree)
+        self._beside_literals = _beside_literals(checked.tree)
 
     def declare(self) -> Declared:
         """The types for which the statement binds, as near to text as it allows.
@@ -238,11 +254,16 @@ class Parameters:
                 by_number.setdefault(_number(node), set()).add(contexts.get(_place(node), "VARCHAR"))
         wanted = tuple(self._as_declared(n, one, by_number) for n, one in enumerate(tried, 1))
         found = Declared(wanted, contexts)
-        # What a text is read as is not always what may stand there: int32, where int64 may not.
-        exact = tuple(pa.int32() if by_number.get(n) == {"INTEGER"} else kind for n, kind in enumerate(wanted, 1))
-        if any(one is not None for one in known) or self._binds(found):
+        if any(one is not None for one in known):
             return found
-        return other if self._binds(other := Declared(exact, contexts)) else None
+        # What a text is read as is not always what may stand there: a fraction, or int32 where int64 may not.
+        real = tuple(
+            pa.float64() if pa.types.is_integer(kind) and n in self._beside_literals else kind
+            for n, kind in enumerate(wanted, 1)
+        )
+        exact = tuple(pa.int32() if by_number.get(n) == {"INTEGER"} else kind for n, kind in enumerate(wanted, 1))
+        choices = (Declared(types, contexts) for types in dict.fromkeys((real, wanted, exact)))
+        return next((one for one in choices if self._binds(one)), None)
 
     def _binds(self, declared: Declared) -> bool:
         try:
@@ -288,7 +309,17 @@ class Parameters:
                 value = (node["children"][0].get("value") or {}).get("value")
                 if isinstance(value, str):
                     read_as.setdefault(value, _sql_type(node.get("return_type") or {}))
-        return {place: read_as[sentinel] for place, sentinel in sentinels.items() if sentinel in read_as}
+        found = {place: read_as[sentinel] for place, sentinel in sentinels.items() if sentinel in read_as}
+        return self._cast(sentinels) | found
+
+    def _cast(self, places: Collection[int]) -> dict[int, str]:
+        """What stands in a cast has its type, also where the engine has no cast left because it knows the value."""
+        found = {}
+        for node in nodes(self._checked.tree):
+            child, target = node.get("child") or {}, cast_target(node)
+            if parameter_number(child) is not None and _place(child) in places and target in _DECLARED_NAMES:
+                found[_place(child)] = _DECLARED_NAMES[target]
+        return found
 
 
 def _sql_type(kind: Node) -> str:
@@ -329,6 +360,28 @@ def _row_counts(tree: Node) -> frozenset[int]:
     modifiers = [node for node in nodes(tree) if node.get("type") == "LIMIT_MODIFIER"]
     numbers = [parameter_number(modifier.get(key)) for modifier in modifiers for key in ("limit", "offset")]
     return frozenset(number for number in numbers if number is not None)
+
+
+def _beside_literals(tree: Node) -> frozenset[int]:
+    """Parameters that meet whole numbers as literals and nothing else: nothing says that they are whole themselves."""
+    met: set[int] = set()
+    elsewhere: set[int] = set()
+    for node in nodes(tree):
+        operands = [part.get("expression", part) for key in _OPERANDS for part in _members(node.get(key))]
+        numbers = {number for one in operands if (number := parameter_number(one)) is not None}
+        is_of_numbers = node.get("class") in ("COMPARISON", "BETWEEN", "OPERATOR") or (
+            node.get("class") == "FUNCTION" and function_name(node) in _OF_NUMBERS
+        )
+        others = [one for one in operands if parameter_number(one) is None]
+        if is_of_numbers and (others or len(operands) == 1) and all(one.get("class") == "CONSTANT" for one in others):
+            met |= numbers
+        else:
+            elsewhere |= numbers
+    return frozenset(met - elsewhere)
+
+
+def _members(value: Any) -> list[Node]:
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
 
 
 def _relation_arguments(tree: Node) -> frozenset[int]:

@@ -17,6 +17,7 @@ import duckdb
 from lakehouse.engine.dialect import translated
 from lakehouse.engine.elsewhere import statement_elsewhere
 from lakehouse.engine.limits import DEFAULT_LIMITS, EngineLimits
+from lakehouse.engine.of_tools import as_select
 from lakehouse.engine.translate import without_settings_advice
 from lakehouse.engine.tree import Node, Parsed, nodes
 from lakehouse.errors import ForbiddenSqlError, LimitExceededError, QueryError, SqlSyntaxError, UnsupportedError
@@ -44,6 +45,8 @@ class Parser:
             LimitExceededError: It is too long, or nested too deep for the parser.
         """
         text, explain, analyze = self._strip_explain(self._accept_text(sql))
+        if not explain and (meant := as_select(_LEADING_NOISE.sub("", text, count=1))) is not None:
+            text = meant
         text, statement = self._parse_or_repair(text)
         node = statement.get("node")
         if not isinstance(node, dict):

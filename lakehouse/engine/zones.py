@@ -16,7 +16,8 @@ _OFFSET: Final = re.compile(
 _ZONE: Final = re.compile(
     r"(\d{4,6}[-/]\d\d?[-/]\d\d?(?:[T ]\s*\d\d?:\d\d(?::\d\d(?:\.\d*)?)?)?)\s*([A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*)\s*\Z"
 )
-_UTC_NAMES: Final = words("z utc gmt zulu uct universal etc/utc etc/gmt etc/uct etc/zulu etc/universal bc")
+UTC_NAMES: Final = words("z utc gmt zulu uct universal etc/utc etc/gmt etc/uct etc/zulu etc/universal")
+_HARMLESS: Final = UTC_NAMES | {"bc"}
 _BETWEEN_ELEMENTS: Final = re.compile(r"[\[\]{}()'\",=]")
 
 
@@ -26,7 +27,7 @@ def refuse_zone(text: str) -> None:
     """
     text = text.strip()
     zone = _ZONE.match(text)
-    if zone is not None and zone.group(2).lower() not in _UTC_NAMES:
+    if zone is not None and zone.group(2).lower() not in _HARMLESS:
         raise ForbiddenSqlError(
             f"the timestamp {text!r} has a time zone: write it in UTC, or as TIMESTAMPTZ '{text}' AT TIME ZONE 'UTC'"
         )

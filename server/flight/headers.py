@@ -21,15 +21,19 @@ STRICT: Final = "x-lakeflight-strict"
 OUTPUT_PROFILE: Final = "x-output-profile"
 CLIENT_TYPE: Final = "x-client-type"
 PRESERVE_DICTIONARY: Final = "preserve_dictionary"
+USER_AGENT: Final = "user-agent"
+# The JDBC driver has no name of its own. It cannot read times with a zone, and writes milliseconds whatever is declared.
+JAVA_USER_AGENT: Final = "grpc-java"
 PROFILES: Final[Mapping[str, Spelling]] = {
     "default": Spelling.PLAIN,
     "grafana": Spelling.DOUBLES,
+    "jdbc": Spelling.UNZONED | Spelling.MILLISECONDS,
     "micromegas": Spelling.JSONB | Spelling.DOUBLES | Spelling.OFFSETS,
 }
 
 DESCRIPTION_CHARS_MAX: Final = 256  # of each header that only describes the client
 _DESCRIPTIONS: Final = (
-    "user-agent",
+    USER_AGENT,
     CLIENT_TYPE,
     "x-client-agent",
     "x-client-entrypoint",
@@ -93,7 +97,7 @@ def output_profile(metadata: Mapping[str, str]) -> str:
         case "python" | "web":
             return "micromegas"
         case _:
-            return "default"
+            return "jdbc" if metadata.get(USER_AGENT, "").startswith(JAVA_USER_AGENT) else "default"
 
 
 def query_options(metadata: Mapping[str, str], query_id: str, deadline_s: float | None) -> QueryOptions:

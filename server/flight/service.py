@@ -271,7 +271,7 @@ class FlightService:
         )
 
     async def _metadata(self, command: MetadataCommand, call: Call) -> QueryStream:
-        tables = await self._queries.tables(call.caller) if needs_tables(command) else ()
+        tables = await self._queries.tables(call.caller, call.options()) if needs_tables(command) else ()
         batch = metadata_batch(command, tables, self._sql_info)
         return ReadyFrames(flight_data_frames(batch.schema, [batch]))
 

@@ -90,6 +90,6 @@ class QueryService(Protocol):
         self, sql: str, caller: Caller, options: QueryOptions, values: BoundValues | None = None
     ) -> QueryStream: ...
 
-    async def tables(self, caller: Caller) -> Sequence[TableDescription]:
-        """The tables this caller may read."""
+    async def tables(self, caller: Caller, options: QueryOptions) -> Sequence[TableDescription]:
+        """The tables this caller may read, with the types that results have for this client."""
         ...

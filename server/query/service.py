@@ -79,10 +79,12 @@ class LakeQueryService:
         """A statement that starts when its first frame is asked for."""
         return Query(Statement(sql, values, caller, options), self._means)
 
-    async def tables(self, caller: Caller) -> Sequence[Table]:
+    async def tables(self, caller: Caller, options: QueryOptions) -> Sequence[Table]:
         """What can be named without arguments; with them it is a function, not a table."""
         names = self._registry.tables
-        inspected = await together(self._inspections.inspect(f"SELECT * FROM {name}", None, caller) for name in names)
+        inspected = await together(
+            self._inspections.inspect(f"SELECT * FROM {name}", None, caller, options.spelling) for name in names
+        )
         return [
             Table(name, "TABLE", pa.ipc.read_schema(pa.py_buffer(inspection.schema)))
             for name, (inspection, _) in zip(names, inspected, strict=True)

@@ -182,3 +182,18 @@ def test_pairs_are_documents_and_a_value_of_one_is_text(engine: QueryEngine) -> 
 
     assert (kinds["properties"], kinds["v"]) == (DOCUMENT, pa.string())
     assert pa.types.is_list(kinds["a"])
+
+
+def test_times_without_a_zone_are_utc_all_the_same(engine: QueryEngine) -> None:
+    sql = "SELECT time, [time] AS many, TIMESTAMPTZ '2024-01-31 12:00:00+00' AS zoned, TIMESTAMP_S '2024-01-31 12:00:00' AS s"
+
+    plain = ask(engine, f"{sql} FROM log_entries", Spelling.PLAIN)
+    unzoned = ask(engine, f"{sql} FROM log_entries", Spelling.UNZONED)
+
+    assert unzoned.schema.types == [
+        pa.timestamp("ns"),
+        pa.list_(pa.field("l", pa.timestamp("ns"))),
+        *[pa.timestamp("ns")] * 2,
+    ]
+    for name in ("time", "zoned", "s"):
+        assert unzoned.column(name).cast(pa.int64()) == plain.column(name).cast(pa.int64())

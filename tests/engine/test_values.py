@@ -13,6 +13,7 @@ import pytest
 from lakehouse.engine.engine import QueryEngine
 from lakehouse.engine.values import bound_values, check_bindable
 from lakehouse.errors import InternalError, LakeflightError, QueryError
+from lakehouse.model import Spelling
 from tests.support.engine_lake import CATALOG, STREAM, T0, EngineLake, log_rows, schema_of
 
 UTC = pa.timestamp("ns", "UTC")
@@ -335,3 +336,40 @@ def test_an_instance_may_be_bound_beside_typed_values(lake: EngineLake) -> None:
     [reference] = lake.engine.inspect(sql, parameters, CATALOG).references
 
     assert (reference.instance, reference.range.begin_ns) == (STREAM, T0)
+
+
+@pytest.mark.parametrize(
+    ("sql", "declared"),
+    [
+        ("SELECT ? * 2 AS v", pa.float64()),
+        ("SELECT 1 + ? AS v", pa.float64()),
+        ("SELECT ? / 2", pa.float64()),
+        ("SELECT -?", pa.float64()),
+        ("SELECT ? > 2 AS v", pa.float64()),
+        ("SELECT 2 >= ?", pa.float64()),
+        ("SELECT ? BETWEEN 1 AND 5", pa.float64()),
+        ("SELECT ? IN (1, 2)", pa.float64()),
+        ("SELECT count(*) FROM log_entries WHERE level > ? * 2", pa.float64()),
+        ("SELECT count(*) FROM log_entries WHERE level = ?", pa.int64()),
+        ("SELECT count(*) FROM log_entries WHERE level * 2 IN (?, 4)", pa.int64()),
+        ("SELECT CAST(? AS BIGINT) AS v", pa.int64()),
+        ("SELECT CAST(? AS INTEGER) + 1", pa.int64()),
+        ("SELECT count(*) FROM range(?)", pa.int64()),
+        ("SELECT count(*) FROM range(1 + ?)", pa.int64()),
+        ("SELECT 1 LIMIT ?", pa.int64()),
+    ],
+)
+def test_a_parameter_is_whole_only_if_a_column_a_cast_or_a_function_says_so(
+    lake: EngineLake, sql: str, declared: Any
+) -> None:
+    assert schema_of(lake.engine.inspect(sql, None, CATALOG).parameter_schema).types == [declared]
+
+
+def test_times_are_declared_in_milliseconds_for_a_client_that_writes_no_others(lake: EngineLake) -> None:
+    sql = "SELECT count(*) FROM log_entries WHERE time BETWEEN ? AND CAST(? AS TIMESTAMP) AND level = ?"
+
+    asked = lake.engine.inspect(sql, None, CATALOG, spelling=Spelling.MILLISECONDS)
+    plain = lake.engine.inspect(sql, None, CATALOG)
+
+    assert schema_of(asked.parameter_schema).types == [pa.timestamp("ms", "UTC"), pa.timestamp("ms", "UTC"), pa.int64()]
+    assert schema_of(plain.parameter_schema).types == [pa.timestamp("ns", "UTC"), pa.timestamp("ns", "UTC"), pa.int64()]

@@ -108,6 +108,10 @@ def test_strict_is_true_or_false() -> None:
         ({"x-client-type": "web"}, "micromegas"),
         ({"x-client-type": "python", "x-output-profile": "default"}, "default"),
         ({"x-client-type": "something new"}, "default"),
+        ({"user-agent": "grpc-java-netty/1.71.0"}, "jdbc"),
+        ({"user-agent": "grpc-java-netty/1.71.0", "x-output-profile": "default"}, "default"),
+        ({"user-agent": "ADBC Flight SQL Driver 1.13.0 grpc-go/1.81.0"}, "default"),
+        ({"x-output-profile": "JDBC"}, "jdbc"),
     ],
 )
 def test_the_output_profile_is_asked_for_or_known(metadata: dict[str, str], profile: str) -> None:
@@ -132,6 +136,7 @@ def test_descriptions_are_cut_short_and_identity_is_not_the_clients_to_set() -> 
         ({}, Spelling.PLAIN),
         ({"preserve_dictionary": "true"}, Spelling.DICTIONARIES),
         ({"x-client-type": "grafana"}, Spelling.DOUBLES),
+        ({"x-output-profile": "jdbc"}, Spelling.UNZONED | Spelling.MILLISECONDS),
         ({"x-client-type": "python"}, Spelling.JSONB | Spelling.DOUBLES | Spelling.OFFSETS),
         ({"x-client-type": "python", "x-output-profile": "default"}, Spelling.PLAIN),
         (

@@ -105,7 +105,7 @@ class FakeQueryService:
         )
         return stream
 
-    async def tables(self, caller: Caller) -> Sequence[Table]:
+    async def tables(self, caller: Caller, options: QueryOptions) -> Sequence[Table]:
         kinds: Mapping[str, Literal["TABLE", "VIEW"]] = {
             "measures": "TABLE",
             "logXentries": "TABLE",
