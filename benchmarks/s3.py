@@ -1,14 +1,14 @@
 """The lake on S3, at several distances: what a query and a sender wait for beside what the store itself makes them wait.
 
-    python -m benchmarks.s3 [--quick] [--folder DIR]
-
-The store is versitygw where ``scripts/toolchains`` has built it, else moto's server, and a relay before it holds requests back.
+The store is versitygw where ``scripts/toolchains`` has built it, else moto's server, which says nothing about speed: a quick
+run shows on it that everything works. A relay before it holds requests back.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -24,7 +24,7 @@ import uvloop
 
 from benchmarks.clients import Raw
 from benchmarks.delaying import delayed
-from benchmarks.figures import Figure, Limit, at_least, at_most, table
+from benchmarks.figures import Figure, Limit, at_least, at_most, table, write_into
 from benchmarks.ingestion import (
     BLOCK_BYTES,
     CONNECTIONS,
@@ -52,6 +52,11 @@ QUERY_RATIO: Final = 1.5
 INGESTION_RATIO: Final = 0.7
 LINE_BYTES: Final = 200  # of random letters, which take half of that in Parquet
 SPREAD: Final = "UPDATE blocks SET insert_time = insert_time - object_offset * interval '1 hour' WHERE process_id = $1"
+
+
+_DOCUMENT: Final = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+BEGINS: Final = "<!-- s3: written by benchmarks/s3 --write-docs -->"
+ENDS: Final = "<!-- end of s3 -->"
 
 
 def measure(folder: Path, size: Size) -> list[Figure]:
@@ -265,16 +270,27 @@ async def _by_hand(client: Any, bucket: Bucket, pool: Any, template: BlockReques
     return time.perf_counter() - started
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.s3", description=__doc__.partition("\n")[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks/s3", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--quick", action="store_true", help="the smallest sizes: shows that it works, measures nothing"
     )
+    parser.add_argument("--write-docs", action="store_true", help=f"put the table into docs/{_DOCUMENT.name}")
     parser.add_argument("--folder", metavar="DIR", type=Path, help="where the lake is made; must be on a real disk")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="lakeflight-benchmarks-", dir=given.folder) as folder:
-        print(table(measure(Path(folder), QUICK if given.quick else FULL)))
+    given = parser.parse_args(arguments)
+    if given.folder is not None and not given.folder.is_dir():
+        parser.error(f"--folder: there is no folder {given.folder}")
+    if not given.quick and versitygw_program() is None:
+        parser.error(
+            "this measures over versitygw, which is not there: scripts/toolchains builds it, where there is Go"
+        )
+    with tempfile.TemporaryDirectory(prefix="lakeflight-s3-", dir=given.folder) as folder:
+        text = table(measure(Path(folder), QUICK if given.quick else FULL))
+    print(text)
+    if given.write_docs:
+        write_into(_DOCUMENT, text, BEGINS, ENDS)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
