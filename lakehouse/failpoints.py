@@ -14,6 +14,9 @@ costs one look at a global.
     expire    old partitions are released, their buckets gone
     horizon   an hour of blocks is not seen any more, its rows and payloads are there
     purge     payloads are deleted, their rows are there
+    reap      what a dead writer left is deleted, its announcement is there
+    sweep     a file that nothing names is deleted, the note of it is there
+    audit     a bucket that does not hold its blocks is marked, the next is not looked at
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from typing import Final
 
 VARIABLE: Final = "LAKEFLIGHT_FAILPOINT"
 RETENTION: Final = ("expire", "horizon", "purge")
-NAMES: Final = ("payload", "row", "reserve", "write", "seal", "commit", "release", *RETENTION)
+HOUSEKEEPING: Final = ("release", *RETENTION, "reap", "sweep", "audit")  # nowhere else
+WRITING: Final = ("reserve", "write", "seal", "commit")  # of partitions, to make and to merge them
+NAMES: Final = ("payload", "row", *WRITING, *HOUSEKEEPING)
 ACTIONS: Final = ("kill", "raise")
 
 

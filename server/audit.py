@@ -15,6 +15,7 @@ import structlog
 from lakehouse.buckets.bucket import scope_of
 from lakehouse.buckets.catalog import LakeCatalog
 from lakehouse.buckets.planning import version_of
+from lakehouse.failpoints import failpoint
 from lakehouse.sources import SourceRegistry
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ class Audit:
                     )
                     if not bucket.frozen:
                         await self.catalog.mark(instance, bucket.begin)
+                        failpoint("audit")
                 self._after = instance.vid
             if len(instances) < INSTANCES_AT_ONCE:
                 self._after = 0

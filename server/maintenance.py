@@ -181,6 +181,7 @@ class Maintenance:
     async def _sweep(self) -> int:
         orphans = await self.catalog.orphans(timedelta(seconds=self.orphan_grace_s), BATCH)
         if gone := await delete_each(self.store, "sweep", [(key, key) for key in orphans]):
+            failpoint("sweep")
             await self.catalog.forget_orphans(gone)
             log.warning("orphans.deleted", objects=len(gone), first=gone[0])
         return len(orphans) if gone else 0
@@ -291,6 +292,7 @@ class Maintenance:
     async def _reap(self) -> int:
         claimed = await self.catalog.claim_expired_intents(BATCH)
         if gone := await delete_each(self.store, "reap", claimed):
+            failpoint("reap")
             await self.catalog.finish_reaped(gone)
             log.info("intents.reaped", objects=len(gone))
         return len(claimed) if gone else 0

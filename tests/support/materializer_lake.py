@@ -98,7 +98,7 @@ class Lake(ABC):
     def __init__(self, catalog: BucketCatalog, store: LocalStore, folder: Path) -> None:
         self.catalog, self.store, self.builder = catalog, store, Builder()
         self.scratch = folder / "scratch"
-        self.scratch.mkdir()
+        self.scratch.mkdir(exist_ok=True)  # another process may be at the same lake
 
     def materializer(self, jobs: JobLimits = QUICK, **limits: Any) -> Materializer:
         return Materializer(
