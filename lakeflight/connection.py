@@ -28,6 +28,8 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeAlias, assert_never
 from urllib.parse import urlsplit
@@ -105,34 +107,46 @@ class MissingBlocksWarning(UserWarning):
 
 
 def connect(
-    uri: str = DEFAULT_URI, *, token: str | None = None, headers: Mapping[str, str] | None = None
+    uri: str = DEFAULT_URI,
+    *,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    tls_ca_file: str | PathLike[str] | None = None,
 ) -> Connection:
     """A connection that is opened with its first request, so a wrong host fails there.
 
     Args:
         uri: ``grpc://host:port``, ``grpc+tls://host:port``, ``grpc+unix:///path``, or ``host:port``.
         token: Sent as ``authorization: Bearer``.  headers: Sent with every request.
+        tls_ca_file: Authorities in PEM, or the server's own certificate, to trust instead of this machine's.
 
     Raises:
         ValueError: The URI is none of these.
+        OSError: The file cannot be read.
     """
-    return Connection(uri, token=token, headers=headers)
+    return Connection(uri, token=token, headers=headers, tls_ca_file=tls_ca_file)
 
 
 class Connection:
     """Asks one server. May be used by several threads at once."""
 
     def __init__(
-        self, uri: str = DEFAULT_URI, *, token: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        uri: str = DEFAULT_URI,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        tls_ca_file: str | PathLike[str] | None = None,
     ) -> None:
         self.uri = _flight_uri(uri)
         self._headers = {"x-client-type": CLIENT_TYPE, **{name.lower(): text for name, text in (headers or {}).items()}}
         if token:
             self._headers["authorization"] = f"Bearer {token}"
         self._answers = _AnswerHeaders()
+        trusted = {} if tls_ca_file is None else {"tls_root_certs": Path(tls_ca_file).read_bytes()}
         try:
             self._client = flight.connect(
-                self.uri, middleware=[self._answers], generic_options=_channel_options(self.uri)
+                self.uri, middleware=[self._answers], generic_options=_channel_options(self.uri), **trusted
             )
         except (pa.ArrowException, ValueError) as error:
             raise ValueError(f"not a Flight address: {uri!r}") from error

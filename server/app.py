@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -45,6 +45,8 @@ from lakehouse.sources import SourceRegistry
 from lakehouse.storage import BlobStore
 from server.access import Authenticate, Identities, anonymous
 from server.access.keys import Keyring, digest_of, keyring, new_key
+from server.access.self_signed import self_signed
+from server.access.tls import Certificates, TlsFiles, trusting
 from server.access.writers import WritersSpec
 from server.administration import Administration
 from server.children import IngestionProcesses, IngestionSpec
@@ -77,6 +79,9 @@ from server.workers.executor import LocalQueryExecutor
 from server.workers.pool import BuildPoolLimits, BuildWorkerPool, QueryPoolLimits, QueryWorkerPool
 from server.workers.spool import SpoolLimits
 from views import default_registry
+
+if TYPE_CHECKING:
+    from lakeflight.telemetry.sink import HttpSink
 
 log = structlog.get_logger(__name__)
 
@@ -163,6 +168,7 @@ async def running(
         check_view_sets(settings)
         parts = _Parts(settings, closing, failed)
         folder = parts.folder = _own_folder(settings, closing)
+        parts.tls = parts.certificate()
         if Role.FLIGHT in settings.roles_served:
             check_address("flight_address", settings.flight_address)
         ingress = _Ingress.take(settings, closing) if Role.INGESTION in settings.roles_served else None
@@ -206,12 +212,22 @@ async def running(
         for announcement in _announcements(settings, folder):
             _announce(announcement, addresses)
             closing.callback(announcement.unlink, missing_ok=True)
-        if settings.self_telemetry and (endpoint := settings.telemetry_url or addresses.http) is not None:
-            key = settings.telemetry_key if settings.telemetry_url else parts.own_key
-            closing.callback(_watch_itself(endpoint, key))
+        if (
+            settings.self_telemetry
+            and (endpoint := settings.telemetry_url or _own_ingestion(settings, addresses)) is not None
+        ):
+            closing.callback(_watch_itself(parts.own_sink(endpoint)))
             closing.push_async_callback(_cancelled, asyncio.create_task(_measure_itself(store)))
         log.info("server.started", seconds=round(time.monotonic() - started, 2))
         yield addresses
+
+
+def _own_ingestion(settings: Settings, addresses: Addresses) -> str | None:
+    """Where it may send its own telemetry: it has no certificate of an authority that clients need one of."""
+    if settings.tls_client_ca_file is not None:
+        log.warning("server.no_self_telemetry", reason="clients need a certificate", setting=spelled("telemetry_url"))
+        return None
+    return addresses.http
 
 
 def _own_folder(settings: Settings, closing: AsyncExitStack) -> DataFolder:
@@ -224,12 +240,13 @@ def _own_folder(settings: Settings, closing: AsyncExitStack) -> DataFolder:
 
 
 def _addresses(settings: Settings, flight: FlightServer | None, ingress: _Ingress | None) -> Addresses:
+    http = "https" if settings.has_tls else "http"
     flight_host = host_and_port(settings.flight_address)[0]
     otlp_grpc = None if ingress is None else ingress.otlp_grpc
     return Addresses(
-        flight=None if flight is None else url_of("grpc", flight_host, flight.port),
-        http=None if ingress is None else url_of("http", *ingress.http.getsockname()[:2]),
-        otlp_grpc=None if otlp_grpc is None else url_of("http", *otlp_grpc.getsockname()[:2]),
+        flight=None if flight is None else url_of("grpc+tls" if settings.has_tls else "grpc", flight_host, flight.port),
+        http=None if ingress is None else url_of(http, *ingress.http.getsockname()[:2]),
+        otlp_grpc=None if otlp_grpc is None else url_of(http, *otlp_grpc.getsockname()[:2]),
     )
 
 
@@ -271,7 +288,30 @@ class _Parts:
     closing: AsyncExitStack
     failed: asyncio.Future[str] | None
     folder: DataFolder = field(init=False)
+    tls: TlsFiles | None = field(default=None, init=False)
     own_key: str = field(default_factory=partial(new_key, KeyUse.WRITER), repr=False)  # of its telemetry, for its life
+
+    def certificate(self) -> TlsFiles | None:
+        """The files of TLS, which are good now; ``None`` where it is not spoken."""
+        settings = self.settings
+        if settings.tls_self_signed:
+            addresses = (settings.flight_address, settings.http_address)
+            files = self_signed(self.folder.tls, [host_and_port(address)[0] for address in addresses])
+        elif settings.tls_cert_file is not None and settings.tls_key_file is not None:
+            files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+        else:
+            return None
+        Certificates(files)
+        return files
+
+    def own_sink(self, endpoint: str) -> HttpSink:
+        """Where its own telemetry goes."""
+        from lakeflight.telemetry.sink import HttpSink
+
+        if self.settings.telemetry_url is not None:
+            return HttpSink(endpoint, api_key=self.settings.telemetry_key)
+        context = None if self.tls is None else partial(trusting, self.tls.certificate)
+        return HttpSink(endpoint, api_key=self.own_key, context=context)
 
     @property
     def writers(self) -> WritersSpec | None:
@@ -343,6 +383,7 @@ class _Parts:
                 None if ingress.otlp_grpc is None else _host_and_port(*ingress.otlp_grpc.getsockname()[:2]),
                 settings.s3,
                 self.writers,
+                self.tls,
             ),
             settings.http_processes,
         )
@@ -412,6 +453,7 @@ class _Parts:
             authenticate=await self.readers(lake.connections),
             open_to_anybody=settings.open_to_anybody,
             own_socket=settings.flight_socket,
+            credentials=None if self.tls is None else Certificates(self.tls).grpc_credentials(),
             limits=FlightLimits(
                 stalled_reader_s=settings.stall_timeout_s,
                 statements_per_identity_max=settings.statements_per_identity_max,
@@ -507,11 +549,11 @@ async def _drain(flight: FlightServer, grace_s: float, hurry: asyncio.Event | No
     await stopping
 
 
-def _watch_itself(endpoint: str, key: str | None) -> Any:
+def _watch_itself(sink: HttpSink) -> Any:
     """The server's own log lines and metrics go into its own lake, like any program's."""
     from lakeflight.telemetry import Telemetry  # once the server answers: it takes a while to load
 
-    telemetry = Telemetry(endpoint, exe="lakeflight", properties={"version": VERSION}, api_key=key)
+    telemetry = Telemetry(sink.endpoint, exe="lakeflight", properties={"version": VERSION}, sink=sink)
     telemetry.install()
     handler = telemetry.logging_handler()
     logging.getLogger().addHandler(handler)

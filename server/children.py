@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from lakehouse.storage import S3Options
+from server.access.tls import TlsFiles
 from server.access.writers import WritersSpec
 from server.python_programs import import_path, own_program
 from server.settings import spelled
@@ -40,6 +41,7 @@ class IngestionSpec:
     otlp_grpc_address: str | None = None
     s3: S3Options = field(default_factory=S3Options)
     writers: WritersSpec | None = None  # ``None``: senders need no key
+    tls: TlsFiles | None = None
 
 
 @dataclass
@@ -148,6 +150,7 @@ class IngestionProcesses:
             "object_cache": str(self.spec.object_cache),
             "s3": asdict(self.spec.s3),
             "writers": None if self.spec.writers is None else self.spec.writers.as_json(),
+            "tls": None if self.spec.tls is None else self.spec.tls.as_json(),
             "log_level": self.spec.log_level,
             "listener_fd": self.listener.fileno(),
             "ready_fd": write_fd,

@@ -90,6 +90,7 @@ def _serve(given: argparse.Namespace) -> int:
     from lakehouse.catalog.migrate import SchemaError
     from lakehouse.errors import LakeflightError
     from server import logs
+    from server.access.tls import CertificateError
     from server.app import serve
     from server.data_folder import DataFolderError
     from server.embedded_postgres import EmbeddedPostgresError
@@ -100,7 +101,15 @@ def _serve(given: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
-    except (DataFolderError, EmbeddedPostgresError, LakeflightError, OSError, Problem, SchemaError) as error:
+    except (
+        CertificateError,
+        DataFolderError,
+        EmbeddedPostgresError,
+        LakeflightError,
+        OSError,
+        Problem,
+        SchemaError,
+    ) as error:
         print(f"lakeflight: {words_of(error)}", file=sys.stderr)
         return 1
     return 0

@@ -78,6 +78,11 @@ class DataFolder:
         return self.root / "objects"
 
     @property
+    def tls(self) -> Path:
+        """The certificate that the server made itself."""
+        return self.root / "tls"
+
+    @property
     def announcement(self) -> Path:
         """Where the running server says where it answers."""
         return self.root / "server.json"

@@ -38,6 +38,9 @@ FLAGS: Final[Mapping[str, str]] = {  # settings that the command has flags for, 
     "build_workers": "N",
     "log_level": "LEVEL",
     "identities": "none|required",
+    "tls_cert_file": "FILE",
+    "tls_key_file": "FILE",
+    "tls_client_ca_file": "FILE",
     "flight_socket": "FILE",
 }
 _OF_CLIENTS: Final = ("LAKEFLIGHT_SERVER", "LAKEFLIGHT_TOKEN")
@@ -45,7 +48,11 @@ _OF_CLIENTS: Final = ("LAKEFLIGHT_SERVER", "LAKEFLIGHT_TOKEN")
 _NOT_OURS: Final = re.compile(
     r"LAKEFLIGHT_(TEST_.*|SLOW_TESTS|FAILPOINT.*|SHARED|EXAMPLES|CANARY|(SERVICE|PORT)(_.*)?)"
 )
-SWITCHES: Final = ("open_to_anybody", "plaintext_beyond_loopback")  # settings whose flag has no value
+SWITCHES: Final = (
+    "tls_self_signed",
+    "open_to_anybody",
+    "plaintext_beyond_loopback",
+)  # settings whose flag has no value
 _SECRET: Final = (
     "postgres_url",
     "store_secret_access_key",
@@ -106,6 +113,19 @@ class Settings(BaseSettings):
         description="Keys of those who query: grafana=KEY, others after a comma. `lakeflight keys` makes more at any time.",
     )
     writer_keys: str | None = Field(None, repr=False, description="The same of those who send. No key is for both.")
+    tls_cert_file: Path | None = Field(
+        None,
+        description="A certificate in PEM, with those between it and its authority: all ports then speak TLS alone.",
+    )
+    tls_key_file: Path | None = Field(
+        None, validate_default=True, description="Its key, in PEM and without a password."
+    )
+    tls_client_ca_file: Path | None = Field(
+        None, description="Authorities in PEM: clients then need a certificate of theirs, and are known by it."
+    )
+    tls_self_signed: bool = Field(
+        False, description="TLS with a certificate that the server makes itself, in `tls` below the data folder."
+    )
     identities: str | None = Field(
         None,
         description="Whether callers need a credential: none or required. Without it, required if keys are given here.",
@@ -270,6 +290,11 @@ class Settings(BaseSettings):
         return _requires_identities(self.__dict__)
 
     @property
+    def has_tls(self) -> bool:
+        """Whether the ports speak TLS."""
+        return self.tls_cert_file is not None or self.tls_self_signed
+
+    @property
     def admins_named(self) -> frozenset[str]:
         """Names of identities."""
         return frozenset(name for part in (self.admins or "").split(",") if (name := part.strip()))
@@ -311,7 +336,15 @@ class Settings(BaseSettings):
             raise ValueError("is empty: give it a value, or leave it out")
         return value
 
-    @field_validator("data_dir", "ready_file", "store_cache_dir", "flight_socket")
+    @field_validator(
+        "data_dir",
+        "ready_file",
+        "store_cache_dir",
+        "flight_socket",
+        "tls_cert_file",
+        "tls_key_file",
+        "tls_client_ca_file",
+    )
     @classmethod
     def _of_home(cls, path: Path | None) -> Path | None:
         """``~`` is a home folder here as well: a shell leaves it alone in ``--data-dir=~/lake`` and in env files."""
@@ -327,6 +360,23 @@ class Settings(BaseSettings):
     def _keys(cls, text: str | None) -> str | None:
         keyring(text)
         return text
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _of_a_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if (key is None) != (info.data.get("tls_cert_file") is None):
+            raise ValueError(f"and {spelled('tls_cert_file')} are of no use without each other")
+        return key
+
+    @field_validator("tls_client_ca_file", "tls_self_signed")
+    @classmethod
+    def _beside_a_certificate(cls, value: Any, info: ValidationInfo) -> Any:
+        has_certificate = info.data.get("tls_cert_file") is not None
+        if info.field_name == "tls_self_signed" and value and has_certificate:
+            raise ValueError(f"is of no use beside {spelled('tls_cert_file')}")
+        if info.field_name == "tls_client_ca_file" and value is not None and not has_certificate:
+            raise ValueError(f"is of no use without {spelled('tls_cert_file')}")
+        return value
 
     @field_validator("identities")
     @classmethod
@@ -356,10 +406,11 @@ class Settings(BaseSettings):
                 "is not a loopback address, and without identities whoever reaches the port could read and write"
                 " everything: use --identities required (docs/security.md), or --open-to-anybody if that is meant"
             )
-        if not info.data.get("plaintext_beyond_loopback"):
+        has_tls = info.data.get("tls_cert_file") or info.data.get("tls_self_signed")
+        if not has_tls and not info.data.get("plaintext_beyond_loopback"):
             raise ValueError(
-                "is not a loopback address, and keys would be sent to it without encryption: use"
-                " --plaintext-beyond-loopback if a proxy before it speaks TLS"
+                "is not a loopback address, and keys would be sent to it without encryption: use --tls-cert-file and"
+                " --tls-key-file, or --plaintext-beyond-loopback if a proxy before it speaks TLS"
             )
         return address
 
@@ -485,7 +536,7 @@ def _requires_identities(values: Mapping[str, Any]) -> bool:
     chosen = values.get("identities")
     if chosen is not None:
         return bool(chosen == "required")
-    return any(values.get(name) for name in ("reader_keys", "writer_keys"))
+    return any(values.get(name) for name in ("reader_keys", "writer_keys", "tls_client_ca_file"))
 
 
 def _days_by_view_set(text: str) -> dict[str | None, float | None]:

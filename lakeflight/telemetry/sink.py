@@ -9,6 +9,8 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import ssl
+from collections.abc import Callable
 from enum import Enum
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -43,8 +45,16 @@ class Sink(Protocol):
 class HttpSink:
     """One kept-alive connection to ``http://host:port[/base]``; used by one thread."""
 
-    def __init__(self, endpoint: str, *, api_key: str | None = None) -> None:
-        """``ValueError`` if the endpoint is none, whatever is wrong with it."""
+    def __init__(
+        self, endpoint: str, *, api_key: str | None = None, context: Callable[[], ssl.SSLContext] | None = None
+    ) -> None:
+        """``ValueError`` if the endpoint is none, whatever is wrong with it.
+
+        Args:
+            context: Makes the TLS settings of each connection; without it, the machine's authorities are trusted.
+        """
+        self.endpoint = endpoint
+        self._context = context
         self._secure, self._host, self._port, self._base = _parse_endpoint(endpoint)
         self._headers = {"Content-Type": "application/cbor", "User-Agent": "lakeflight-telemetry"}
         if api_key:
@@ -75,6 +85,12 @@ class HttpSink:
             except Exception:  # the socket is gone either way
                 return
 
+    def _new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        if not self._secure:
+            return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        context = None if self._context is None else self._context()
+        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=context)
+
     def _fail(self, error: Exception) -> Outcome:
         self.close()
         if isinstance(error, TimeoutError):
@@ -91,8 +107,7 @@ class HttpSink:
     def _attempt(self, path: str, body: bytes, process_id: str, timeout_s: float) -> Outcome:
         connection = self._connection
         if connection is None:
-            make = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-            connection = self._connection = make(self._host, self._port, timeout=timeout_s)
+            connection = self._connection = self._new_connection(timeout_s)
         connection.timeout = timeout_s
         if connection.sock is not None:
             connection.sock.settimeout(timeout_s)

@@ -59,11 +59,13 @@ class FlightServer:
         reuse_port: bool = False,
         open_to_anybody: bool = False,
         own_socket: Path | None = None,
+        credentials: Any = None,
     ) -> None:
         """``address`` is ``host:port``, port 0 for any, or ``unix:/path``. ``handle_key`` is one per installation.
 
         Args:
             open_to_anybody: The operator wants whoever reaches the address to ask.
+            credentials: Of TLS, from gRPC; without them the address speaks plaintext.
             own_socket: A socket besides, which nobody but this user (and root) can open.
 
         Raises:
@@ -91,6 +93,7 @@ class FlightServer:
         self._limits = limits
         self._reuse_port = reuse_port
         self._own_socket = own_socket
+        self._credentials = credentials
         self._health = Health(limits.silent_call_s)
         self._server: Any = None
         self._watches: list[asyncio.Task[None]] = []
@@ -113,7 +116,10 @@ class FlightServer:
         """Listen. Health says "not serving" until ``set_serving``."""
         self._server = grpc.aio.server(options=_grpc_options(self._limits, reuse_port=self._reuse_port))
         self._server.add_generic_rpc_handlers((self._service.handler(), self._health.handler()))
-        self._port = self._server.add_insecure_port(self._address)
+        if self._credentials is None:
+            self._port = self._server.add_insecure_port(self._address)
+        else:
+            self._port = self._server.add_secure_port(self._address, self._credentials)
         if self._own_socket is not None:
             _add_own_socket(self._server, self._own_socket)
         await self._server.start()

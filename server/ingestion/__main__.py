@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lakehouse.storage import S3Options
 from server import logs
+from server.access.tls import TlsFiles
 from server.access.writers import WritersSpec
 from server.ingestion.process import IngestionSettings, run_ingestion_process
 
@@ -34,6 +35,7 @@ def main() -> None:
         s3=S3Options(**given["s3"]),
         store_name=given["store_name"],
         otlp_grpc_address=given["otlp_grpc_address"],
+        tls=None if given["tls"] is None else TlsFiles.of_json(given["tls"]),
         writers=None if given["writers"] is None else WritersSpec.of_json(given["writers"]),
     )
     run_ingestion_process(socket.socket(fileno=given["listener_fd"]), settings, given["parent_pid"], ready)

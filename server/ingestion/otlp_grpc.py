@@ -63,10 +63,13 @@ Export = Callable[[bytes, Any], Awaitable[bytes]]
 class OtlpGrpcServer:
     """One listening server on the running event loop."""
 
-    def __init__(self, otlp: OtlpIngestion, address: str, authenticate: Authenticate = anonymous) -> None:
+    def __init__(
+        self, otlp: OtlpIngestion, address: str, authenticate: Authenticate = anonymous, credentials: Any = None
+    ) -> None:
         self._otlp = otlp
         self._address = address
         self._authenticate = authenticate
+        self._credentials = credentials  # of TLS
         self._budget = ByteBudget(REQUESTS_BYTES_MAX)
         self._server: Any = None
         self.port = 0
@@ -86,7 +89,10 @@ class OtlpGrpcServer:
                 for name, signal in _SERVICES
             )
         )
-        self.port = self._server.add_insecure_port(self._address)
+        if self._credentials is None:
+            self.port = self._server.add_insecure_port(self._address)
+        else:
+            self.port = self._server.add_secure_port(self._address, self._credentials)
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:

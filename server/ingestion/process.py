@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from lakehouse.catalog.connect import INGEST_LIMITS, close_pool, open_pool
 from lakehouse.catalog.telemetry import BlockRows
 from lakehouse.storage import S3Options, open_store
 from server.access import Authenticate, anonymous
+from server.access.tls import Certificates, TlsFiles
 from server.access.writers import WritersSpec
 from server.ingestion.app import App, IngestionServices, create_app
 from server.ingestion.group_commit import GroupCommit
@@ -58,6 +60,7 @@ class IngestionSettings:
     limits: BodyLimits = field(default_factory=BodyLimits)
     otlp_grpc_address: str | None = None
     writers: WritersSpec | None = None  # ``None``: senders need no key
+    tls: TlsFiles | None = None
     connections_max: int = CONNECTIONS_MAX
     connections_per_peer_max: int = CONNECTIONS_PER_PEER_MAX
 
@@ -94,10 +97,16 @@ async def serve_ingestion(
         authenticate: Authenticate = anonymous
         if settings.writers is not None:
             authenticate = await closing.enter_async_context(settings.writers.identities(services.pool))
+        certificates = None if settings.tls is None else Certificates(settings.tls)
         if settings.otlp_grpc_address is not None:
             from server.ingestion.otlp_grpc import OtlpGrpcServer  # gRPC: only where somebody wants it
 
-            otlp_grpc = OtlpGrpcServer(services.otlp, settings.otlp_grpc_address, authenticate)
+            otlp_grpc = OtlpGrpcServer(
+                services.otlp,
+                settings.otlp_grpc_address,
+                authenticate,
+                None if certificates is None else certificates.grpc_credentials(),
+            )
             await otlp_grpc.start()
             closing.push_async_callback(otlp_grpc.stop, SHUTDOWN_S)
         await serve_application(
@@ -106,6 +115,7 @@ async def serve_ingestion(
             Connections(_within_open_files(settings.connections_max), settings.connections_per_peer_max),
             stop=stop,
             on_ready=on_ready,
+            certificates=certificates,
         )
 
 
@@ -117,6 +127,7 @@ async def serve_application(
     stop: asyncio.Event,
     on_ready: Callable[[], None] | None = None,
     drain_s: float = SHUTDOWN_S,
+    certificates: Certificates | None = None,
 ) -> None:
     """Serve any application until ``stop`` is set; requests in progress then have ``drain_s``."""
     server = _Server(
@@ -124,6 +135,7 @@ async def serve_application(
             app,
             http=guarded_by(connections or Connections()),
             ws="none",
+            ssl_context_factory=None if certificates is None else _contexts(certificates),
             lifespan="off",
             loop="none",
             access_log=False,
@@ -144,6 +156,11 @@ async def serve_application(
         stopping.cancel()
         server.should_exit = True
         await serving
+
+
+def _contexts(certificates: Certificates) -> Callable[..., ssl.SSLContext]:
+    """What uvicorn asks for a context, with its own settings, of which none is used."""
+    return lambda *_: certificates.context()
 
 
 def _within_open_files(connections_max: int) -> int:

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from server.access.tls import common_name
+
 HEAD_TIMEOUT_S: Final = 30.0  # from the first byte of a request, or from the connection on, to the end of its headers
 KEEP_ALIVE_S: Final = 65  # longer than exporters pause between two batches
 UNREAD_ANSWER_TIMEOUT_S: Final = 30.0  # a peer that reads nothing of what is said to it
@@ -98,6 +100,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     known: Connections  # of the process; see ``guarded_by``
     quiet_since = 0.0
+    _certificate: str | None = None
     _admission: Admission = "served"
     _is_refused = False
     _timer: asyncio.TimerHandle | None = None  # of what is waited for: a head, or that an answer is read
@@ -111,6 +114,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._certificate = common_name(transport.get_extra_info("peercert"))
         self.quiet_since = self.loop.time()
         self._admission = self.known.admit(self, self.client[0] if self.client else "")
         if self._admission == "cut":
@@ -141,6 +145,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             self._refuse()
         if self._admission == "told":
             self.scope[OVER_LIMIT] = True  # type: ignore[typeddict-unknown-key]
+        if self._certificate is not None:
+            self.scope[CERTIFICATE] = self._certificate  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
