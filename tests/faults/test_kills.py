@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from lakehouse.failpoints import WRITING
+from lakehouse.storage.paths import PARTITIONS
 from server.data_folder import DataFolder
 from server.embedded_postgres import EmbeddedPostgres
 from tests.support.fixtures import Request
@@ -22,7 +23,7 @@ from tests.support.serving import Server, ServerDiedError, start
 from tests.support.sizes import SEED, size
 
 INGESTION = ("payload", "row")
-RUNS = size(1, 15)
+RUNS = size(1, 20)  # of each point: a hundred of those at which partitions are made
 PATIENCE_S = 60.0
 DEATHS_MAX = 5  # of one run: each costs a start
 
@@ -51,7 +52,7 @@ def _ask(server: Server, program: Program) -> tuple[list[str], int] | None:
 
 
 async def _check_catalog(data_dir: Path) -> None:
-    """Every partition row names an object that is there, as long as it should be."""
+    """Every partition row names an object that is there, as long as it should be, and every file is in the journal or named."""
     folder = DataFolder(data_dir)
     postgres = EmbeddedPostgres(folder.postgres)
     await postgres.start()
@@ -59,10 +60,15 @@ async def _check_catalog(data_dir: Path) -> None:
         connection = await asyncpg.connect(postgres.url)
         partitions = await connection.fetch("SELECT file_path, file_size FROM lakehouse_partitions WHERE num_rows > 0")
         blocks = await connection.fetch("SELECT process_id, stream_id, block_id, payload_size FROM blocks")
+        known = await connection.fetch(
+            "SELECT path FROM lake_objects UNION SELECT path FROM staged_writes WHERE state <> 'reaped'"
+        )
         await connection.close()
     finally:
         await postgres.stop()
     assert partitions
+    files = {str(path.relative_to(folder.store)) for path in (folder.store / PARTITIONS).rglob("*.parquet")}
+    assert files <= {row["path"] for row in known}
     for row in partitions:
         assert (folder.store / row["file_path"]).stat().st_size == row["file_size"]
     for row in blocks:

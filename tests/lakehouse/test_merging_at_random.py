@@ -1,4 +1,5 @@
-"""Telemetry, queries, housekeeping, damage and crashes in any order: readers always find the rows that were sent, once each."""
+"""Telemetry, queries, housekeeping, administrators, damage and crashes in any order: readers always find the rows that were sent,
+once each. The model is no more than what was sent."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from lakehouse import failpoints
+from lakehouse.buckets.model import PartitionFile, Retired
 from lakehouse.buckets.planning import version_of
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.failpoints import FailpointError
@@ -26,11 +28,13 @@ from tests.lakehouse.test_merging import LOGS, SPANS, merge, sent_at
 from tests.support.lake_rows import rows_of
 from tests.support.materializer_lake import MemoryLake
 from tests.support.programs import Program
+from tests.support.sizes import SEED, size
 
 HOURS = st.integers(0, 4)
 FRAMES, LINES = 3, 2
 
 
+@seed(SEED)
 class LakeInAnyOrder(RuleBasedStateMachine):
     """A process with logs and a thread, all of whose blocks come in hours of a day that is over."""
 
@@ -45,6 +49,8 @@ class LakeInAnyOrder(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        print(f"seed {SEED}")
+
         async def begun() -> MemoryLake:
             return MemoryLake(Path(self.folder.name))
 
@@ -103,6 +109,16 @@ class LakeInAnyOrder(RuleBasedStateMachine):
         finally:
             failpoints.arm("")
         self.do(self.lake.expire_intents())  # and as much later the leases of whoever is gone
+
+    @rule(which=st.integers(0, 2), places=st.lists(st.integers(0, 100), min_size=1, max_size=2))
+    def an_administrator_retires_files(self, which: int, places: list[int]) -> None:
+        async def retired() -> None:
+            keys = [partition.key for partition in (await self._fresh(*self.instances[which])).partitions]
+            if keys:
+                chosen = dict.fromkeys(PartitionFile(keys[place % len(keys)]) for place in places)
+                assert set(await self.lake.catalog.retire(list(chosen))) <= {Retired.GONE, Retired.NOT_FOUND}
+
+        self.do(retired())
 
     @rule(which=st.integers(0, 2), place=st.integers(0, 100), how=st.sampled_from(["lost", "zeroed", "changed inside"]))
     def a_file_is_damaged(self, which: int, place: int, how: str) -> None:
@@ -198,5 +214,5 @@ async def _unless_lost(work: Coroutine[Any, Any, Any]) -> None:
 
 TestLakeInAnyOrder = LakeInAnyOrder.TestCase
 TestLakeInAnyOrder.settings = settings(
-    max_examples=20, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=size(70, 700), stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
