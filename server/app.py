@@ -44,6 +44,8 @@ from lakehouse.model import KeyUse
 from lakehouse.sources import SourceRegistry
 from lakehouse.storage import BlobStore
 from server.access import Authenticate, Identities, anonymous
+from server.access.identities import Tokens
+from server.access.issuers import issuers_of
 from server.access.keys import Keyring, digest_of, keyring, new_key
 from server.access.self_signed import self_signed
 from server.access.tls import Certificates, TlsFiles, trusting
@@ -329,6 +331,7 @@ class _Parts:
             KeyUse.READER,
             keyring(self.settings.reader_keys),
             StoredKeys(connections, KeyUse.READER),
+            tokens=_tokens(self.settings),
             admins=self.settings.admins_named,
         )
         return await self.closing.enter_async_context(identities.noting_use())
@@ -472,6 +475,15 @@ class _Parts:
     def watch(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run what is to run until the server ends."""
         self.closing.push_async_callback(_cancelled, _watched(name, work, self.failed))
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    """Who knows tokens of issuers, if any are believed."""
+    if settings.oidc_issuers is None:
+        return None
+    from server.access.tokens import IssuedTokens  # its library: only where somebody wants it
+
+    return IssuedTokens(issuers_of(settings.oidc_issuers))
 
 
 def _prunes() -> bool:

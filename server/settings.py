@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lakehouse.storage import S3Options
+from server.access.issuers import issuers_of
 from server.access.keys import keyring
 
 PREFIX: Final = "LAKEFLIGHT_"
@@ -113,6 +114,10 @@ class Settings(BaseSettings):
         description="Keys of those who query: grafana=KEY, others after a comma. `lakeflight keys` makes more at any time.",
     )
     writer_keys: str | None = Field(None, repr=False, description="The same of those who send. No key is for both.")
+    oidc_issuers: str | None = Field(
+        None,
+        description="Whose tokens people may query with: https://login.example.org/realm=AUDIENCE, others after a comma.",
+    )
     tls_cert_file: Path | None = Field(
         None,
         description="A certificate in PEM, with those between it and its authority: all ports then speak TLS alone.",
@@ -128,7 +133,7 @@ class Settings(BaseSettings):
     )
     identities: str | None = Field(
         None,
-        description="Whether callers need a credential: none or required. Without it, required if keys are given here.",
+        description="Whether callers need a credential: none or required. Without it, required if keys or issuers are given.",
     )
     admins: str | None = Field(
         None,
@@ -326,6 +331,7 @@ class Settings(BaseSettings):
         "reader_keys",
         "writer_keys",
         "identities",
+        "oidc_issuers",
         "flight_socket",
         "telemetry_key",
         mode="before",
@@ -359,6 +365,12 @@ class Settings(BaseSettings):
     @classmethod
     def _keys(cls, text: str | None) -> str | None:
         keyring(text)
+        return text
+
+    @field_validator("oidc_issuers")
+    @classmethod
+    def _issuers(cls, text: str | None) -> str | None:
+        issuers_of(text)
         return text
 
     @field_validator("tls_key_file")
@@ -536,7 +548,7 @@ def _requires_identities(values: Mapping[str, Any]) -> bool:
     chosen = values.get("identities")
     if chosen is not None:
         return bool(chosen == "required")
-    return any(values.get(name) for name in ("reader_keys", "writer_keys", "tls_client_ca_file"))
+    return any(values.get(name) for name in ("reader_keys", "writer_keys", "oidc_issuers", "tls_client_ca_file"))
 
 
 def _days_by_view_set(text: str) -> dict[str | None, float | None]:

@@ -20,6 +20,7 @@ from lakeflight.connection import AccessError, connect
 from lakeflight.wire.flight_sql import encode_statement_ticket, unpack_as
 from tests.support.fixtures import ROOT
 from tests.support.flight_server import RawCalls, descriptor, sql_command, ticket
+from tests.support.issuer import AUDIENCE, TokenIssuer, token_issuer
 from tests.support.programs import Program
 from tests.support.serving import Server, serving
 
@@ -42,6 +43,7 @@ class Guarded:
     server: Server
     socket: Path
     keys: dict[str, str]
+    issuer: TokenIssuer
 
     def calls(self) -> RawCalls:
         return RawCalls(urlsplit(self.server.flight).netloc)
@@ -54,10 +56,20 @@ def keys(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def issuer() -> Iterator[TokenIssuer]:
+    with token_issuer() as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, issuer: TokenIssuer) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     socket = folder / "f.sock"
     environment = {"LAKEFLIGHT_READER_KEYS": f"grafana={READER}", "LAKEFLIGHT_WRITER_KEYS": f"game={WRITER}"}
+    environment |= {
+        "LAKEFLIGHT_OIDC_ISSUERS": f"{issuer.url}={AUDIENCE}",
+        "LAKEFLIGHT_ADMINS": f"{issuer.url}#root, someone@example.org",
+    }
     with serving(
         folder / "lake", "--flight-socket", str(socket), environment=environment, self_telemetry=True
     ) as server:
@@ -68,7 +80,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
             "revoked writer": keys(server, "create", "eve", "--for", "writer", "--expires", "never").stdout.strip(),
         }
         assert keys(server, "revoke", "r2", "w2").returncode == 0
-        yield Guarded(server, socket, made)
+        yield Guarded(server, socket, made, issuer)
 
 
 def strangers(guarded: Guarded, other_use: str) -> dict[str, list[tuple[str, str]]]:
@@ -79,6 +91,11 @@ def strangers(guarded: Guarded, other_use: str) -> dict[str, list[tuple[str, str
         "one of the other use, of the environment": WRITER if other_use == "writer" else READER,
         "a revoked key": guarded.keys["revoked reader" if other_use == "writer" else "revoked writer"],
         "None": "None",
+        "an expired token": guarded.issuer.token(exp=1_700_000_000),
+        "a token for others": guarded.issuer.token(aud="other"),
+        "a token of a person at ingestion": guarded.issuer.token(aud=None)
+        if other_use == "writer"
+        else guarded.issuer.token(),
     }
     return {
         "no credential": [],
@@ -181,6 +198,19 @@ def test_keys_administer_nothing_and_the_socket_of_the_operator_does(guarded: Gu
     assert stat.S_IMODE(os.stat(guarded.socket).st_mode) == 0o600
     with connect(f"grpc+unix://{guarded.socket}") as lake:
         lake.query(retire)
+
+
+def test_people_query_with_a_token_and_administer_if_they_are_named(guarded: Guarded) -> None:
+    retire = "SELECT * FROM retire_partitions('log_entries', 'global', '2020-01-01', '2020-01-02')"
+    with connect(guarded.server.flight, token=guarded.issuer.token()) as lake:
+        assert lake.query("SELECT 1 AS a").to_pylist() == [{"a": 1}]
+        with pytest.raises(AccessError, match="administrators"):
+            lake.query(retire)
+    with connect(guarded.server.flight, token=guarded.issuer.token(sub="root")) as lake:
+        lake.query(retire)
+    password = guarded.issuer.token()
+    with fl.connect(guarded.server.flight) as client:
+        assert client.authenticate_basic_token("ann", password) == (b"authorization", f"Bearer {password}".encode())
 
 
 def test_the_list_of_keys_tells_all_but_the_keys(guarded: Guarded) -> None:
