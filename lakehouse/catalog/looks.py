@@ -24,6 +24,7 @@ from lakehouse.catalog.queries import load
 from lakehouse.model import NS_PER_US, InstanceKind, LastTiming, TimeRange, ViewKey
 
 _SQL: Final = load("looks")
+FIND_TIMING: Final = _SQL["find_timing"].replace("{unlisted}", load("senders")["unlisted"])
 FIRST_LOOK_S_MAX: Final = 600  # it reads all blocks that there are, about 100,000 a second; later ones read what is new
 FIRST_LOOK_PAUSE_S: Final = 0.5  # until it is seen whether another's first look is done
 CLOCKS_REMEMBERED_MAX: Final = 100_000  # forgetting them costs one look-up each
@@ -145,7 +146,7 @@ class Looks(CatalogPart):
                     self._known_clocks.clear()
                 self._known_clocks.add(scope.instance)
                 return None
-            timing = await connection.fetchrow(_SQL["find_timing"], process["process_id"])
+            timing = await connection.fetchrow(FIND_TIMING, process["process_id"])
         if timing["end_ticks"] is None:
             return None
         latest = LastTiming(timing["end_ticks"], timing["end_us"] * NS_PER_US)

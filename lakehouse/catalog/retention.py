@@ -38,7 +38,10 @@ class Retention(CatalogPart):
                 if in_the_way := [(instance_of(row), row["bucket_begin"]) for row in rows if row["is_in_the_way"]]:
                     return in_the_way
                 await connection.execute(_SQL["freeze_expiring"], kept_from)
+                before = await connection.fetchval(_SQL["kept_from"])
+                await connection.execute(_SQL["lock_notes"])
                 await connection.execute(_SQL["move_horizon"], kept_from)
+                await connection.execute(_SQL["note_again"], before, kept_from)
         return []
 
     async def expired_blocks(self, grace: timedelta, limit: int) -> list[ExpiredBlock]:

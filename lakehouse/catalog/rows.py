@@ -19,6 +19,7 @@ from lakehouse.buckets.model import (
     Registration,
     Source,
 )
+from lakehouse.catalog.looks import FIND_TIMING
 from lakehouse.catalog.parts import CatalogPart, gone, named, suffix_of
 from lakehouse.catalog.queries import load
 from lakehouse.errors import BackendUnavailableError
@@ -116,7 +117,7 @@ class Rows(CatalogPart):
         timings = {}
         for process in processes:
             if process["tsc_frequency"] <= 0:
-                timing = await connection.fetchrow(_SQL["find_timing"], process["process_id"])
+                timing = await connection.fetchrow(FIND_TIMING, process["process_id"])
                 timings[ProcessId(str(process["process_id"]))] = LastTiming(
                     timing["end_ticks"], timing["end_us"] * NS_PER_US
                 )

@@ -510,10 +510,23 @@ WHERE p.vid = $1 AND p.num_rows > 0
 ORDER BY p.bucket_begin, p.ordinal;
 
 -- name: find_timing
--- The clock estimate of a process whose frequency is unknown, and only of such a process.
+-- The clock estimate of a process whose frequency is unknown, and only of such a process: of what is noted of its blocks,
+-- and of those that came since.
 SELECT max(b.end_ticks) AS end_ticks, (extract(EPOCH FROM max(b.end_time)) * 1000000)::bigint AS end_us
-FROM blocks b
-WHERE b.process_id = $1;
+FROM (
+    SELECT end_ticks, end_time
+    FROM lakehouse_senders
+    WHERE process_id = $1
+    UNION ALL
+    SELECT since.end_ticks, since.end_time
+    FROM ({unlisted}) AS u
+    CROSS JOIN LATERAL (
+        SELECT end_ticks, end_time
+        FROM blocks
+        WHERE process_id = $1 AND ingest_xid BETWEEN u.first AND u.last
+        OFFSET 0
+    ) AS since
+) AS b;
 
 -- name: find_clock
 -- Of the process of a stream or of an id itself: whether its tick frequency is known, and its start.

@@ -48,6 +48,26 @@ FOR UPDATE OF b;
 UPDATE lakehouse_buckets SET frozen = true, generation = generation + 1, updated = clock_timestamp()
 WHERE bucket_begin < $1 AND NOT frozen;
 
+-- name: kept_from
+SELECT lakehouse_kept_from();
+
+-- name: lock_notes
+-- Nobody notes a block that is not seen any more.
+SELECT FROM lakehouse_notes FOR UPDATE;
+
+-- name: note_again
+-- Senders of whom the latest end was noted of a block that came in [$1, $2), and is not seen any more. Those whose blocks are
+-- all older are not shown.
+SELECT lakehouse_note_again(s.stream_id, s.process_id)
+FROM (
+    SELECT stream_id, process_id, max(end_ticks) AS end_ticks, max(end_time) AS end_time
+    FROM blocks
+    WHERE insert_time >= $1 AND insert_time < $2
+    GROUP BY stream_id, process_id
+) AS hidden
+JOIN lakehouse_senders s USING (stream_id, process_id)
+WHERE s.insert_time >= $2 AND (hidden.end_ticks >= s.end_ticks OR hidden.end_time >= s.end_time);
+
 -- name: move_horizon
 INSERT INTO lakehouse_horizons (kept_from)
 SELECT $1::timestamptz

@@ -47,7 +47,7 @@ LEFT JOIN lakehouse_transactions t USING (single)
 FOR UPDATE OF n SKIP LOCKED;
 
 -- name: take_notes
--- In one statement, so in one snapshot, by who has claimed it.
+-- In one statement, so in one snapshot, by who has claimed it. Blocks that retention has in hand are not seen.
 WITH seen AS (SELECT looked_before, looked_except FROM lakehouse_notes),
 now_seen AS (
     SELECT
@@ -69,6 +69,7 @@ noted AS (
     SELECT b.stream_id, b.process_id, max(b.insert_time), max(b.end_ticks), max(b.end_time)
     FROM unseen u
     CROSS JOIN LATERAL (SELECT * FROM blocks WHERE ingest_xid BETWEEN u.first AND u.last OFFSET 0) AS b
+    WHERE b.insert_time >= (SELECT lakehouse_kept_from())
     GROUP BY b.stream_id, b.process_id
     ON CONFLICT (stream_id, process_id) DO UPDATE SET
         insert_time = greatest(s.insert_time, excluded.insert_time),
