@@ -30,6 +30,7 @@ from lakehouse.storage.digests import whole_digest
 from lakehouse.storage.options import S3Options
 from lakehouse.storage.paths import checked_prefix, is_blob
 from lakehouse.storage.remote import RemoteStore
+from lakehouse.storage.s3_direct import Arriving, LeftToTheClientError
 from lakehouse.storage.s3_session import (
     REQUEST_S,
     ArrivedDamagedError,
@@ -137,13 +138,17 @@ class S3Store(RemoteStore):
 
     async def _put(self, key: str, data: bytes, marks: Mapping[str, str], condition: Mapping[str, str]) -> bool:
         """Whether it was created by a request whose answer was heard."""
+        place = self._at(key)
+
+        async def once(client: Any, _: asyncio.Timeout) -> None:
+            try:
+                direct = await self._session.direct(self._bucket)
+                await direct.put(place["Key"], data, marks["sha256"], marks, only_if_absent=bool(condition))
+            except LeftToTheClientError:
+                await client.put_object(**place, Body=data, ContentLength=len(data), Metadata=marks, **condition)
+
         try:
-            await self._session.request(
-                lambda client, _: client.put_object(
-                    **self._at(key), Body=data, ContentLength=len(data), Metadata=marks, **condition
-                ),
-                _transfer_s(len(data)),
-            )
+            await self._session.request(once, _transfer_s(len(data)))
         except ClientError as error:
             if is_taken(error):
                 return False
@@ -254,19 +259,18 @@ class S3Store(RemoteStore):
 
         async def once(client: Any, deadline: asyncio.Timeout) -> None:
             nonlocal wrong
-            answer = await client.get_object(**self._at(key))
-            size, sha256 = int(answer["ContentLength"]), answer.get("Metadata", {}).get("sha256")
-            deadline.reschedule(asyncio.get_running_loop().time() + _transfer_s(size))
-            path = await room(size)
-            with cache_errors():
-                arrival = Arrival(path)
-            async with answer["Body"] as body, contextlib.aclosing(arrival):
-                async for part, _ in body.raw_stream.content.iter_chunks():  # as they came, not copied together
-                    await arrival.take(part)
-                found = await arrival.finish()
-            if arrival.size != size:
+            async with self._opened(client, key) as coming:
+                deadline.reschedule(asyncio.get_running_loop().time() + _transfer_s(coming.size))
+                path = await room(coming.size)
+                with cache_errors():
+                    arrival = Arrival(path)
+                async with contextlib.aclosing(arrival):
+                    async for part, _ in coming.content.iter_chunks():  # as they came, not copied together
+                        await arrival.take(part)
+                    found = await arrival.finish()
+            if arrival.size != coming.size:
                 raise ArrivedDamagedError
-            if sha256 not in (None, found):
+            if coming.sha256 not in (None, found):
                 if is_blob(key) or found != wrong:
                     wrong = found
                     raise ArrivedDamagedError
@@ -276,16 +280,28 @@ class S3Store(RemoteStore):
 
     async def _read(self, key: str) -> bytes:
         async def once(client: Any, deadline: asyncio.Timeout) -> bytes:
-            answer = await client.get_object(**self._at(key))
-            deadline.reschedule(asyncio.get_running_loop().time() + _transfer_s(int(answer["ContentLength"])))
-            async with answer["Body"] as body:
-                data: bytes = await body.read()
-            sha256 = answer.get("Metadata", {}).get("sha256")
-            if len(data) != int(answer["ContentLength"]) or sha256 not in (None, hashlib.sha256(data).hexdigest()):
+            async with self._opened(client, key) as coming:
+                deadline.reschedule(asyncio.get_running_loop().time() + _transfer_s(coming.size))
+                data: bytes = await coming.content.read()
+            if len(data) != coming.size or coming.sha256 not in (None, hashlib.sha256(data).hexdigest()):
                 raise ArrivedDamagedError
             return data
 
         return await self._answer(once)  # type: ignore[no-any-return]
+
+    @contextlib.asynccontextmanager
+    async def _opened(self, client: Any, key: str) -> AsyncIterator[Arriving]:
+        place = self._at(key)
+        async with contextlib.AsyncExitStack() as opened:
+            try:
+                direct = await self._session.direct(self._bucket)
+                coming = await opened.enter_async_context(direct.get(place["Key"]))
+            except LeftToTheClientError:
+                answer = await client.get_object(**place)
+                body = await opened.enter_async_context(answer["Body"])
+                sha256 = answer.get("Metadata", {}).get("sha256")
+                coming = Arriving(int(answer["ContentLength"]), sha256, body.raw_stream.content)
+            yield coming
 
     async def _size(self, key: str) -> int | None:
         head = await self._head(key)

@@ -27,6 +27,7 @@ from botocore.exceptions import (
 
 from lakehouse.errors import BackendUnavailableError
 from lakehouse.storage.options import S3Options
+from lakehouse.storage.s3_direct import DirectRequests, LeftToTheClientError
 
 
 class ArrivedDamagedError(Exception):
@@ -87,6 +88,10 @@ class S3Session:
         self._slots = asyncio.Semaphore(REQUESTS_MAX)
         self._left_behind: set[asyncio.Task[Any]] = set()
         self._client: Any = None
+        self._options = options
+        self._direct: DirectRequests | None = None
+        self._is_direct_known = False
+        self._finding_out = asyncio.Lock()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the session's loop; it is cancelled with the caller."""
@@ -100,6 +105,28 @@ class S3Session:
         if self._client is None:
             self._client = await self._files.set_session()
         return self._client
+
+    async def direct(self, bucket: str) -> DirectRequests:
+        """Requests that need no client. Each session is asked for one bucket.
+
+        Raises:
+            LeftToTheClientError: There can be none.
+        """
+        if not self._is_direct_known:
+            async with self._finding_out:
+                if not self._is_direct_known:
+                    self._direct = await DirectRequests.of(
+                        await self.client(),
+                        self._files.session,
+                        bucket,
+                        self._options,
+                        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S),
+                        limit=REQUESTS_MAX,
+                    )
+                    self._is_direct_known = True
+        if self._direct is None:
+            raise LeftToTheClientError
+        return self._direct
 
     async def request(self, once: Callable[[Any, asyncio.Timeout], Awaitable[T]], limit_s: float = REQUEST_S) -> T:
         """The result of ``once(client, deadline)``, which is called again after trouble that passes.
@@ -157,6 +184,8 @@ class S3Session:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        if self._direct is not None:
+            await self._direct.close()
         if self._client is not None:
             await self._client.close()
         await self._loop.shutdown_default_executor()

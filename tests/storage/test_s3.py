@@ -108,6 +108,27 @@ async def test_a_large_file_is_stored_once_whatever_its_parts_met(
         await until_no_upload_is_open(bucket)
 
 
+@pytest.mark.parametrize("fault", ["403", "501"])
+async def test_what_the_store_does_not_like_of_a_direct_request_is_asked_by_the_client(
+    store: BlobStore, proxy: FaultyS3, tmp_path: Path, fault: Fault
+) -> None:
+    def is_direct(asked: Asked) -> bool:
+        return asked.headers.get("user-agent") == "lakeflight"
+
+    content = large_file(tmp_path / "source")
+    proxy.asked.clear()
+    proxy.fail(fault, 1_000, is_direct)
+
+    assert await store.create_blobs([(BLOB, b"payload")]) == [StoredBlob(7, True)]
+    assert await store.create_blobs([(BLOB, b"PAYLOAD")]) == [StoredBlob(7, False, differs=True)]
+    await store.put_file(FILE, tmp_path / "source")
+    assert await store.get(BLOB) == b"payload"
+    async with store.localize([FILE]) as paths:
+        assert paths[0].read_bytes() == content
+
+    assert len([asked for asked in proxy.asked if is_direct(asked)]) == 1, "no request is made twice for long"
+
+
 async def test_a_slow_local_disk_holds_up_no_other_request(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
