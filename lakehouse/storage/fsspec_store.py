@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,8 +48,6 @@ class FsspecStore(RemoteStore):
         place = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
         super().__init__(name or place, cache=cache, cache_bytes_max=cache_bytes_max)
         self._threads = ThreadPoolExecutor(REQUESTS_MAX, thread_name_prefix="store")
-        self._creates_only: bool | None = None
-        self._checking = asyncio.Lock()
 
     async def close(self) -> None:
         await super().close()
@@ -87,12 +84,11 @@ class FsspecStore(RemoteStore):
         return await self._in_thread(self._is_bare, prefix)
 
     async def _prepare(self) -> None:
-        if self._creates_only is None:
-            async with self._checking:
-                if self._creates_only is None:
-                    self._creates_only = await self._in_thread(self._refuses_to_overwrite)
-        if not self._creates_only:
+        if not await self._knows_conditions():
             raise BackendUnavailableError("the object store cannot create an object only if it is absent")
+
+    async def _refuses_to_overwrite(self, key: str) -> bool:
+        return await self._in_thread(self._creates_once, key)
 
     async def _probe(self) -> None:
         await self._in_thread(self._files.exists, self._path("probe"))
@@ -107,8 +103,7 @@ class FsspecStore(RemoteStore):
             waiting: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments))
             return await asyncio.wait_for(waiting, timeout_s)
 
-    def _refuses_to_overwrite(self) -> bool:
-        key = f"_staging/probe-{uuid.uuid4().hex}"
+    def _creates_once(self, key: str) -> bool:
         self._create(key, b"1")
         try:
             self._create(key, b"2")

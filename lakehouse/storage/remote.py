@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ class RemoteStore(ABC):
     def __init__(self, name: str, *, cache: Path, cache_bytes_max: int) -> None:
         self._name = name
         self._cache = FileCache(cache, self._fetch_here, store=name, bytes_max=cache_bytes_max)
+        self._has_conditions: bool | None = None
+        self._finding_out = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -120,6 +123,15 @@ class RemoteStore(ABC):
     async def _fetch_here(self, key: str, room: Room) -> None:
         await self._run(self._fetch(key, room))
 
+    async def _knows_conditions(self) -> bool:
+        """Whether the store can create an object only if it is absent; found out before the first write."""
+        if self._has_conditions is None:
+            async with self._finding_out:
+                if self._has_conditions is None:
+                    # A folder that nobody else uses: a store over files removes it with the probe, under whoever writes there.
+                    self._has_conditions = await self._refuses_to_overwrite(f"_probe/{uuid.uuid4().hex}")
+        return self._has_conditions
+
     # --- an adapter's: keys and prefixes are checked, and trouble is a ``BackendUnavailableError`` --------------------
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -154,6 +166,10 @@ class RemoteStore(ABC):
 
     @abstractmethod
     async def _prepare(self) -> None: ...
+
+    @abstractmethod
+    async def _refuses_to_overwrite(self, key: str) -> bool:
+        """Whether creating an object twice under a key of nobody's fails. Nothing is left of it."""
 
     @abstractmethod
     async def _probe(self) -> None: ...

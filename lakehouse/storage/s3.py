@@ -83,8 +83,6 @@ class S3Store(RemoteStore):
         super().__init__(name or place, cache=cache, cache_bytes_max=cache_bytes_max)
         self._session = S3Session(options)
         self._parts = asyncio.Semaphore(PARTS_AT_ONCE)
-        self._has_conditions: bool | None = None
-        self._finding_out = asyncio.Lock()
         self._creating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def close(self) -> None:
@@ -225,23 +223,17 @@ class S3Store(RemoteStore):
     async def _prepare(self) -> None:
         await self._knows_conditions()
 
-    async def _knows_conditions(self) -> bool:
-        if self._has_conditions is None:
-            async with self._finding_out:
-                if self._has_conditions is None:
-                    self._has_conditions = await self._refuses_to_overwrite()
-                    if not self._has_conditions:
-                        log.warning("store.no_conditional_writes", store=self._name)
-        return self._has_conditions
+    async def _refuses_to_overwrite(self, key: str) -> bool:
+        if not (refuses := await self._refuses(key)):
+            log.warning("store.no_conditional_writes", store=self._name)
+        return refuses
 
-    async def _refuses_to_overwrite(self) -> bool:
-        # A folder that nobody else uses: a store over a file system removes it with the probe, under whoever writes there.
-        key, condition = f"_probe/{uuid.uuid4().hex}", {"IfNoneMatch": "*"}
+    async def _refuses(self, key: str) -> bool:
         try:
             await self._answer(lambda client, _: client.put_object(**self._at(key), Body=b"1"))
             try:
                 await self._session.request(
-                    lambda client, _: client.put_object(**self._at(key), Body=b"2", **condition)
+                    lambda client, _: client.put_object(**self._at(key), Body=b"2", IfNoneMatch="*")
                 )
             except ClientError as error:
                 if is_taken(error):
