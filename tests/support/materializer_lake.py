@@ -212,7 +212,7 @@ class Lake(ABC):
 
     @abstractmethod
     async def held(self) -> int:
-        """Leases and open write intents."""
+        """Leases that have not run out, and open write intents."""
 
 
 class MemoryLake(Lake):

@@ -104,7 +104,8 @@ class PostgresLake(Lake):
 
     async def held(self) -> int:
         count: int = await self.pool.fetchval(
-            "SELECT (SELECT count(*) FROM staged_writes WHERE state = 'open') + (SELECT count(*) FROM lakehouse_leases)"
+            "SELECT (SELECT count(*) FROM staged_writes WHERE state = 'open')"
+            " + (SELECT count(*) FROM lakehouse_leases WHERE expires_at >= clock_timestamp())"
         )
         return count
 
