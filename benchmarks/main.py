@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import (
+    access,
     catalog_rows,
     crowd,
     events,
@@ -107,6 +108,8 @@ def _measure(folder: Path, *, quick: bool) -> tuple[list[Figure], str, float]:
         figures += merging.measure(folder, size)
         note("planning")
         figures += planning.measure(size)
+        note("who calls")
+        figures += access.measure(size)
         note("functions of our own")
         figures += functions.measure(size)
         note("cold queries")

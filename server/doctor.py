@@ -11,6 +11,8 @@ import contextlib
 import json
 import platform
 import resource
+import socket
+import ssl
 import tempfile
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,13 +20,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from lakeflight.connection import ClientError, connect
+from lakeflight.connection import AccessError, ClientError, connect
 from lakeflight.version import VERSION
 from lakehouse.catalog.connect import connect as connect_database
 from lakehouse.catalog.migrate import migrations
+from server.access.identities import NO_CREDENTIAL
 from server.data_folder import DataFolder
 from server.embedded_postgres import POSTGRES_MAJOR, EmbeddedPostgres
-from server.settings import Role, Settings
+from server.settings import Role, Settings, host_and_port
 from server.surroundings import (
     AddressTakenError,
     Problem,
@@ -236,7 +239,43 @@ async def _otlp_address(address: str) -> str:
 
 def _answers_flight(address: str) -> None:
     with contextlib.closing(connect(f"grpc://{address}")) as connection:
-        connection.query("SELECT 1 FROM quarantined_blocks LIMIT 1", timeout_s=ANSWER_S)  # a table that no other has
+        try:
+            connection.query(
+                "SELECT 1 FROM quarantined_blocks LIMIT 1", timeout_s=ANSWER_S
+            )  # a table that no other has
+        except AccessError as error:
+            if NO_CREDENTIAL not in str(error):  # the words of a server that requires identities
+                raise
+
+
+def _answers_encrypted_flight(address: str) -> None:
+    """It speaks TLS, and HTTP/2 below it; more is said to nobody who does not trust its certificate."""
+    context = _without_checks()
+    context.set_alpn_protocols(["h2"])
+    host, port = host_and_port(address)
+    with socket.create_connection((host, port), ANSWER_S) as plain, context.wrap_socket(plain) as connection:
+        if connection.selected_alpn_protocol() != "h2":
+            raise OSError("what answers there is no Flight")
+
+
+def _answers_encrypted_http(address: str) -> None:
+    straight = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=_without_checks())
+    )
+    try:
+        with straight.open(f"https://{address}/ready", timeout=ANSWER_S):
+            pass
+    except OSError as error:
+        if "certificate required" not in str(error).lower():  # it asks for ours: so it is there
+            raise
+
+
+def _without_checks() -> ssl.SSLContext:
+    """No secret is said to whoever it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _answers_http(address: str) -> None:
@@ -245,7 +284,12 @@ def _answers_http(address: str) -> None:
         pass
 
 
-_ANSWERS: Final[Mapping[str, Callable[[str], None]]] = {"http": _answers_http, "flight": _answers_flight}
+_ANSWERS: Final[Mapping[str, Callable[[str], None]]] = {
+    "http": _answers_http,
+    "https": _answers_encrypted_http,
+    "grpc": _answers_flight,
+    "grpc+tls": _answers_encrypted_flight,
+}
 
 
 async def _running_server(folder: DataFolder, owner: str) -> str:
@@ -254,9 +298,10 @@ async def _running_server(folder: DataFolder, owner: str) -> str:
         answering = {name: str(told[name]) for name in ("http", "flight") if name in told}
     except (OSError, ValueError, TypeError):
         raise Problem(f"{owner} does not say where it answers: it is starting or stopping, look again") from None
-    for name, url in answering.items():
+    for url in answering.values():
         try:
-            await asyncio.to_thread(_ANSWERS[name], url.partition("://")[2])
+            scheme, _, address = url.partition("://")
+            await asyncio.to_thread(_ANSWERS[scheme], address)
         except (OSError, ClientError) as error:
             raise Problem(f"{owner} does not answer at {url}: {error}") from error
     if not answering:

@@ -12,13 +12,13 @@ import contextlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import structlog
 
-from lakehouse.catalog.keys import StoredKeys
+from lakehouse.catalog.keys import StoredKey
 from lakehouse.errors import BackendUnavailableError, LakeflightError, UnauthenticatedError
 from lakehouse.model import Caller, CallerKind, KeyUse
 from server.access.callers import ELSEWHERE, Origin
@@ -35,6 +35,7 @@ REMEMBERED_MAX: Final = 10_000  # of either; some 300 bytes each
 LOOK_UPS_MAX: Final = 256  # of credentials that were not known before, at once; those that were are always looked up
 USE_NOTED_EVERY_S: Final = 60.0
 
+NO_CREDENTIAL: Final = "no credential"  # how the answer to who sends none begins
 OPERATOR: Final = Caller("operator", kind=CallerKind.OPERATOR, admin=True)
 _OTHER_USE: Final = {
     KeyUse.READER: "this is a key of a writer: reading takes a reader's",
@@ -48,6 +49,19 @@ class Known:
 
     caller: Caller
     until: float  # of ``time.time``
+
+
+class Keys(Protocol):
+    """Who knows the keys of one use: ``lakehouse.catalog.keys.StoredKeys``."""
+
+    async def find(self, digest: bytes) -> StoredKey | None:
+        """
+        Raises:
+            BackendUnavailableError: The database does not answer.
+        """
+        ...
+
+    async def note_use(self, key_ids: Collection[int]) -> None: ...
 
 
 class Tokens(Protocol):
@@ -74,7 +88,7 @@ class Identities:
         self,
         use: KeyUse,
         keyring: Keyring,
-        stored: StoredKeys,
+        stored: Keys,
         *,
         tokens: Tokens | None = None,
         admins: frozenset[str] = frozenset(),
@@ -144,7 +158,7 @@ class Identities:
             name = f"certificate:{origin.certificate}"
             return Caller(name, kind=CallerKind.CERTIFICATE, admin=name in self._admins)
         raise UnauthenticatedError(
-            "no credential: send `authorization: Bearer KEY`, or log in with the key as password"
+            f"{NO_CREDENTIAL}: send `authorization: Bearer KEY`, or log in with the key as password"
         )
 
     async def _look_up(self, digest: bytes, token: bytes) -> Caller:

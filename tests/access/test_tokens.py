@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jwt
@@ -40,10 +40,13 @@ class _NoKeys:
     async def find(self, digest: bytes) -> Any:
         raise AssertionError("asked")
 
+    async def note_use(self, key_ids: Collection[int]) -> None:
+        raise AssertionError("told")
+
 
 def readers_of(*issuers: TokenIssuer, admins: frozenset[str] = frozenset()) -> Identities:
     tokens = IssuedTokens([Issuer(issuer.url, AUDIENCE) for issuer in issuers])
-    return Identities(KeyUse.READER, keyring(None), _NoKeys(), tokens=tokens, admins=admins)  # type: ignore[arg-type]
+    return Identities(KeyUse.READER, keyring(None), _NoKeys(), tokens=tokens, admins=admins)
 
 
 def bearer(token: str) -> dict[str, str]:

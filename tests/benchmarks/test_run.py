@@ -49,6 +49,7 @@ EXPECTED_KEYS = {
     "recorded_log_bytes_per_line",
     *("otlp_http_spans_per_s", "otlp_grpc_spans_per_s", "cold_otel_rows_per_s"),
     *("plan_window_ms", "plan_join_ms"),
+    "access_key_us",
     *(f"function_{name}_ratio" for name in functions.NAMES),
     *("merge_hours_mb_per_s", "merge_overlapping_mb_per_s", "merge_deltas_mb_per_s", "merge_peak_mb"),
 }

@@ -55,6 +55,12 @@ def keys(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
+def doctor(server: Server) -> str:
+    """What the operator is told of a running server."""
+    command = [sys.executable, "-m", "server", "doctor", "--data-dir", str(server.data_dir)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+
+
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[TokenIssuer]:
     with token_issuer() as issuer:
@@ -211,6 +217,10 @@ def test_people_query_with_a_token_and_administer_if_they_are_named(guarded: Gua
     password = guarded.issuer.token()
     with fl.connect(guarded.server.flight) as client:
         assert client.authenticate_basic_token("ann", password) == (b"authorization", f"Bearer {password}".encode())
+
+
+def test_doctor_knows_a_server_that_requires_identities(guarded: Guarded) -> None:
+    assert f"answers at {guarded.server.flight}" in doctor(guarded.server)
 
 
 def test_the_list_of_keys_tells_all_but_the_keys(guarded: Guarded) -> None:

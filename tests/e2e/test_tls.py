@@ -7,6 +7,8 @@ import ipaddress
 import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lakeflight.connection import UnavailableError, connect
+from tests.support.fixtures import ROOT
 from tests.support.flight_server import sql_command
 from tests.support.serving import Server, ServerDiedError, serving
 
@@ -204,6 +207,9 @@ def test_a_server_makes_a_certificate_itself_and_keeps_it(tmp_path: Path) -> Non
         made = tmp_path / "tls" / "certificate.pem"
         with connect(server.flight, tls_ca_file=made) as lake:
             assert lake.query("SELECT 1 AS a").to_pylist() == [{"a": 1}]
+        command = [sys.executable, "-m", "server", "doctor", "--data-dir", str(tmp_path)]
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+        assert f"answers at {server.flight} and {server.http}" in told
         first = made.read_bytes()
         assert os.stat(tmp_path / "tls" / "key.pem").st_mode & 0o077 == 0
     with serving(tmp_path, "--tls-self-signed") as server:
