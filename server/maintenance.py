@@ -51,6 +51,7 @@ BEHIND: Final = 2  # rounds, after which a step says how long ago it was done
 SILENT_S_MAX: Final = 900.0  # longer than a round of a step takes: its leader is stopped, and another does it
 AGAIN_S_MIN: Final = 60.0  # until a bucket is merged again whose merge failed …
 AGAIN_S_MAX: Final = 3600.0  # … every time: whoever has repaired what was wrong need not wait for longer
+LEASE_FORGOTTEN: Final = timedelta(hours=1)  # after it ran out: longer than a server is paused that then goes on
 VERSION_UNUSED_MAX: Final = timedelta(days=7)  # longer than an upgrade takes, server by server, or is regretted
 
 
@@ -286,7 +287,8 @@ class Maintenance:
         return Retention(self.registry, self.catalog, self.materializer, self.store, self.kept, grace)
 
     async def reap_expired_intents(self) -> None:
-        """Objects whose writer died between announcing and committing them."""
+        """Objects whose writer died between announcing and committing them, and what it held."""
+        await self.catalog.forget_leases(LEASE_FORGOTTEN)
         await _in_batches(self._reap)
 
     async def _reap(self) -> int:

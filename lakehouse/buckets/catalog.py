@@ -138,6 +138,10 @@ class Buckets(Protocol):
 
     async def drop_lease(self, lease: Lease) -> None: ...
 
+    async def forget_leases(self, expired: timedelta) -> None:
+        """Those that ran out so long ago, and that nobody has taken over."""
+        ...
+
     async def buckets_of(self, instance: InstanceId, keys: Sequence[str]) -> list[datetime]:
         """The buckets whose partitions are in these objects."""
         ...

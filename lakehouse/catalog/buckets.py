@@ -62,6 +62,10 @@ class Buckets(CatalogPart):
         async with self.connection() as connection:
             await connection.execute(_SQL["drop_lease"], lease.instance.vid, lease.bucket_begin, lease.token)
 
+    async def forget_leases(self, expired: timedelta) -> None:
+        async with self.connection() as connection:
+            await connection.execute(_SQL["forget_leases"], expired)
+
     async def buckets_of(self, instance: InstanceId, keys: Sequence[str]) -> list[datetime]:
         """The buckets whose partitions are in these objects."""
         async with self.connection() as connection:

@@ -393,6 +393,10 @@ class MemoryCatalog:
         if self._holds_still(lease):
             del self._holds[(lease.instance.vid, lease.bucket_begin)]
 
+    async def forget_leases(self, expired: timedelta) -> None:
+        since = self._now() - expired
+        self._holds = {bucket: held for bucket, held in self._holds.items() if held.expires >= since}
+
     async def buckets_of(self, instance: InstanceId, keys: Sequence[str]) -> list[datetime]:
         wanted = set(keys)
         return [

@@ -305,6 +305,21 @@ async def test_one_builder_holds_a_bucket_at_a_time(lake: Lake) -> None:
     assert await instance.take(begin, "test") is not None
 
 
+async def test_leases_that_ran_out_long_ago_are_forgotten_and_no_other(lake: Lake) -> None:
+    instance, begin = await with_a_bucket(lake)
+    other = await instance_of(lake, Program())
+    gone, held = Lease(instance.id, begin, uuid.uuid4()), Lease(other.id, begin, uuid.uuid4())
+    assert await lake.catalog.take_lease(gone, "one that is gone", timedelta(0))
+    assert await lake.catalog.take_lease(held, "one that is at it", timedelta(hours=1))
+
+    await lake.catalog.forget_leases(timedelta(minutes=1))
+    assert await lake.catalog.lease_owner(instance.id, begin) == "one that is gone", "it may go on"
+    await lake.catalog.forget_leases(timedelta(seconds=-1))
+
+    assert await lake.catalog.lease_owner(instance.id, begin) is None
+    assert await lake.catalog.lease_owner(other.id, begin) == "one that is at it"
+
+
 async def test_a_lease_that_is_renewed_is_kept_and_one_that_is_not_is_taken_over(lake: Lake) -> None:
     instance, begin = await with_a_bucket(lake)
     lease = await instance.lease(begin, timedelta(seconds=0.3))

@@ -34,6 +34,10 @@ WHERE (vid, bucket_begin) IN (
 -- name: drop_lease
 DELETE FROM lakehouse_leases WHERE (vid, bucket_begin, token) = ($1, $2, $3);
 
+-- name: forget_leases
+-- Of buckets that nobody wanted again since their holder was gone. Not those that have just run out: who holds them may still go on.
+DELETE FROM lakehouse_leases WHERE expires_at < clock_timestamp() - $1::interval;
+
 -- name: swap
 -- The migration that merges buckets has what it does, and the next.
 -- What is known of the files ($23 keys, $24 columns, $25 bits) is kept with them or not at all.
