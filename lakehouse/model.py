@@ -230,6 +230,7 @@ class Spelling(IntFlag):
     DOUBLES = 4  # decimals are doubles
     OFFSETS = 8  # the zone of times is called +00:00
     UNZONED = 16  # times have no zone, and are UTC all the same
+    SHOWN = 64  # only types that dashboards have room for: the rest is text, days are times
     MILLISECONDS = 32  # parameters that are times are declared in milliseconds
 
 

@@ -171,7 +171,20 @@ def _spelled(kind: Any, origin: Origin | None, spelling: Spelling) -> Any:
         asked, value, index = _ORIGINAL[origin]
         if asked in spelling:
             return pa.dictionary(index, value) if index is not None and Spelling.DICTIONARIES in spelling else value
+    if Spelling.SHOWN in spelling:
+        return _shown(kind)
     return _plainly_spelled(kind, spelling) if spelling else kind
+
+
+def _shown(kind: Any) -> Any:
+    """The plugins of Grafana leave a field empty, and break the frame, for any other type; a day is a time at midnight."""
+    types = pa.types
+    if types.is_decimal(kind):
+        return pa.float64()
+    if types.is_date(kind):
+        return EDGE_TIMESTAMP
+    is_shown = types.is_primitive(kind) and not types.is_time(kind) and not types.is_null(kind)
+    return kind if is_shown else pa.string()
 
 
 def _plainly_spelled(kind: Any, spelling: Spelling) -> Any:
@@ -229,14 +242,14 @@ PAIRS_AS_TEXT: Final = "properties_to_jsonb"
 def on_its_way_out(names: Sequence[str], kinds: Sequence[Any], schema: Any) -> str | None:
     """A select list that passes every column on, makes text of pairs that become documents, and fails on values that would
     wrap around; ``None``: not needed."""
-    pairs = [str(kind.id) == "list" and not _is_list(wanted.type) for kind, wanted in zip(kinds, schema, strict=True)]
-    if not any(pairs) and all(str(kind.id) not in _WATCHED_BY_THE_ENGINE for kind in kinds):
+    as_text = [_text_of(str(kind.id), wanted.type) for kind, wanted in zip(kinds, schema, strict=True)]
+    if not any(as_text) and all(str(kind.id) not in _WATCHED_BY_THE_ENGINE for kind in kinds):
         return None
     columns = []
     for position, (name, kind) in enumerate(zip(names, kinds, strict=True), 1):
         column = f"#{position}"
-        if pairs[position - 1]:
-            column = f"{PAIRS_AS_TEXT}({column})"
+        if text := as_text[position - 1]:
+            column = text.format(column=column)
         condition = _WATCHED_BY_THE_ENGINE.get(str(kind.id))
         if condition is not None:
             complaint = literal(_misfit(name, edge_type(kind)))
@@ -244,6 +257,17 @@ def on_its_way_out(names: Sequence[str], kinds: Sequence[Any], schema: Any) -> s
             column = f"CASE WHEN {fits} OR {column} IS NULL THEN {column} ELSE error({complaint}) END"
         columns.append(column)
     return ", ".join(columns)
+
+
+def _text_of(kind: str, wanted: Any) -> str | None:
+    """The expression that makes text of a column of this type where text is wanted; ``None``: it is passed on."""
+    if not pa.types.is_string(wanted):
+        return f"{PAIRS_AS_TEXT}({{column}})" if kind == "list" and not _is_list(wanted) else None
+    if kind in _NESTED and kind != "decimal":
+        return "CAST(to_json({column}) AS VARCHAR)"
+    if kind == "blob":
+        return "hex({column})"
+    return "CAST({column} AS VARCHAR)" if kind in ("time", "time_ns", "null") else None
 
 
 def shows_stored_columns(tree: Node | None) -> bool:

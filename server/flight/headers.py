@@ -26,7 +26,7 @@ USER_AGENT: Final = "user-agent"
 JAVA_USER_AGENT: Final = "grpc-java"
 PROFILES: Final[Mapping[str, Spelling]] = {
     "default": Spelling.PLAIN,
-    "grafana": Spelling.DOUBLES,
+    "grafana": Spelling.DOUBLES | Spelling.SHOWN,
     "jdbc": Spelling.UNZONED | Spelling.MILLISECONDS,
     "micromegas": Spelling.JSONB | Spelling.DOUBLES | Spelling.OFFSETS,
 }

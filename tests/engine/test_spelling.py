@@ -184,6 +184,55 @@ def test_pairs_are_documents_and_a_value_of_one_is_text(engine: QueryEngine) -> 
     assert pa.types.is_list(kinds["a"])
 
 
+def test_a_dashboard_is_sent_types_that_it_can_show(engine: QueryEngine) -> None:
+    sql = """
+        SELECT 1.5 AS decimal, DATE '2024-01-31' AS day, TIME '01:02:03.5' AS clock, NULL AS nothing, [1, 2] AS many,
+            {'a': 1, 'b': 'x'} AS members, MAP {'k': 2} AS pairs, '\\xAB\\x01'::BLOB AS bytes, [[1]]::INTEGER[1][] AS grid,
+            [DATE '2024-01-31'] AS days, 5::HUGEINT AS big, true AS flag, INTERVAL 1 SECOND AS pause, uuid() AS id,
+            'a'::ENUM ('a', 'b') AS one_of, TIMESTAMPTZ '2024-01-31 12:00:00+00' AS t, count(*) AS n
+    """
+    shown = ask(engine, sql, Spelling.DOUBLES | Spelling.SHOWN)
+
+    (row,) = (
+        shown.drop(["id"])
+        .cast(
+            pa.schema(
+                [f.with_type(pa.int64()) if f.name in ("day", "t", "pause") else f for f in shown.drop(["id"]).schema]
+            )
+        )
+        .to_pylist()
+    )
+    assert row == {
+        "decimal": 1.5,
+        "day": 1_706_659_200_000_000_000,
+        "clock": "01:02:03.5",
+        "nothing": None,
+        "many": "[1,2]",
+        "members": '{"a":1,"b":"x"}',
+        "pairs": '{"k":2}',
+        "bytes": "AB01",
+        "grid": "[[1]]",
+        "days": '["2024-01-31"]',
+        "big": 5,
+        "flag": True,
+        "pause": 1_000_000_000,
+        "one_of": "a",
+        "t": 1_706_702_400_000_000_000,
+        "n": 1,
+    }
+    types = dict(zip(shown.schema.names, shown.schema.types, strict=True))
+    assert types["day"] == types["t"] == pa.timestamp("ns", "UTC")
+    assert all(pa.types.is_string(kind) or pa.types.is_primitive(kind) for kind in types.values())
+
+
+def test_every_column_of_every_table_can_be_shown_on_a_dashboard(engine: QueryEngine) -> None:
+    catalog = EngineCatalog(DECLARED, DECLARED)
+    for name in DECLARED:
+        message = engine.inspect(f"SELECT * FROM {name}", [], catalog, spelling=Spelling.SHOWN).schema
+        for member in pa.ipc.read_schema(pa.py_buffer(message)):
+            assert pa.types.is_string(member.type) or pa.types.is_primitive(member.type), (name, member)
+
+
 def test_times_without_a_zone_are_utc_all_the_same(engine: QueryEngine) -> None:
     sql = "SELECT time, [time] AS many, TIMESTAMPTZ '2024-01-31 12:00:00+00' AS zoned, TIMESTAMP_S '2024-01-31 12:00:00' AS s"
 

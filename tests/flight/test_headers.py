@@ -135,7 +135,7 @@ def test_descriptions_are_cut_short_and_identity_is_not_the_clients_to_set() -> 
     [
         ({}, Spelling.PLAIN),
         ({"preserve_dictionary": "true"}, Spelling.DICTIONARIES),
-        ({"x-client-type": "grafana"}, Spelling.DOUBLES),
+        ({"x-client-type": "grafana"}, Spelling.DOUBLES | Spelling.SHOWN),
         ({"x-output-profile": "jdbc"}, Spelling.UNZONED | Spelling.MILLISECONDS),
         ({"x-client-type": "python"}, Spelling.JSONB | Spelling.DOUBLES | Spelling.OFFSETS),
         ({"x-client-type": "python", "x-output-profile": "default"}, Spelling.PLAIN),
