@@ -6,6 +6,8 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
@@ -213,23 +215,18 @@ def _of_seen(name: str) -> str:
 
 
 def _buckets(rows: Sequence[Any]) -> list[StoredBucket]:
-    found: dict[datetime, tuple[Any, list[StoredPartition]]] = {}
-    for row in rows:
-        if row["bucket_begin"] is None:
+    """Of each bucket its own row, if it has one, and then those of its partitions."""
+    found = []
+    for begin, group in groupby(rows, key=itemgetter("bucket_begin")):
+        if begin is None:
             continue
-        _, partitions = found.setdefault(row["bucket_begin"], (row, []))
-        if row["file_path"] is not None:
-            partitions.append(_partition(row))
-    return [
-        StoredBucket(
-            begin=begin,
-            dirty=row["dirty"],
-            claimed_in_range=row["claimed_in_range"],
-            missing_blocks=row["missing_blocks"],
-            partitions=tuple(partitions),
-        )
-        for begin, (row, partitions) in found.items()
-    ]
+        of_bucket = list(group)
+        dirty, claimed_in_range, missing_blocks = False, True, 0
+        if of_bucket[0]["file_path"] is None:
+            own = of_bucket.pop(0)
+            dirty, claimed_in_range, missing_blocks = own["dirty"], own["claimed_in_range"], own["missing_blocks"]
+        found.append(StoredBucket(begin, dirty, claimed_in_range, missing_blocks, tuple(map(_partition, of_bucket))))
+    return found
 
 
 def _partition(row: Any) -> StoredPartition:

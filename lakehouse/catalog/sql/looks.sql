@@ -404,8 +404,9 @@ WHERE b.missing_blocks > 0
 -- Buckets that a reader of [$6, $7] (nanoseconds, null is open) may need, with their partitions. A bucket is judged by what
 -- its blocks claim, with a margin ($8, seconds); a partition by the rows that are in it. Both are found by indexes over
 -- ranges (migrations/0006), so that history outside of the range costs nothing. A row for each bucket, and one for each of its
--- partitions after it: joined, they would be compared each with each, because the planner takes them for few. One row of nulls:
--- there are none. No row: what was looked at is gone.
+-- partitions after it: joined, they would be compared each with each, because the planner takes them for few. Most buckets
+-- claim the range, are fresh and whole, and have partitions in it, which say as much: those have no row of their own. One row
+-- of nulls: there are none. No row: what was looked at is gone.
 WITH seen AS ({seen}),
 held AS MATERIALIZED (
     SELECT bucket_begin, ordinal, file_path, file_size, num_rows, min_event_ns, max_event_ns, tail_digest
@@ -428,6 +429,14 @@ claimed AS MATERIALIZED (
 found AS (
     SELECT bucket_begin, dirty, missing_blocks, true AS claimed_in_range
     FROM claimed
+    WHERE dirty OR missing_blocks > 0
+    UNION ALL
+    SELECT bucket_begin, false, 0, true
+    FROM (
+        SELECT bucket_begin FROM claimed WHERE NOT dirty AND missing_blocks = 0
+        EXCEPT
+        SELECT bucket_begin FROM held
+    ) AS without_rows
     UNION ALL
     SELECT other.bucket_begin, b.dirty, b.missing_blocks, false
     FROM (SELECT bucket_begin FROM held EXCEPT SELECT bucket_begin FROM claimed) AS other
