@@ -87,7 +87,7 @@ def _serve(given: argparse.Namespace) -> int:
 
     import uvloop
 
-    from lakehouse.catalog.migrate import SchemaError
+    from lakehouse.catalog.schema import SchemaError
     from lakehouse.errors import LakeflightError
     from server import logs
     from server.access.tls import CertificateError
@@ -118,7 +118,7 @@ def _serve(given: argparse.Namespace) -> int:
 def _keys(given: argparse.Namespace) -> int:
     import asyncio
 
-    from lakehouse.catalog.migrate import SchemaError
+    from lakehouse.catalog.schema import SchemaError
     from lakehouse.errors import LakeflightError
     from server import logs
     from server.data_folder import DataFolderError

@@ -23,7 +23,7 @@ from typing import Final
 from lakeflight.connection import AccessError, ClientError, connect
 from lakeflight.version import VERSION
 from lakehouse.catalog.connect import connect as connect_database
-from lakehouse.catalog.migrate import migrations
+from lakehouse.catalog.schema import migrations, served_from
 from server.access.identities import NO_CREDENTIAL
 from server.data_folder import DataFolder
 from server.embedded_postgres import POSTGRES_MAJOR, EmbeddedPostgres
@@ -165,7 +165,7 @@ def _embedded_state(folder: DataFolder) -> str:
 
 async def _schema_of(url: str) -> str:
     with database_errors_of(url):
-        connection = await connect_database(url)
+        connection = await connect_database(url, serves=False)
     try:
         major = connection.get_server_version().major
         if major < POSTGRES_MAJOR_MIN:
@@ -175,9 +175,10 @@ async def _schema_of(url: str) -> str:
             exists = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
             latest = "SELECT coalesce(max(version), 0) FROM schema_migrations"
             found = await connection.fetchval(latest) if exists else 0
+            needed = await served_from(connection, known) if exists else 0
     finally:
         await connection.close()
-    if found > known:
+    if needed > known:
         raise Problem(f"its schema is version {found}, this program knows {known}: use a newer lakeflight")
     return f"Postgres {major} at the given URL, schema version {found} of {known}"
 

@@ -382,7 +382,7 @@ async def _is_new(url: str | None, folder: DataFolder) -> bool:
     if url is None:
         return not folder.has_database
     with database_errors_of(url):
-        connection = await connect_database(url)
+        connection = await connect_database(url, serves=False)
     try:
         return await connection.fetchval("SELECT to_regclass('schema_migrations') IS NULL") is True
     finally:

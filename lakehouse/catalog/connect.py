@@ -1,6 +1,6 @@
 """Connections and pools on which nothing can wait for ever, and the translation of the driver's errors.
 
-Nothing here knows a table.
+Nothing here knows a table of the lake.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 import asyncpg
 
+from lakehouse.catalog.schema import hold_schema
 from lakehouse.errors import BackendUnavailableError
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -46,28 +47,38 @@ INGEST_LIMITS: Final = Limits(  # each ingest transaction is one statement, so t
 MIGRATION_LIMITS: Final = Limits(statement_timeout_s=600.0, lock_timeout_s=600.0, idle_in_transaction_timeout_s=600.0)
 
 
-async def connect(url: str, limits: Limits = QUERY_LIMITS) -> asyncpg.Connection:
+async def connect(url: str, limits: Limits = QUERY_LIMITS, *, serves: bool = True) -> asyncpg.Connection:
     """One connection outside any pool.
 
+    Args:
+        serves: A server works over it, so the schema has to be one that it knows, and stays one. Others only look, or change it.
+
     Raises:
-        BackendUnavailableError: The database does not answer.
+        BackendUnavailableError: The database does not answer, or belongs to a newer version.
     """
     with database_errors():
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=limits.command_timeout_s,
             server_settings=_server_settings(limits),
         )
+        if serves:
+            try:
+                await hold_schema(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
 
 
 async def open_pool(
     url: str, *, connections_max: int, connections_min: int = 0, limits: Limits = QUERY_LIMITS
 ) -> asyncpg.Pool:
-    """A pool whose every connection carries ``limits``; pass ``timeout=ACQUIRE_TIMEOUT_S`` to ``acquire``.
+    """A pool whose every connection carries ``limits`` and serves; pass ``timeout=ACQUIRE_TIMEOUT_S`` to ``acquire``.
 
     Raises:
-        BackendUnavailableError: ``connections_min`` is above 0 and the database does not answer.
+        BackendUnavailableError: ``connections_min`` is above 0, and ``connect`` would raise it.
     """
     with database_errors():
         return await asyncpg.create_pool(
@@ -78,13 +89,15 @@ async def open_pool(
             command_timeout=limits.command_timeout_s,
             max_inactive_connection_lifetime=IDLE_CONNECTION_S,
             server_settings=_server_settings(limits),
+            init=hold_schema,
             reset=_keep_session,
         )
 
 
 async def _keep_session(_: asyncpg.Connection) -> None:
     """A connection goes back as it is: a transaction that was left open is rolled back before this is called, and nothing
-    here outlives one (no SET but LOCAL, no lock, no cursor). To have the server reset it is a round trip for each use."""
+    here outlives one (no SET but LOCAL, no cursor, no lock but that of the schema, which is to stay). To have the server reset
+    it is a round trip for each use."""
 
 
 async def close_pool(pool: asyncpg.Pool) -> None:

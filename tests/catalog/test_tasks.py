@@ -50,7 +50,7 @@ async def test_a_server_whose_session_ended_leads_nothing_until_it_is_its_turn(
     assert await one.leads("retain")
     connection = await asyncpg.connect(database_url)
     await connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database ="
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database ="
         " (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     await connection.close()

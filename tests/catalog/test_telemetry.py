@@ -117,7 +117,7 @@ async def test_kept_connections_survive_their_own_death(rows: BlockRows, pool: A
 
 
 async def test_a_statement_is_cut_and_says_so_without_details(database_url: str) -> None:
-    connection = await connect(database_url, Limits(statement_timeout_s=0.05))
+    connection = await connect(database_url, Limits(statement_timeout_s=0.05), serves=False)
 
     with pytest.raises(BackendUnavailableError, match="is not available: a statement ran into its timeout"):
         with database_errors():

@@ -12,8 +12,9 @@ import pytest
 from lakehouse.buckets.model import InstanceScope, ViewVersion
 from lakehouse.buckets.planning import Action, plan_bucket
 from lakehouse.catalog import migrate as module
-from lakehouse.catalog.migrate import migrate, migrations
+from lakehouse.catalog.migrate import migrate
 from lakehouse.catalog.partitions import PartitionCatalog
+from lakehouse.catalog.schema import migrations
 from lakehouse.model import EVERYTHING, BlockOrder, InstanceKind, ViewKey
 
 PROCESS, STREAM = uuid.UUID(int=1), uuid.UUID(int=2)
