@@ -34,7 +34,7 @@ from lakehouse.jobs.executor import LocalExecutor, WorkerCrashedError
 from lakehouse.jobs.merge import MergeJob
 from lakehouse.model import BUCKET_SECONDS, EVERYTHING, Block, BlockId, Process, ProcessId, Stream, StreamId
 from lakehouse.ports import View
-from lakehouse.storage import LocalStore
+from lakehouse.storage import BlobStore, LocalStore
 from lakehouse.storage.paths import blob_key
 from tests.support.fixtures import Request
 from views import default_registry
@@ -95,7 +95,7 @@ class Builder:
 class Lake(ABC):
     """Everything a materializer needs, and a way to send to it. ``MemoryLake`` and ``PostgresLake`` keep the same promises."""
 
-    def __init__(self, catalog: BucketCatalog, store: LocalStore, folder: Path) -> None:
+    def __init__(self, catalog: BucketCatalog, store: BlobStore, folder: Path) -> None:
         self.catalog, self.store, self.builder = catalog, store, Builder()
         self.scratch = folder / "scratch"
         self.scratch.mkdir(exist_ok=True)  # another process may be at the same lake

@@ -12,7 +12,7 @@ import asyncpg
 from lakeflight.wire.envelope import BlockRequest, ProcessRequest, StreamRequest
 from lakehouse.catalog.partitions import PartitionCatalog
 from lakehouse.catalog.telemetry import BlockRows, insert_process, insert_stream
-from lakehouse.storage import LocalStore
+from lakehouse.storage import BlobStore, LocalStore
 from server.maintenance import Maintenance
 from tests.support.materializer_lake import Lake
 from views import default_registry
@@ -23,8 +23,8 @@ class PostgresLake(Lake):
 
     catalog: PartitionCatalog
 
-    def __init__(self, pool: Any, url: str, folder: Path) -> None:
-        store = LocalStore(folder / "store")
+    def __init__(self, pool: Any, url: str, folder: Path, store: BlobStore | None = None) -> None:
+        store = store or LocalStore(folder / "store")
         super().__init__(PartitionCatalog(pool, store.name), store, folder)
         self.pool, self.url, self.rows = pool, url, BlockRows(url)
 
@@ -84,6 +84,7 @@ class PostgresLake(Lake):
 
     async def expire_intents(self) -> None:
         await self.pool.execute("UPDATE staged_writes SET lease_expires_at = clock_timestamp() - interval '1 s'")
+        await self.pool.execute("UPDATE lakehouse_leases SET expires_at = clock_timestamp() - interval '1 s'")
 
     async def quarantined(self) -> dict[str, str]:
         rows = await self.pool.fetch("SELECT block_id, error FROM quarantined_blocks")
