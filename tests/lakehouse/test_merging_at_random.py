@@ -26,7 +26,7 @@ from lakehouse.model import EVERYTHING, GLOBAL_INSTANCE
 from lakehouse.ports import View
 from tests.lakehouse.test_merging import LOGS, SPANS, merge, sent_at
 from tests.support.lake_rows import rows_of
-from tests.support.materializer_lake import MemoryLake
+from tests.support.materializer_lake import Lake, MemoryLake
 from tests.support.programs import Program
 from tests.support.sizes import SEED, size
 
@@ -47,14 +47,16 @@ class LakeInAnyOrder(RuleBasedStateMachine):
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
 
+    async def new_lake(self) -> Lake:
+        return MemoryLake(Path(self.folder.name))
+
+    async def close_lake(self) -> None:
+        await self.lake.store.close()
+
     @initialize()
     def begin(self) -> None:
         print(f"seed {SEED}")
-
-        async def begun() -> MemoryLake:
-            return MemoryLake(Path(self.folder.name))
-
-        self.lake: MemoryLake = self.do(begun())
+        self.lake: Lake = self.do(self.new_lake())
         self.program = Program()
         self.do(self.lake.send(self.program.registration()))
         self.instances: list[tuple[View, str]] = [
@@ -189,21 +191,24 @@ class LakeInAnyOrder(RuleBasedStateMachine):
                 await self._answer_is_right(view, instance)
             await self._round(1)
             await self._collect()
-            left = {made.key for made in self.lake.memory.partitions if made.key is not None}
+            left = await self.lake.object_keys()
             assert set(await self.lake.store.list("_schema")) <= left, "what no partition names is gone"
-            found = [await rows_of(self.lake, *instance) for instance in self.instances]
-            await self.lake.empty_buckets()
-            assert found == [await rows_of(self.lake, *instance) for instance in self.instances], (
-                "as if nothing was merged"
-            )
-            await self.lake.store.close()
+            await self._is_as_if_nothing_was_merged()
 
         try:
             if hasattr(self, "lake"):
-                self.do(ended())
+                try:
+                    self.do(ended())
+                finally:
+                    self.do(self.close_lake())
         finally:
             self.runner.close()
             self.folder.cleanup()
+
+    async def _is_as_if_nothing_was_merged(self) -> None:
+        found = [await rows_of(self.lake, *instance) for instance in self.instances]
+        await self.lake.empty_buckets()
+        assert found == [await rows_of(self.lake, *instance) for instance in self.instances]
 
 
 async def _unless_lost(work: Coroutine[Any, Any, Any]) -> None:
