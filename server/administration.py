@@ -21,7 +21,7 @@ from lakehouse.buckets.model import HeldBucket, InstanceGoneError, PartitionFile
 from lakehouse.buckets.planning import version_of
 from lakehouse.buckets.sharing import Allowance, Progress
 from lakehouse.errors import BackendUnavailableError, PermissionDeniedError, QueryError
-from lakehouse.model import BUCKET_SECONDS, GLOBAL_INSTANCE, NS_PER_US, Caller, ViewKey
+from lakehouse.model import BUCKET_SECONDS, GLOBAL_INSTANCE, NS_PER_US, Caller, CallerKind, ViewKey
 from lakehouse.ports import View
 from lakehouse.sources import SourceRegistry
 
@@ -45,10 +45,11 @@ def require_admin(caller: Caller, functions: Sequence[str]) -> None:
         PermissionDeniedError: The caller may not have this done.
     """
     if functions and not caller.is_admin:
-        raise PermissionDeniedError(
-            f"{functions[0]} is for administrators: until there are identities, for whoever calls from the server's own"
-            " machine, over its loopback address"
-        )
+        if caller.kind is CallerKind.ANONYMOUS:
+            who = "without identities, whoever calls from the server's own machine, over its loopback address"
+        else:
+            who = f"{caller.name} is none of those whom the server was told"
+        raise PermissionDeniedError(f"{functions[0]} is for administrators: {who}")
 
 
 @dataclass(frozen=True, slots=True)
