@@ -3,11 +3,13 @@
 A statement has some of it only if the engine would refuse it, or fail on it, as it stands; every other statement keeps its own
 text. What can be a function is one (``functions/``); here is what is decided by a literal, by the number of arguments or by
 the place: ``arrow_cast``, ``make_array``, ``named_struct``, ``first_value`` as an aggregate, what aggregates of ours are called
-where they have a FILTER, casts of times and of their differences to integers. What would be another value is refused.
+where they have a FILTER, casts of times and of their differences to integers, and literal times with nanoseconds, of which
+the engine would keep the microseconds only. What would be another value is refused.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final
@@ -22,6 +24,7 @@ from lakehouse.engine.tree import (
     is_difference,
     nodes,
     rename,
+    string_literal,
     type_of,
 )
 from lakehouse.engine.written import name_items, written
@@ -37,6 +40,17 @@ _SAME: Final = {
     "var_population": "var_pop",
     "covar": "covar_samp",
 }
+_OF_REALS: Final = frozenset({"approx_percentile_cont"})  # integers too are reals to them
+# Types that end with the microsecond, and those of the same times that do not.
+_FINE: Final = {
+    "timestamp": "TIMESTAMP_NS",
+    "datetime": "TIMESTAMP_NS",
+    "timestamp_us": "TIMESTAMP_NS",
+    "timestamp with time zone": "TIMESTAMPTZ_NS",
+    "timestamptz": "TIMESTAMPTZ_NS",
+    "time": "TIME_NS",
+}
+_NANOSECONDS: Final = re.compile(r":\d\d\.\d{6}(?!0+(?!\d))\d+")
 # Calls whose answer may be a time or a difference of times.
 _MAY_BE_TIMES: Final = frozenset(
     {"min", "max", "any_value", "first", "last", "lag", "lead", "now", "coalesce", "nullif"}
@@ -71,7 +85,12 @@ def _concerned(tree: Node) -> Iterator[Node]:
                 yield node
         elif kind == "CAST":
             target = cast_target(node)
-            if target == "float64" or (target in _INTEGERS and _may_be_time(node.get("child") or {})):
+            child = node.get("child") or {}
+            if (
+                target == "float64"
+                or _loses_nanoseconds(target, child)
+                or (target in _INTEGERS and _may_be_time(child))
+            ):
                 yield node
 
 
@@ -90,11 +109,26 @@ def _translate(node: Node) -> None:
             node["alias"] = alias
     else:
         rename(node, _AGGREGATES.get(name) or _SAME[name])
+        if name in _OF_REALS:
+            value = node["arguments"][0]
+            value["expression"] = {
+                "class": "CAST",
+                "type": "OPERATOR_CAST",
+                "child": value["expression"],
+                "type_expr": type_of("DOUBLE"),
+            }
+
+
+def _loses_nanoseconds(target: str, child: Node) -> bool:
+    return target in _FINE and _NANOSECONDS.search(string_literal(child) or "") is not None
 
 
 def _cast(node: Node) -> None:
-    if cast_target(node) == "float64":
+    target = cast_target(node)
+    if target == "float64":
         node["type_expr"] = type_of("DOUBLE")
+    elif target in _FINE:
+        node["type_expr"] = type_of(_FINE[target])
     else:
         node["child"] = _counted(node["child"])
 

@@ -17,6 +17,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from lakehouse.engine.administration import administering_functions, refuse_misplaced
+from lakehouse.engine.ambiguous import refuse_ambiguous
 from lakehouse.engine.elsewhere import function_elsewhere
 from lakehouse.engine.functions import (
     CALLS_BY_NAME,
@@ -454,6 +455,7 @@ class _Walk:
             written = str(node["type"]).removeprefix("WINDOW_")
         name = written.lower()
         rule = self._rules.get(name) if name.isascii() else None
+        refuse_ambiguous(name, node)
         if node.get("is_operator"):
             if rule is None or rule.verdict is not Verdict.OPERATOR:
                 raise ForbiddenSqlError(f"operator {written!r} is not allowed")
@@ -474,7 +476,20 @@ class _Walk:
             self._called_by_name(written, node.get("arguments") or [])
         if name in CALLS_BY_STRUCTURE:
             self._called_by_structure(written, node.get("arguments") or [])
+        if name == "strftime":
+            self._format(node)
         self._functions.add(name)
+
+    def _format(self, node: Node) -> None:
+        """The engine writes %n, its nanoseconds, into fewer bytes than it takes for them: what follows is other memory."""
+        given = [argument.get("expression") or {} for argument in node.get("arguments") or []]
+        texts = [string_literal(argument) for argument in given]
+        texts += [one for argument in given if isinstance(one := bound_value(argument, self._parameters), str)]
+        formats = [text.replace("%%", "") for text in texts if text is not None]
+        if any("%n" in one for one in formats):
+            raise ForbiddenSqlError("strftime has no %n for nanoseconds here: write to_char(time, '%f')")
+        if not formats and not any(argument.get("class") == "PARAMETER" for argument in given):
+            raise ForbiddenSqlError("the format that strftime gets must be a string literal or a parameter")
 
     def _engine_clock(self, node: Node, written: str, name: str) -> None:
         """What would reach the engine's own clock, or any function of the engine that one of ours stands before."""

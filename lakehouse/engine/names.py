@@ -39,7 +39,7 @@ def relation_name(source: str, *arguments: str) -> str:
 def relation_name_sql(source: str, *arguments: str) -> str:
     """The same as a SQL expression over SQL expressions."""
     joined = " || '/' || ".join((source, *arguments))
-    return f"'{_INSTANCE}' || sha256({joined})"
+    return f"'{_INSTANCE}' || system.main.sha256({joined})"
 
 
 def view_set_table(view_set: str, place: int = 1) -> str:

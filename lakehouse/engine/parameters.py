@@ -28,7 +28,7 @@ from lakehouse.engine.output import EDGE_TIMESTAMP
 from lakehouse.engine.rewrite import Substitute, expression, replaced, rewritten
 from lakehouse.engine.sql_types import literal
 from lakehouse.engine.times import BOUND_PLAN, Repaired
-from lakehouse.engine.tree import Node, cast_target, function_name, nodes, parameter_number
+from lakehouse.engine.tree import Node, cast_target, function_name, nodes, parameter_number, read_plan
 from lakehouse.engine.values import UNTYPED, BoundType, BoundValue, bound_type
 from lakehouse.model import Spelling
 
@@ -299,7 +299,7 @@ class Parameters:
             return _text_node(self._connection, sentinels[place])
 
         text = self._rewritten(substitute, repair=False).text
-        answer = json.loads(self._connection.execute(BOUND_PLAN, [text]).fetchall()[0][0])
+        answer = read_plan(self._connection.execute(BOUND_PLAN, [text]).fetchall()[0][0])
         if answer["error"]:
             self._connection.sql(text)  # says it in the engine's words
             raise duckdb.BinderException(str(answer.get("error_message")))

@@ -7,14 +7,13 @@ would say nothing about the rows that the statement will read.
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 import duckdb
 
 from lakehouse.engine.limits import EngineLimits
 from lakehouse.engine.sql_types import literal
-from lakehouse.engine.tree import Node, nodes
+from lakehouse.engine.tree import Node, nodes, read_plan
 
 # Each rewrites a plan into one that is equal for all rows, and helps a filter on its way down.
 _RULES: Final = (
@@ -55,7 +54,7 @@ def plan_of(connection: Any, text: str, limits: EngineLimits) -> Node | None:
         plan = connection.execute(_PLAN, [text]).fetchall()[0][0]
         if len(plan) > limits.plan_chars_max:
             return None
-        answer: Node = json.loads(plan)
+        answer = read_plan(plan)
     except (duckdb.InterruptException, duckdb.OutOfMemoryException):
         raise
     except (duckdb.Error, RecursionError, ValueError):

@@ -38,19 +38,26 @@ _MADE_OF_STEPS_NS: Final[Mapping[str, int]] = {
     "make_timestamp": _US,
     "make_timestamp_ms": 1_000_000,
 }
+# The longest that there is of each part that a moment is truncated to, by all of its names.
 _TRUNC_NS_MAX: Final[Mapping[str, int]] = {
-    "microsecond": _US,
-    "microseconds": _US,
-    "millisecond": 1_000_000,
-    "milliseconds": 1_000_000,
-    "second": 1_000_000_000,
-    "minute": 60_000_000_000,
-    "hour": 3_600_000_000_000,
-    "day": _DAY_NS,
-    "week": 7 * _DAY_NS,
-    "month": 31 * _DAY_NS,
-    "quarter": 92 * _DAY_NS,
-    "year": 366 * _DAY_NS,
+    name: longest
+    for names, longest in (
+        ("microsecond microseconds us usec usecs usecond useconds", _US),
+        ("millisecond milliseconds ms msec msecs msecond mseconds", 1_000_000),
+        ("second seconds s sec secs", 1_000_000_000),
+        ("minute minutes m min mins", 60_000_000_000),
+        ("hour hours h hr hrs", 3_600_000_000_000),
+        ("day days d dow isodow weekday doy dayofyear", _DAY_NS),
+        ("week weeks w weekofyear yearweek", 7 * _DAY_NS),
+        ("month months mon mons", 31 * _DAY_NS),
+        ("quarter quarters", 92 * _DAY_NS),
+        ("year years y yr yrs", 366 * _DAY_NS),
+        ("isoyear", 371 * _DAY_NS),
+        ("decade decades dec decs", 3_653 * _DAY_NS),
+        ("century centuries cent c", 36_525 * _DAY_NS),
+        ("millennium millennia mil millenniums millenium mils", 365_243 * _DAY_NS),
+    )
+    for name in names.split()
 }
 _INTEGERS: Final = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -147,6 +154,11 @@ def _read(expression: Node, places: Sequence[_Said]) -> _Said:
             if isinstance(first, (_Fields, _Elements)):
                 return _taken(expression, first, children[1])
             return _call_of_two(expression, children[0], first, _read(children[1], places), _type(children[1]))
+        case "BOUND_FUNCTION", "BOUND_FUNCTION" if len(children) == 3 and _name(expression) == "time_bucket":
+            width, moment = _read(children[0], places), _read(children[1], places)
+            # Wherever the bins are counted from, a moment is in its own.
+            is_origin = _type(children[2]) in _STEP_NS and constant(children[2]) is not None
+            return _binned(expression, width, moment) if is_origin else None
     return None
 
 
@@ -205,12 +217,10 @@ def _call(expression: Node, inner: _Said, given: str) -> Reading | None:
 def _call_of_two(expression: Node, argument: Node, first: _Said, second: _Said, given: str) -> _Said:
     name, result = _name(expression), _type(expression)
     if isinstance(second, Reading) and result in _STEP_NS:
-        size = None
         if name in ("date_trunc", "datetrunc"):
             size = _TRUNC_NS_MAX.get(str((constant(argument) or {}).get("value")).lower())
-        elif name == "time_bucket" and isinstance(first, Within):
-            size = first.most
-        return second.rounded(_STEP_NS[result], 0).moved(-size, 0) if size is not None else None
+            return second.rounded(_STEP_NS[result], 0).moved(-size, 0) if size is not None else None
+        return _binned(expression, first, second) if name == "time_bucket" else None
     if not isinstance(second, Within):
         return None
     number = second.only
@@ -230,6 +240,14 @@ def _call_of_two(expression: Node, argument: Node, first: _Said, second: _Said, 
         if name == "*" and first.step_ns % number == 0:
             return Reading(first.column, first.step_ns // number, first.below, first.above)
     return None
+
+
+def _binned(expression: Node, width: _Said, moment: _Said) -> Reading | None:
+    """The begin of the bin of this width that a moment is in."""
+    step = _STEP_NS.get(_type(expression))
+    if step is None or not isinstance(width, Within) or not isinstance(moment, Reading):
+        return None
+    return moment.rounded(step, 0).moved(-width.most, 0)
 
 
 def _clamped(expression: Node, places: Sequence[_Said]) -> Reading | None:

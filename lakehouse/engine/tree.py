@@ -5,11 +5,15 @@ The tree is plain JSON. Its depth is the user's, so nothing here recurses.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 Node = dict[str, Any]
+# What the engine writes of a constant that is no number. Within texts of its JSON the quotes have a backslash.
+_NOT_A_NUMBER: Final = re.compile(r'(?<!\\)"value":-?NAN\b')
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,16 @@ class Parsed:
     analyze: bool  # EXPLAIN ANALYZE
     folded: frozenset[str] = frozenset()  # names with capitals that were written without quotes
     is_translated: bool = False  # and may call helpers of our own
+
+
+def read_plan(text: str) -> Node:
+    """A plan that the engine has written as JSON.
+
+    Raises:
+        ValueError: It is none.
+    """
+    answer: Node = json.loads(_NOT_A_NUMBER.sub('"value":NaN', text) if "NAN" in text else text)
+    return answer
 
 
 def nodes(part: Any, *, without: str | None = None) -> Iterator[Node]:

@@ -49,7 +49,17 @@ def plain_predicates(column: str, operator: str, time_ns: int) -> list[str]:
         f"NOT {column} {operator} '{text}'",
         f"CAST({column} AS DATE) {operator} DATE '{text[:10]}'",
         f"CAST({column} AS TIMESTAMP) {operator} '{spaced[:26]}'",
-        *(f"date_trunc('{unit}', {column}) {operator} '{text[:10]}'" for unit in ("hour", "day", "week", "month")),
+        *(
+            f"date_trunc('{unit}', {column}) {operator} '{text[:10]}'"
+            for unit in ("hour", "day", "week", "month", "months", "quarter", "isoyear", "decade", "millennium")
+        ),
+        *(
+            f"date_bin(INTERVAL '{width}', {column}) {operator} TIMESTAMP_NS '{spaced}'"
+            for width in ("7 seconds", "1 hour", "1 month", "5 months", "2 years")
+        ),
+        f"date_bin('1 hour', {column}, TIMESTAMP_NS '1970-01-01 00:17:00.000000003') {operator} TIMESTAMP_NS '{spaced}'",
+        f"time_bucket(INTERVAL 5 MONTH, {column}, DATE '2001-02-01') {operator} TIMESTAMP '{spaced[:19]}'",
+        f"date_bin('1 month', date_bin('1 day', {column})) {operator} '{text[:10]}'",
         f"{column} - INTERVAL 90 MINUTE {operator} '{text}'",
         f"{column} {operator} TIMESTAMP '{spaced[:19]}' - INTERVAL 1 DAY",
         f"{column} {operator} now() - INTERVAL {ago_ns // SECOND_NS} SECOND",

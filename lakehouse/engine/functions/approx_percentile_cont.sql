@@ -3,4 +3,4 @@
 -- kind: aggregate
 -- list: numeric
 -- example: (SELECT approx_percentile_cont(v, 0.5) FROM (VALUES (1.0), (2.0), (9.0)) t(v)) = 2.0
-CREATE MACRO approx_percentile_cont(x, p) AS approx_quantile(x, p);
+CREATE MACRO approx_percentile_cont(x, p) AS approx_quantile(CAST(x AS DOUBLE), p);

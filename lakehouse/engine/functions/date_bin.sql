@@ -6,5 +6,6 @@
 -- example: date_bin('3 months', TIMESTAMP_NS '2026-05-31 12:00:00') = 2026-04-01 00:00:00
 -- example: date_bin('1 hour', TIMESTAMP_NS '2026-01-01 12:34:56', TIMESTAMP '2026-01-01 00:30:00') = 2026-01-01 12:30:00
 -- example: date_bin(INTERVAL '0 second', TIMESTAMP_NS '2026-01-01 12:34:56.123456789', TIMESTAMP '1970-01-01 00:00:00') = 2026-01-01 12:34:56.123
-CREATE MACRO date_bin(width, t) AS lakeflight_date_bin(CAST(width AS INTERVAL), CAST(t AS TIMESTAMP_NS), 0),
-(width, t, origin) AS lakeflight_date_bin(CASE WHEN CAST(width AS INTERVAL) = INTERVAL 0 SECOND THEN INTERVAL 1 MILLISECOND ELSE CAST(width AS INTERVAL) END, CAST(t AS TIMESTAMP_NS), epoch_ns(CAST(origin AS TIMESTAMP_NS)));
+-- example: date_bin('1 month', TIMESTAMP_NS '2026-01-31 12:34:56', TIMESTAMP '1970-01-01 00:00:00') = 2026-01-01 00:00:00
+CREATE MACRO date_bin(width, t) AS lakeflight_date_bin(CAST(width AS INTERVAL), CAST(t AS TIMESTAMP_NS)),
+(width, t, origin) AS lakeflight_date_bin_from(CASE WHEN CAST(width AS INTERVAL) = INTERVAL 0 SECOND THEN INTERVAL 1 MILLISECOND ELSE CAST(width AS INTERVAL) END, CAST(t AS TIMESTAMP_NS), epoch_ns(CAST(origin AS TIMESTAMP_NS)));

@@ -4,7 +4,7 @@
 -- example: lakeflight_arrow_type([1.5::DOUBLE]) = List(Float64)
 -- example: lakeflight_arrow_type(TIMESTAMP '2026-01-01') = Timestamp(Nanosecond, Some("UTC"))
 CREATE MACRO lakeflight_arrow_type(x) AS
-    list_transform([regexp_replace(typeof(x), '(\[\])+$', '')], lambda t: repeat('List(', (len(typeof(x)) - len(t)) // 2) || coalesce(
+    list_transform([system.main.regexp_replace(typeof(x), '(\[\])+$', '')], lambda t: repeat('List(', (len(typeof(x)) - len(t)) // 2) || coalesce(
         map_extract_value(
             map {'VARCHAR': 'Utf8', 'UUID': 'Utf8', 'JSON': 'Utf8', 'BOOLEAN': 'Boolean', 'BLOB': 'Binary', 'TINYINT': 'Int8', 'SMALLINT': 'Int16',
                 'INTEGER': 'Int32', 'BIGINT': 'Int64', 'HUGEINT': 'Int64', 'UTINYINT': 'UInt8', 'USMALLINT': 'UInt16', 'UINTEGER': 'UInt32',

@@ -1,15 +1,5 @@
--- lakeflight_date_bin(width INTERVAL, moment TIMESTAMP_NS, origin BIGINT) -> TIMESTAMP_NS
--- The body of date_bin. The time is computed once; what is asked of the width, nearly always a constant, stays outside of the lambdas,
--- where it is worked out before anything runs. Whole months are counted from 1970 alone.
--- example: lakeflight_date_bin(INTERVAL 10 SECOND, TIMESTAMP_NS '1970-01-01 00:00:19', 5000000000) = 1970-01-01 00:00:15
-CREATE MACRO lakeflight_date_bin(w, t, o) AS
-    CASE
-        WHEN w <= INTERVAL 0 SECOND THEN error('the width of bins must be more than nothing, not ' || CAST(w AS VARCHAR))
-        WHEN datepart('year', w) = 0 AND datepart('month', w) = 0
-        THEN list_transform([epoch_ns(t)], lambda x: make_timestamp_ns(x - ((x - o) % epoch_ns(w) + epoch_ns(w)) % epoch_ns(w)))[1]
-        WHEN o <> 0 OR w <> to_months(CAST(datepart('year', w) * 12 + datepart('month', w) AS INTEGER))
-        THEN error('bins are counted in whole months from 1970, or in days and less: not in ' || CAST(w AS VARCHAR))
-        ELSE list_transform(
-            [lakeflight_us(t)],
-            lambda x: lakeflight_month_bin((datepart('year', x) - 1970) * 12 + datepart('month', x) - 1, datepart('year', w) * 12 + datepart('month', w)))[1]
-    END;
+-- lakeflight_date_bin(width INTERVAL, moment TIMESTAMP_NS) -> TIMESTAMP_NS
+-- The body of date_bin. Bins begin with a microsecond, so the one that a moment is in tells its bin.
+-- example: lakeflight_date_bin(INTERVAL 10 SECOND, TIMESTAMP_NS '1969-12-31 23:59:59.999999999') = 1969-12-31 23:59:50
+-- example: lakeflight_date_bin(INTERVAL 3 MONTH, TIMESTAMP_NS '1969-12-31 23:59:59') = 1969-10-01 00:00:00
+CREATE MACRO lakeflight_date_bin(w, t) AS CAST(time_bucket(w, lakeflight_us(t), TIMESTAMP '1970-01-01') AS TIMESTAMP_NS);

@@ -4,6 +4,6 @@
 CREATE MACRO lakeflight_path(path) AS
     CASE
         WHEN lakeflight_is_path(path)
-        THEN replace(regexp_replace(CAST(path AS VARCHAR), '\["([^"\\]*)"\]', '."\1"', 'g'), '[last]', '[#-1]')
+        THEN replace(system.main.regexp_replace(CAST(path AS VARCHAR), '\["([^"\\]*)"\]', '."\1"', 'g'), '[last]', '[#-1]')
         ELSE '$'
     END;

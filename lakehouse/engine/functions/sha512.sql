@@ -1,5 +1,5 @@
 -- sha512(value BLOB) -> BLOB
--- The SHA-512 hash of bytes, or of those of a text in UTF-8; encode(sha512(x), 'hex') is its text. (sha256 and md5 are the engine's, which give text.)
+-- The SHA-512 hash of bytes, or of those of a text in UTF-8; encode(sha512(x), 'hex') is its text. (md5 is the engine's, which gives text.)
 -- list: string
 -- example: len(encode(sha512('abc'), 'hex')) = 128
 CREATE MACRO sha512(x) AS lakeflight_digest(lakeflight_bytes(x), 'sha512');

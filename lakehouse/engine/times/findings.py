@@ -5,7 +5,6 @@ The plan is the binder's, before any optimization: it has every cast, with the p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +14,7 @@ import duckdb
 from lakehouse.engine.functions import outlined, words
 from lakehouse.engine.names import bound_marks_as
 from lakehouse.engine.times.syntax import COMMON_MOMENT, UNITS, Place, place_of
-from lakehouse.engine.tree import Node, nodes
+from lakehouse.engine.tree import Node, nodes, read_plan
 from lakehouse.engine.zones import elements, has_zone
 from lakehouse.errors import LimitExceededError, UnsupportedError
 
@@ -79,7 +78,7 @@ def _plans_of(connection: Any, text: str) -> Any:
             raise UnsupportedError(
                 "the times of this statement are too many to look at: ask for fewer, or use subqueries"
             )
-        answer = json.loads(plan)
+        answer = read_plan(plan)
     except duckdb.InterruptException:
         raise
     except (duckdb.Error, RecursionError, ValueError) as error:
