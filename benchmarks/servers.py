@@ -104,7 +104,7 @@ def _store(folder: Path) -> Iterator[str]:
 async def _ask_at_once(
     folder: Path, postgres_url: str, bucket: Bucket, relay: FaultyS3, count: int, buckets: int
 ) -> Work:
-    telemetry = logs(count)
+    telemetry = logs(0)  # a process of its own, which has said nothing yet
     environment = {
         "LAKEFLIGHT_POSTGRES_URL": postgres_url,
         "LAKEFLIGHT_STORE_URL": bucket.url,
