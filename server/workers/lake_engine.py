@@ -20,6 +20,7 @@ from server.workers.spilling import folder_of
 NS_PER_S: Final = 1_000_000_000
 _KERNELS: Final = "NUMBA_CACHE_DIR"  # where compiled code is kept: asked of numba when it is loaded …
 _KEPT: Final = os.environ.get(_KERNELS)  # … which is after the worker has given its environment up
+_READ_BY: Final = {"NUMBA_CACHE_LOCATOR_CLASSES": "server.workers.kept_kernels.KeptKernels"}
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 the engine's times have no zone and mean UTC
 
 
@@ -63,7 +64,7 @@ class LakeEngine:
     ) -> BatchReader:
         read = [self._relation(message) for message in relations]
         if _KEPT is not None and any(relation.made_by for relation in read):
-            os.environ[_KERNELS] = _KEPT
+            os.environ.update({_KERNELS: _KEPT, **_READ_BY})
         reader = self._engine.run(
             sql,
             () if parameters is None else parameters,
