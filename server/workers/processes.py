@@ -47,7 +47,7 @@ SPAWN_MAX_S: Final = 10.0  # a fork and the engine's first database; more means 
 DEATH_NOTICE_S: Final = 0.1  # a zygote's workers die just after it
 PACKET_BYTES_MAX: Final = 64 << 10
 PACKETS_PER_WAKE_MAX: Final = 64
-YIELDING_NICENESS: Final = 5  # a third of the weight of others: they go first, and it still comes to its end in time
+YIELDING_NICENESS: Final = 5  # steps behind the others: a third of their weight, and it still comes to its end in time
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 # what a zygote may see of the server's environment: where libraries and caches are, and nothing that could be a secret
 _INHERITED: Final = (
@@ -169,25 +169,28 @@ class WorkerProcess(asyncio.Protocol):
     def yield_to_others(self) -> None:
         """Let everybody else have the processors first, from now on."""
         self.yielding = True
-        self._set_niceness(YIELDING_NICENESS)
+        self._step_back(YIELDING_NICENESS)
 
     def regain(self) -> bool:
         """Ask for the processors like everybody else again; whether the system lets us."""
-        self.yielding = not self._set_niceness(0)
+        self.yielding = not self._step_back(0)
         return not self.yielding
 
-    def _set_niceness(self, niceness: int) -> bool:
-        """Of all its threads: it leads a session and a group of its own. The kernel may weigh sessions first (autogroup)."""
+    def _step_back(self, by: int) -> bool:
+        """By so many steps of niceness behind this process, whatever its own is.
+
+        All its threads: it leads a session and a group of its own. The kernel may weigh sessions first (autogroup).
+        """
         try:
             if self.gone:
                 return False
             signal.pidfd_send_signal(self._pidfd, 0)  # it still has its number
-            os.setpriority(os.PRIO_PGRP, self.pid, niceness)
+            os.setpriority(os.PRIO_PGRP, self.pid, os.getpriority(os.PRIO_PROCESS, 0) + by)
         except OSError:
             return False
         with contextlib.suppress(FileNotFoundError):
             try:
-                Path(f"/proc/{self.pid}/autogroup").write_text(str(niceness))
+                Path(f"/proc/{self.pid}/autogroup").write_text(str(by))
             except OSError:
                 return False
         return True
