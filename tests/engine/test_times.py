@@ -96,7 +96,7 @@ CALLS = {
     "generate_series": "generate_series(time, time, INTERVAL 1 HOUR)",
     "range": "range(time, time, INTERVAL 1 HOUR)",
     "lttb": "lttb(time, level::DOUBLE, 2)",
-    "strftime": "strftime(time, '%Y-%m-%d %H:%M:%S.%n')",
+    "strftime": "strftime(time, '%Y-%m-%d %H:%M:%S')",
     "time_bucket": "time_bucket(INTERVAL 1 HOUR, time)",
     "timezone": "timezone('UTC', time)",
     **{
