@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lakeflight.commands.query import SERVER_VARIABLE, TOKEN_VARIABLE
+from server.embedded_postgres import postgres_binaries
 from server.settings import FLAGS, PREFIX, Settings
 from tests.support.fixtures import ROOT, otlp_cases
 from tests.support.programs import Program
@@ -78,7 +80,7 @@ def _commands() -> list[str]:
     return [
         command.strip()
         for _, text in _blocks("sh")
-        for line in text.splitlines()
+        for line in text.replace("\\\n", " ").splitlines()
         for command in line.split("#")[0].split("&&")
         if command.strip()
     ]
@@ -112,10 +114,16 @@ def test_the_commands_that_ask_run(server: Server, program: Program, tmp_path: P
 def test_every_other_command_of_the_pages_is_one_that_there_is(server: Server, tmp_path: Path) -> None:
     """What installs, serves or needs a database is read and not run here; other tests do."""
     declared = {re.split(r"[=>]", name)[0] for name in LIBRARY}
+    variables = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {SERVER_VARIABLE, TOKEN_VARIABLE}
     for command in _commands():
-        match command.split():
+        words = command.split()
+        while "=" in words[0]:  # set for this command alone
+            assert words.pop(0).partition("=")[0] in variables
+        match words:
             case ["lakeflight", "query" | "admin", *_]:
                 pass
+            case ["lakeflight", "keys", action, *_]:
+                _run(f"lakeflight keys {action} --help", tmp_path)
             case ["lakeflight", "doctor"]:
                 _run(command, tmp_path, LAKEFLIGHT_DATA_DIR=str(server.data_dir))
             case ["lakeflight", "serve", *flags]:
@@ -128,7 +136,11 @@ def test_every_other_command_of_the_pages_is_one_that_there_is(server: Server, t
                 pass
             case ["export", *assignments]:
                 named = {assignment.partition("=")[0] for assignment in assignments}
-                assert named <= {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+                assert named <= variables
+            case ["mkdir" | "cp", *_]:
+                pass
+            case ["pg_dump" | "pg_restore" | "createdb" as program, *_]:
+                assert (postgres_binaries() / program).exists()
             case [script, *_]:
                 assert os.access(ROOT / script, os.X_OK), f"{command}: no such command"
 
