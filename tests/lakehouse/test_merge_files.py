@@ -198,12 +198,16 @@ def test_equal_rows_stay_in_the_order_of_their_files(tmp_path: Path) -> None:
     assert found.column("name").to_pylist() == [*"caaabbcab"]
 
 
-def test_a_file_that_is_not_what_was_written_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_file_that_is_not_what_was_written_is_named_and_nothing_is_made(tmp_path: Path, is_gone: bool) -> None:
+    """One that is gone as well: a reader that finds a copy damaged takes it away from everybody."""
     view, paths = _files(tmp_path, [1, 2], [3, 4])
     digests = [file_digests(path).sha256 for path in paths]
     content = bytearray(paths[1].read_bytes())
     content[6] ^= 0xFF
     paths[1].write_bytes(content)
+    if is_gone:
+        paths[1].unlink()
 
     result = merged(view, paths, tmp_path, sha=digests)
 

@@ -112,13 +112,18 @@ class LakeInAnyOrder(RuleBasedStateMachine):
             failpoints.arm("")
         self.do(self.lake.expire_intents())  # and as much later the leases of whoever is gone
 
+    @property
+    def retired_as(self) -> set[Retired]:
+        """What becomes of files that an administrator takes away."""
+        return {Retired.GONE, Retired.NOT_FOUND}
+
     @rule(which=st.integers(0, 2), places=st.lists(st.integers(0, 100), min_size=1, max_size=2))
     def an_administrator_retires_files(self, which: int, places: list[int]) -> None:
         async def retired() -> None:
             keys = [partition.key for partition in (await self._fresh(*self.instances[which])).partitions]
             if keys:
                 chosen = dict.fromkeys(PartitionFile(keys[place % len(keys)]) for place in places)
-                assert set(await self.lake.catalog.retire(list(chosen))) <= {Retired.GONE, Retired.NOT_FOUND}
+                assert set(await self.lake.catalog.retire(list(chosen))) <= self.retired_as
 
         self.do(retired())
 
