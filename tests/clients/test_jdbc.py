@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.fixtures import native_cases
+from tests.support.java import with_packages
 from tests.support.serving import Server
 
 SOURCE = Path(__file__).parent / "jdbc"
@@ -48,11 +48,7 @@ class Driver:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the program with the driver."""
-    folder = tmp_path_factory.mktemp("jdbc") / "program"
-    shutil.copytree(SOURCE, folder)
-    maven = ["mvn", "--quiet", "--batch-mode", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
-    subprocess.run(maven, cwd=folder, check=True, timeout=300)
-    return folder
+    return with_packages(SOURCE, tmp_path_factory.mktemp("jdbc") / "program")
 
 
 @contextlib.contextmanager

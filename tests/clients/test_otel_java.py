@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.java import with_packages
 from tests.support.otel_sdk import assert_everything_is_a_row
 from tests.support.serving import Server
 
@@ -19,11 +19,7 @@ pytestmark = [pytest.mark.needs("java"), pytest.mark.needs("mvn"), pytest.mark.n
 @pytest.fixture(scope="module")
 def sender(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the program with the packages that it needs."""
-    folder = tmp_path_factory.mktemp("otel-java") / "sender"
-    shutil.copytree(SOURCE, folder)
-    maven = ["mvn", "--quiet", "--batch-mode", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
-    subprocess.run(maven, cwd=folder, check=True, timeout=300)
-    return folder
+    return with_packages(SOURCE, tmp_path_factory.mktemp("otel-java") / "sender")
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

@@ -114,11 +114,8 @@ class ServedLake(LakeInAnyOrder):
     @rule(which=st.integers(0, 2), place=st.integers(0, 100), is_made_again=st.booleans())
     def an_administrator_takes_away_or_makes_again(self, which: int, place: int, is_made_again: bool) -> None:
         async def done() -> None:
-            view, instance = self.instances[which]
-            keys = [partition.key for partition in (await self._fresh(view, instance)).partitions]
-            if not keys:
+            if (key := await self._some_file(*self.instances[which], place)) is None:
                 return
-            key = keys[place % len(keys)]
             if not is_made_again:
                 assert await self.lake.catalog.retire([PartitionFile(key)]) in ([Retired.GONE], [Retired.KEPT])
                 return
@@ -126,7 +123,7 @@ class ServedLake(LakeInAnyOrder):
                 "SELECT bucket_begin FROM lakehouse_partitions WHERE file_path = $1", key
             )
             try:
-                await self.lake.materializer().regenerate(view, instance, row["bucket_begin"])
+                await self.lake.materializer().regenerate(*self.instances[which], row["bucket_begin"])
             except QueryError:
                 assert self.kept_from, "only what is without its blocks is left as it is"
 
@@ -141,11 +138,8 @@ class ServedLake(LakeInAnyOrder):
             return  # what is without its blocks comes from a backup
 
         async def damaged() -> None:
-            view, instance = self.instances[which]
-            keys = [partition.key for partition in (await self._fresh(view, instance)).partitions]
-            if not keys:
+            if (key := await self._some_file(*self.instances[which], place)) is None:
                 return
-            key = keys[place % len(keys)]
             if how == "lost" or self.bucket is None:
                 await self.lake.store.delete([key])
             else:

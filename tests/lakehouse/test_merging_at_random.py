@@ -131,10 +131,8 @@ class LakeInAnyOrder(RuleBasedStateMachine):
     def a_file_is_damaged(self, which: int, place: int, how: str) -> None:
         async def damaged() -> None:
             view, instance = self.instances[which]
-            keys = [partition.key for partition in (await self._fresh(view, instance)).partitions]
-            if not keys:
+            if (key := await self._some_file(view, instance, place)) is None:
                 return
-            key = keys[place % len(keys)]
             if how == "lost":
                 await self.lake.store.delete([key])
                 return
@@ -155,6 +153,10 @@ class LakeInAnyOrder(RuleBasedStateMachine):
 
     async def _fresh(self, view: View, instance: str) -> Any:
         return (await self.lake.local(self.lake.materializer(), view, instance)).fresh
+
+    async def _some_file(self, view: View, instance: str, place: int) -> str | None:
+        keys = [partition.key for partition in (await self._fresh(view, instance)).partitions]
+        return keys[place % len(keys)] if keys else None
 
     async def _answer_is_right(self, view: View, instance: str) -> None:
         fresh = await self._fresh(view, instance)
